@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * libnabla: Neighborhood Adaptive Block-Level Attention (arXiv 2507.13546).
+ *
+ * The idea in one paragraph. A video is a grid of tokens. Reordered so that every tile (8 x 8 tokens of one
+ * frame) is a block of consecutive tokens, attention becomes a matrix of block pairs, most of which hold next to
+ * no probability. NABLA finds those that matter from the means of the blocks' queries and keys, and attends only
+ * there. So a call has three steps: put tokens in tile order (once a model), build a *plan* (which key blocks each
+ * query block keeps), run attention over the plan.
+ *
+ *     nabla_context *ctx;            nabla_context_create(NULL, &ctx, NULL, 0);
+ *     nabla_order *order;            nabla_order_create(ctx, &grid, &order);
+ *     nabla_plan *plan;              nabla_plan_create(ctx, &desc, &plan);
+ *     nabla_policy policy;           nabla_policy_parse(ctx, "nabla-0.7_sta-11-3-3", &policy);
+ *     nabla_plan_build(ctx, plan, &policy, &inputs);
+ *     nabla_attention_forward(ctx, plan, &params, &q, &k, &v, &o, &lse);
+ *
+ * Everywhere: B batch, S tokens, H heads, D head dim; tensors are [B, S, H, D] with any strides as long as D is
+ * contiguous; the caller owns every tensor's data. Functions return a status; nabla_context_message() explains the
+ * last failure in a sentence. Nothing here exits, prints or reads an environment variable, but for NABLA_CPU, which
+ * forces a lower CPU level (see nabla_context_options). A context may be used by one thread at a time; different
+ * contexts by different threads at once. Plans and orders are read-only while attention runs and may be shared then.
+ */
+#ifndef NABLA_H
+#define NABLA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define NABLA_API __attribute__((visibility("default")))
+#else
+#define NABLA_API
+#endif
+
+#define NABLA_VERSION_MAJOR 0
+#define NABLA_VERSION_MINOR 1
+#define NABLA_VERSION_PATCH 0
+
+/* "0.1.0" of the library that runs, which may differ from the header's. */
+NABLA_API const char *nabla_version(void);
+
+/* ---------------------------------------------------------------------------------------------- status */
+
+typedef enum nabla_status {
+    NABLA_OK = 0,
+    NABLA_INVALID_ARGUMENT = 1, /* a value that can never work: the message names it */
+    NABLA_UNSUPPORTED = 2,      /* fine in itself, not by this build or machine */
+    NABLA_OUT_OF_MEMORY = 3,
+    NABLA_OVERFLOW = 4,  /* sizes whose product does not fit */
+    NABLA_CANCELLED = 5, /* a progress callback asked to stop */
+    NABLA_IO = 6,        /* reading or writing a file failed */
+    NABLA_CORRUPT = 7,   /* a file's content is not what its format promises */
+    NABLA_INTERNAL = 8
+} nabla_status;
+
+/* A few words for a status; never NULL, never freed. */
+NABLA_API const char *nabla_status_string(nabla_status status);
+
+/* ---------------------------------------------------------------------------------------------- tensors */
+
+typedef enum nabla_dtype { NABLA_FP32 = 0, NABLA_BF16 = 1, NABLA_FP16 = 2 /* GPUs only */ } nabla_dtype;
+
+#define NABLA_MAX_RANK 5
+
+/* A view of the caller's data. Strides are in elements. */
+typedef struct nabla_tensor {
+    void *data;
+    nabla_dtype dtype;
+    int32_t rank;
+    int64_t shape[NABLA_MAX_RANK];
+    int64_t stride[NABLA_MAX_RANK];
+} nabla_tensor;
+
+NABLA_API size_t nabla_dtype_size(nabla_dtype dtype);
+
+/* A contiguous (row-major) view of `data`. rank <= NABLA_MAX_RANK. */
+NABLA_API nabla_tensor nabla_tensor_contiguous(void *data, nabla_dtype dtype, int32_t rank, const int64_t *shape);
+
+/* ---------------------------------------------------------------------------------------------- context */
+
+typedef struct nabla_context nabla_context;
+
+typedef enum nabla_device { NABLA_CPU = 0, NABLA_CUDA = 1 } nabla_device;
+
+typedef struct nabla_context_options {
+    size_t size;         /* sizeof(nabla_context_options) */
+    nabla_device device; /* default NABLA_CPU */
+    int32_t threads;     /* 0 (default): every processor this process may use */
+    const char *level;   /* NULL (default): the best this machine has; else "generic", "avx2", "avx512" ...;
+                            a level that the machine lacks is NABLA_UNSUPPORTED. The environment variable NABLA_CPU
+                            does the same where this is NULL. */
+} nabla_context_options;
+
+NABLA_API nabla_context_options nabla_context_options_default(void);
+
+/* options may be NULL for the defaults. On failure *out is NULL and, there being no context to ask, the reason is
+   copied to `message` (may be NULL) of message_size bytes. */
+NABLA_API nabla_status nabla_context_create(const nabla_context_options *options, nabla_context **out, char *message,
+                                            size_t message_size);
+NABLA_API void nabla_context_destroy(nabla_context *ctx); /* NULL is fine */
+
+/* The sentence behind the last failure on this context; "" if none. Valid until the next call on it. */
+NABLA_API const char *nabla_context_message(const nabla_context *ctx);
+NABLA_API const char *nabla_context_level(const nabla_context *ctx);
+NABLA_API int32_t nabla_context_threads(const nabla_context *ctx);
+
+/* The i-th level that this machine can run, from "generic" upwards; NULL past the last. */
+NABLA_API const char *nabla_level_name(int32_t i);
+
+/* ---------------------------------------------------------------------------------------------- grid, order */
+
+/* Tokens as frames x height x width, cut into tiles; where a tile does not divide, edge tiles are smaller. */
+typedef struct nabla_grid {
+    int32_t frames, height, width;
+    int32_t tile_frames, tile_height, tile_width; /* nabla_grid_default: 1, 8, 8 */
+} nabla_grid;
+
+NABLA_API nabla_grid nabla_grid_default(int32_t frames, int32_t height, int32_t width);
+
+/* The permutation between raster order (frame, row, column) and tile order: tiles in raster order of tiles, tokens
+   row-major within a tile. Blocks are the tiles: block b is tokens [offsets[b], offsets[b + 1]) of tile order. */
+typedef struct nabla_order nabla_order;
+
+NABLA_API nabla_status nabla_order_create(nabla_context *ctx, const nabla_grid *grid, nabla_order **out);
+NABLA_API void nabla_order_destroy(nabla_order *order);
+NABLA_API const nabla_grid *nabla_order_grid(const nabla_order *order);
+NABLA_API int64_t nabla_order_tokens(const nabla_order *order);
+NABLA_API int64_t nabla_order_blocks(const nabla_order *order);
+NABLA_API const int32_t *nabla_order_offsets(const nabla_order *order); /* [blocks + 1] */
+/* raster[i]: raster index of the token at position i of tile order. [tokens] */
+NABLA_API const int32_t *nabla_order_raster(const nabla_order *order);
+
+/* src, dst: [B, S, ...] of one dtype and shape, everything after S contiguous; must not overlap.
+   apply: raster -> tile order. undo: tile -> raster order. */
+NABLA_API nabla_status nabla_order_apply(nabla_context *ctx, const nabla_order *order, const nabla_tensor *src,
+                                         const nabla_tensor *dst);
+NABLA_API nabla_status nabla_order_undo(nabla_context *ctx, const nabla_order *order, const nabla_tensor *src,
+                                        const nabla_tensor *dst);
+
+/* ---------------------------------------------------------------------------------------------- policy */
+
+/* A rule that chooses blocks: the union of what its terms keep. A plain value; copy it freely. */
+typedef struct nabla_policy {
+    size_t size;
+    int32_t dense;     /* keep everything */
+    int32_t has_nabla; /* adaptive: the blocks that hold the top `thr` of each row's probability */
+    float thr;         /* in (0, 1]; probability mass kept */
+    int32_t has_sta;   /* sliding tile window around the query's tile */
+    int32_t sta_frames, sta_height, sta_width; /* window in tiles: |df| <= sta_frames / 2 (integer division) ... */
+} nabla_policy;
+
+/* Terms joined by '_': "dense", "nabla-<thr>", "sta-<wT>-<wH>-<wW>", the grammar of the reference
+   (gen-ai-team/Wan2.1-NABLA, --sparse_algo). Each kind at most once; dense stands alone. */
+NABLA_API nabla_status nabla_policy_parse(nabla_context *ctx, const char *text, nabla_policy *out);
+/* The canonical text; returns the length it needs without the NUL, as snprintf does. */
+NABLA_API int nabla_policy_format(const nabla_policy *policy, char *text, size_t text_size);
+
+/* ---------------------------------------------------------------------------------------------- plan */
+
+/* What a policy chose: for every (batch, head) and query block a set of key blocks, as a bitmap and, for the
+   backward pass, its transpose. Memory: B * H * nq * nk / 4 bits-in-bytes, known before it is built. */
+typedef struct nabla_plan nabla_plan;
+
+typedef struct nabla_plan_desc {
+    size_t size;
+    int64_t batch, heads;
+    const nabla_order *q_order; /* blocks of the queries; NULL: q_tokens cut into blocks of 64 */
+    const nabla_order *k_order; /* blocks of the keys; NULL: k_tokens cut into blocks of 64 */
+    int64_t q_tokens, k_tokens; /* used where the order is NULL */
+    /* Packed samples that must not see each other: the first frame of each document, ascending from 0; NULL: one.
+       Needs both orders, on grids of equal frames; each must begin at a tile's edge. */
+    const int32_t *documents;
+    int64_t document_count;
+    int32_t backward; /* default 1: also keep the transpose */
+} nabla_plan_desc;
+
+NABLA_API nabla_plan_desc nabla_plan_desc_default(void);
+
+/* Bytes that nabla_plan_create() will take. */
+NABLA_API nabla_status nabla_plan_memory(nabla_context *ctx, const nabla_plan_desc *desc, size_t *bytes);
+/* Copies what it needs of desc, documents and orders included. The plan starts empty: no block kept. */
+NABLA_API nabla_status nabla_plan_create(nabla_context *ctx, const nabla_plan_desc *desc, nabla_plan **out);
+NABLA_API void nabla_plan_destroy(nabla_plan *plan);
+
+typedef struct nabla_plan_inputs {
+    size_t size;
+    const nabla_tensor *q, *k; /* [B, S, H, D] in the order of the plan's blocks, after QK-norm and RoPE. May both be
+                                  NULL for policies that look at nothing (dense, sta). */
+    const nabla_tensor *q_mean, *k_mean; /* or the block means, fp32 [B, H, blocks, D], in place of q, k */
+    float scale;                         /* 0 (default): 1 / sqrt(D) */
+} nabla_plan_inputs;
+
+NABLA_API nabla_plan_inputs nabla_plan_inputs_default(void);
+
+/* Fills the plan in place; may be called again and again. The rule (paper section 3, reference `nablaT_v2`):
+   A = softmax over key blocks of mean(Q) mean(K)^T * scale, fp32; a block is kept when the inclusive cumulative sum
+   of its row's ascending probabilities reaches 1 - thr there; of equal probabilities the lower index is kept first. */
+NABLA_API nabla_status nabla_plan_build(nabla_context *ctx, nabla_plan *plan, const nabla_policy *policy,
+                                        const nabla_plan_inputs *inputs);
+
+typedef struct nabla_plan_stats {
+    size_t size;
+    int64_t q_blocks, k_blocks, q_tokens, k_tokens;
+    int64_t kept_blocks; /* over all batches and heads */
+    double density;      /* kept token pairs / all token pairs */
+    double kept_mass;    /* mean over rows of the block probability kept; 1 for dense, NaN where nothing was scored */
+} nabla_plan_stats;
+
+NABLA_API nabla_status nabla_plan_get_stats(nabla_context *ctx, const nabla_plan *plan, nabla_plan_stats *stats);
+/* Density of every (batch, head): out[B * H]. */
+NABLA_API nabla_status nabla_plan_densities(nabla_context *ctx, const nabla_plan *plan, double *out);
+
+/* Lists in FlexAttention's BlockMask layout: num int32 [B, H, nq], indices int32 [B, H, nq, nk], ascending, -1 after
+   the last. (Our blocks are whole: its full_kv_num_blocks and full_kv_indices.) Either may be NULL in export. */
+NABLA_API nabla_status nabla_plan_export_lists(nabla_context *ctx, const nabla_plan *plan, int32_t *num,
+                                               int32_t *indices);
+/* Indices in any order; entries past num are ignored; a repeated or out-of-range index is an error. */
+NABLA_API nabla_status nabla_plan_import_lists(nabla_context *ctx, nabla_plan *plan, const int32_t *num,
+                                               const int32_t *indices);
+/* One byte a block pair, 0 or 1: [B, H, nq, nk]. */
+NABLA_API nabla_status nabla_plan_export_bitmap(nabla_context *ctx, const nabla_plan *plan, uint8_t *bytes);
+NABLA_API nabla_status nabla_plan_import_bitmap(nabla_context *ctx, nabla_plan *plan, const uint8_t *bytes);
+
+/* ---------------------------------------------------------------------------------------------- attention */
+
+typedef struct nabla_attention_params {
+    size_t size;
+    float scale;           /* 0 (default): 1 / sqrt(D) */
+    float alpha, beta;     /* O = beta O + alpha attention; defaults 1 and 0 (O is then only written) */
+    int32_t deterministic; /* default 1: the backward pass gives the same bits for any thread count (forward always) */
+} nabla_attention_params;
+
+NABLA_API nabla_attention_params nabla_attention_params_default(void);
+
+/* Scratch that a call may allocate inside the context, kept there for the next. */
+NABLA_API nabla_status nabla_attention_memory(nabla_context *ctx, const nabla_plan *plan, nabla_dtype dtype,
+                                              int64_t head_dim, int32_t backward, size_t *bytes);
+
+/* q, o: [B, Sq, H, D]; k, v: [B, Sk, H, D]; q, k, v of one dtype (fp32 or bf16), o that or fp32; lse: fp32 [B, H, Sq]
+   contiguous, natural logarithm, may be NULL. D is 16 to 256 in steps of 8. Tokens in the order of the plan's blocks.
+   A query block that keeps nothing gives O = 0 (times alpha, plus beta O) and LSE = -inf. */
+NABLA_API nabla_status nabla_attention_forward(nabla_context *ctx, const nabla_plan *plan,
+                                               const nabla_attention_params *params, const nabla_tensor *q,
+                                               const nabla_tensor *k, const nabla_tensor *v, const nabla_tensor *o,
+                                               const nabla_tensor *lse);
+
+/* From the forward's q, k, v, o, lse and the gradient d_o (dtype of q, or fp32) to d_q, d_k, d_v, each fp32 or the
+   dtype of q; any of the three may be NULL to leave it out. alpha scales d_o; beta is not used. */
+NABLA_API nabla_status nabla_attention_backward(nabla_context *ctx, const nabla_plan *plan,
+                                                const nabla_attention_params *params, const nabla_tensor *q,
+                                                const nabla_tensor *k, const nabla_tensor *v, const nabla_tensor *o,
+                                                const nabla_tensor *lse, const nabla_tensor *d_o,
+                                                const nabla_tensor *d_q, const nabla_tensor *d_k,
+                                                const nabla_tensor *d_v);
+
+/* Merges two partial results over disjoint sets of keys, (o_a, lse_a) and (o_b, lse_b), into (o_a, lse_a).
+   o_*: [B, S, H, D]; lse_*: fp32 [B, H, S]. */
+NABLA_API nabla_status nabla_attention_merge(nabla_context *ctx, const nabla_tensor *o_a, const nabla_tensor *lse_a,
+                                             const nabla_tensor *o_b, const nabla_tensor *lse_b);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

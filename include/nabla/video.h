@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * libnabla-video: text to video with NABLA attention, and the training of such models. Pipelines here join the engine's
+ * rooms; the command line is a thin skin over them. Every long call reports progress and can be cancelled.
+ */
+#ifndef NABLA_VIDEO_H
+#define NABLA_VIDEO_H
+
+#include "nabla/nabla.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* A sentence about the last failure; every fallible function takes one (may be NULL). */
+typedef struct nabla_video_error {
+    nabla_status status;
+    char text[512];
+} nabla_video_error;
+
+/* Called now and then from the calling thread. phase: "sample", "train" ...; done of total units (steps); note: a few
+   words such as "loss 0.123, 12.3 clips/s". Return non-zero to cancel: the call ends with NABLA_CANCELLED, having saved
+   what can be resumed. */
+typedef int (*nabla_video_progress)(void *user, const char *phase, int64_t done, int64_t total, const char *note);
+
+typedef struct nabla_video_machine {
+    size_t size;
+    int32_t threads;               /* 0: all */
+    const char *level;             /* NULL: best */
+    nabla_dtype compute;           /* default NABLA_BF16 */
+    nabla_video_progress progress; /* may be NULL */
+    void *user;
+} nabla_video_machine;
+NABLA_API nabla_video_machine nabla_video_machine_default(void);
+
+/* ---------------------------------------------------------------------------------------------- generate */
+
+typedef struct nabla_generate_options {
+    size_t size;
+    const char *model;             /* a folder; required */
+    const char *prompt;            /* required */
+    const char *negative;          /* NULL: the model's default (empty for the demo) */
+    const char *policy;            /* NULL: the model's own */
+    const char *solver;            /* NULL: the model's own */
+    int32_t width, height, frames; /* 0: the model's own, frames too */
+    int32_t steps;                 /* 0: the model's own */
+    float guidance, shift;         /* negative: the model's own; guidance <= 1 skips the second branch */
+    uint64_t seed;
+    int32_t dense_steps;    /* first steps with dense attention; 0 */
+    const char *init_noise; /* file with tensor `noise` fp32 [C, F, h, w]; NULL: from the seed */
+    const char *save_latent;
+    const char *output;   /* .mp4, .gif, folder of .png; NULL: none (see frames_out) */
+    int32_t fps, crf;     /* 0: the model's own; negative crf: 18 */
+    const char *mask_png; /* draws the kept blocks of the last step, middle layer; NULL: none */
+    const char *preview;  /* folder for a PNG every preview_every steps; NULL: none */
+    int32_t preview_every;
+} nabla_generate_options;
+NABLA_API nabla_generate_options nabla_generate_options_default(void);
+
+typedef struct nabla_generate_result {
+    size_t size;
+    double sparsity; /* mean over steps and layers */
+    double load_s, text_s, sample_s, decode_s, write_s;
+    double plan_s, attention_s, products_s, other_s; /* shares of sample_s */
+    int32_t width, height, frames, fps, steps;
+    char policy[96], solver[16];
+    float guidance, shift;
+    char warning[256]; /* words it does not know ...; "" if none */
+} nabla_generate_result;
+
+NABLA_API nabla_status nabla_generate(const nabla_generate_options *options, const nabla_video_machine *machine,
+                                      nabla_generate_result *result, nabla_video_error *err);
+
+/* ---------------------------------------------------------------------------------------------- train */
+
+typedef struct nabla_train_options {
+    size_t size;
+    const char *output; /* folder: model as it will be used (EMA weights), state for --resume, log.csv; required */
+    const char *model;  /* start from this folder's weights; NULL: from scratch */
+    const char *data;   /* "clips" (default) or a folder of videos with .txt captions beside them */
+    const char *policy; /* default "dense" */
+    int32_t width, height, frames;       /* pixels of a clip; defaults 192, 192, 8 */
+    int32_t patch;                       /* pixels a side of a token, from scratch; default 8 */
+    int32_t dim, heads, layers, ffn_dim; /* from scratch; defaults 192, 3, 6, 768 */
+    int32_t position_grid;               /* tokens a side that positions are scaled to; default 24; 0: unscaled */
+    int64_t steps;                       /* steps in all, a resumed run's earlier ones included; default 1000 */
+    int32_t batch;                       /* clips a step; default 16 */
+    float lr, weight_decay, beta1, beta2, clip; /* 1e-3, 0.01, 0.9, 0.95, 1.0 */
+    int64_t warmup;                             /* steps; default 100 */
+    float final_lr;                             /* cosine decay ends at lr * this; default 0.1 */
+    float ema;                                  /* default 0.999, with a ramp at the start */
+    float caption_dropout;                      /* default 0.1 */
+    float shift;                                /* shift of the training noise levels; default 1 */
+    const char *prediction;                     /* "sample" (default) or "velocity" */
+    uint64_t seed;
+    int64_t save_every; /* steps; default 500 */
+    int64_t log_every;  /* default 10 */
+    int32_t resume;
+} nabla_train_options;
+NABLA_API nabla_train_options nabla_train_options_default(void);
+
+typedef struct nabla_train_result {
+    size_t size;
+    int64_t steps; /* done in all */
+    double loss;   /* mean of the last log interval */
+    double samples_per_second;
+    double sparsity;
+    double gflops; /* products and attention, forward and backward, per second of the whole run */
+} nabla_train_result;
+
+NABLA_API nabla_status nabla_train(const nabla_train_options *options, const nabla_video_machine *machine,
+                                   nabla_train_result *result, nabla_video_error *err);
+
+/* ---------------------------------------------------------------------------------------------- evaluate */
+
+typedef struct nabla_eval_options {
+    size_t size;
+    const char *model;             /* required */
+    const char *policy;            /* one policy a call; NULL: the model's own */
+    int32_t prompts;               /* held-out captions; default 200 */
+    int32_t steps;                 /* 0: the model's own */
+    float guidance, shift;         /* negative: the model's own */
+    int32_t width, height, frames; /* 0: the model's own */
+    uint64_t seed;                 /* prompt i uses seed + i: the same prompts and noise for every policy */
+} nabla_eval_options;
+NABLA_API nabla_eval_options nabla_eval_options_default(void);
+
+typedef struct nabla_eval_result {
+    size_t size;
+    int32_t prompts;
+    double colour, shape, motion; /* shares of clips where the checker read what the prompt asked for */
+    double sparsity, seconds;     /* seconds a clip */
+    uint8_t *right;               /* [prompts]: bit 0 colour, 1 shape, 2 motion; caller's buffer or NULL */
+} nabla_eval_result;
+
+NABLA_API nabla_status nabla_evaluate(const nabla_eval_options *options, const nabla_video_machine *machine,
+                                      nabla_eval_result *result, nabla_video_error *err);
+
+/* Writes `count` procedural clips with captions (clip-0001.mp4 or .gif, clip-0001.txt) to a folder. */
+NABLA_API nabla_status nabla_write_clips(const char *folder, const char *extension, int32_t count, int32_t frames,
+                                         int32_t height, int32_t width, uint64_t seed,
+                                         const nabla_video_machine *machine, nabla_video_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The CPU kernel table: what a level provides. forward.c, backward.c and score.c check, schedule and call; kernels
+ * only compute. Each kernel does the work of one task on one thread, allocates nothing and keeps no state.
+ *
+ * Tables are filled in rising order (generic, avx2, avx512 ...): a level overrides the entries it does better and
+ * inherits the rest. The prototype macros make every level declare the same functions.
+ *
+ * Rows: token t of a head is at base + t * stride (elements), D contiguous. `offsets` gives the blocks' first tokens.
+ * A kernel must take blocks of any length (ragged, or longer than 64) and any D from 16 to 256 in steps of 8.
+ */
+#ifndef NABLA_KERNEL_H
+#define NABLA_KERNEL_H
+
+#include "nabla/nabla.h"
+
+#define NABLA_Q_ROWS 64 /* most query rows in one forward or backward_q task */
+
+typedef struct nabla_rows {
+    const void *data; /* row 0 of this (batch, head) */
+    int64_t stride;   /* elements between rows */
+} nabla_rows;
+
+/* Attention of q_count query rows over the listed key blocks. */
+typedef struct nabla_forward_task {
+    nabla_rows q; /* first row of the task's queries */
+    int32_t q_count;
+    nabla_rows k, v; /* row 0 of the head's keys and values */
+    const int32_t *k_offsets;
+    const int32_t *blocks; /* ascending */
+    int32_t block_count;   /* 0: O = 0, LSE = -inf */
+    int32_t head_dim;
+    float scale, alpha, beta;
+    void *o; /* first row of the task's output */
+    int64_t o_stride;
+    nabla_dtype o_dtype;
+    float *lse;           /* [q_count] or NULL */
+    const void *packed_k; /* this head's keys as pack_k made them; NULL where the level has no pack_k */
+    const void *packed_v;
+    void *scratch; /* forward_scratch bytes, 64-byte aligned, the thread's own */
+} nabla_forward_task;
+
+/* dK, dV of one key block over the query blocks that keep it (the transpose's column), and optionally dQ added up in
+   place. Two passes make a deterministic backward: backward_kv with dq NULL, then backward_q; where one thread owns a
+   head, backward_kv alone with dq set gives the same bits: both add a query row's contributions block by block in
+   ascending order of keys. */
+typedef struct nabla_backward_task {
+    nabla_rows q, k, v, d_o; /* row 0 of the head */
+    nabla_dtype d_o_dtype;
+    const int32_t *q_offsets, *k_offsets;
+    int32_t block;         /* the task's own block: of keys in backward_kv, of queries in backward_q */
+    const int32_t *blocks; /* its partners, ascending */
+    int32_t block_count;
+    int32_t head_dim;
+    float scale;
+    float alpha;        /* d_o is multiplied by it */
+    const float *lse;   /* [Sq] of the head */
+    const float *delta; /* [Sq]: alpha * sum_d dO * O, from the delta kernel */
+    float *dq;          /* [Sq, D] fp32 accumulator of the head, stride D; NULL: leave out (backward_kv only) */
+    float *dk, *dv;     /* backward_kv: written for the block's rows; stride D, row 0 of the head */
+    void *scratch;      /* backward_scratch bytes, 64-byte aligned */
+} nabla_backward_task;
+
+/* rows [first, last) -> their fp32 mean[D], summed in ascending order. */
+#define NABLA_DECL_BLOCK_MEAN(name) void name(nabla_rows x, int32_t first, int32_t last, int32_t head_dim, float *mean)
+/* One row of the score map: probs[n] = softmax over j of scale * dot(q_mean, k_mean[j]), skipping j where allowed
+   (may be NULL) has a zero bit (their probability is 0). k_mean: [n, D] contiguous. Also returns nothing else: a row
+   with nothing allowed is all zero. */
+#define NABLA_DECL_SCORE_ROW(name)                                                                \
+    void name(const float *q_mean, const float *k_mean, int32_t n, int32_t head_dim, float scale, \
+              const uint64_t *allowed, float *probs)
+/* Sets in bits[] what `thr` of the row's mass keeps (see nabla_plan_build); returns the kept mass. bits has
+   (n + 63) / 64 words and is overwritten. */
+#define NABLA_DECL_SELECT_ROW(name) double name(const float *probs, int32_t n, float thr, uint64_t *bits)
+#define NABLA_DECL_FORWARD(name) void name(const nabla_forward_task *task)
+#define NABLA_DECL_BACKWARD(name) void name(const nabla_backward_task *task)
+/* delta[i] = alpha * dot(dO_i, O_i) for count rows. */
+#define NABLA_DECL_DELTA(name)                                                                         \
+    void name(nabla_rows o, nabla_dtype o_dtype, nabla_rows d_o, nabla_dtype d_o_dtype, int32_t count, \
+              int32_t head_dim, float alpha, float *delta)
+/* Packs rows [first, last) of one head for the forward kernel; called in parallel for disjoint 64-row pieces whose
+   first is a block's first row or that plus a multiple of 64. */
+#define NABLA_DECL_PACK(name) void name(nabla_rows x, int32_t first, int32_t last, int32_t head_dim, void *packed)
+
+typedef NABLA_DECL_BLOCK_MEAN((*nabla_block_mean_fn));
+typedef NABLA_DECL_SCORE_ROW((*nabla_score_row_fn));
+typedef NABLA_DECL_SELECT_ROW((*nabla_select_row_fn));
+typedef NABLA_DECL_FORWARD((*nabla_forward_fn));
+typedef NABLA_DECL_BACKWARD((*nabla_backward_fn));
+typedef NABLA_DECL_DELTA((*nabla_delta_fn));
+typedef NABLA_DECL_PACK((*nabla_pack_fn));
+
+enum { NABLA_CPU_DTYPES = 2 }; /* NABLA_FP32, NABLA_BF16 */
+
+typedef struct nabla_kernels {
+    const char *level;
+    nabla_score_row_fn score_row;
+    nabla_select_row_fn select_row;
+    nabla_delta_fn delta;
+    struct {
+        nabla_block_mean_fn block_mean;
+        nabla_forward_fn forward;
+        nabla_backward_fn backward_kv, backward_q;
+        nabla_pack_fn pack_k, pack_v;                                    /* NULL: the level reads rows as they are */
+        size_t (*packed_size)(int64_t k_blocks_of_64, int32_t head_dim); /* bytes of one head's packed K (or V) */
+        size_t (*forward_scratch)(int32_t head_dim);
+        size_t (*backward_scratch)(int32_t head_dim);
+    } of[NABLA_CPU_DTYPES];
+} nabla_kernels;
+
+/* One a level: each overrides entries of a table that the levels below it have filled. */
+void nabla_kernels_generic(nabla_kernels *table);
+void nabla_kernels_avx2(nabla_kernels *table);
+void nabla_kernels_avx512(nabla_kernels *table);
+void nabla_kernels_avx512bf16(nabla_kernels *table);
+
+#endif

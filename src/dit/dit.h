@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The Wan2.1 transformer, forward and backward. One mental model: a *model* is parameters (fp32 masters, and the
+ * compute copy in bf16 when asked); a *run* is everything that one batch shape needs (order, plans, activations), made
+ * once and used again and again. Forward fills the run; backward walks it the other way and adds to the gradients.
+ */
+#ifndef NV_DIT_H
+#define NV_DIT_H
+
+#include "device/device.h"
+#include "dit/dit_config.h"
+#include "tensor/error.h"
+#include "tensor/random.h"
+#include "weights/safetensors.h"
+
+typedef struct nv_dit nv_dit;
+typedef struct nv_dit_run nv_dit_run;
+
+/* A trainable tensor, under its diffusers name ("blocks.0.attn1.to_q.weight"). */
+typedef struct nv_parameter {
+    const char *name;
+    int32_t rank;
+    int64_t shape[5];
+    size_t count;
+    float *value;  /* fp32 master, in the device's memory */
+    float *grad;   /* NULL unless made with train */
+    int32_t decay; /* 1: weight decay applies (matrices), 0: not (biases, norms, modulation) */
+} nv_parameter;
+
+/* compute: NABLA_FP32 or NABLA_BF16, the dtype of products and stored activations; the residual stream, modulation,
+   norms' statistics and accumulation are fp32 either way. train: also hold gradients. Parameters lie in one arena:
+   value and grad of all of them are each one contiguous run, in the order of nv_dit_parameter(). */
+nabla_status nv_dit_create(nv_device *device, const nv_dit_config *config, nabla_dtype compute, int train, nv_dit **out,
+                           nv_error *err);
+void nv_dit_destroy(nv_dit *m);
+const nv_dit_config *nv_dit_get_config(const nv_dit *m);
+size_t nv_dit_parameter_count(const nv_dit *m); /* tensors */
+nv_parameter *nv_dit_parameter(nv_dit *m, size_t i);
+size_t nv_dit_values(const nv_dit *m); /* numbers in all */
+
+/* Random start (as the public Wan code: Xavier uniform linears, zero biases, N(0, 0.02) for time and text embedders,
+   modulation N(0, 1) / sqrt(dim), zero head). */
+void nv_dit_init(nv_dit *m, uint64_t seed);
+/* From a file with diffusers' names; every tensor must be there with its shape; extra tensors are an error that names
+   the first. Tensors under `prefix` only ("" for all). */
+nabla_status nv_dit_load(nv_dit *m, const nv_st_file *file, const char *prefix, nv_error *err);
+/* Call after the masters changed (optimizer step, load): refreshes the compute copy. */
+nabla_status nv_dit_update(nv_dit *m, nv_error *err);
+
+typedef struct nv_dit_shape {
+    int32_t batch, frames, height, width; /* of the latent, before patches; any size that the patch divides */
+    int32_t text_length;                  /* context rows a sample */
+    int32_t tile[3];                      /* tokens a tile; 1, 8, 8 */
+    float rope_scale[3];                  /* multiplies token positions an axis; 1 = as Wan. Lets a small grid span the
+                                             positions of a large one */
+    int32_t train;                        /* keep activations for backward */
+} nv_dit_shape;
+
+/* Bytes that a run will take. */
+nabla_status nv_dit_run_memory(const nv_dit *m, const nv_dit_shape *shape, size_t *bytes, nv_error *err);
+nabla_status nv_dit_run_create(nv_dit *m, const nv_dit_shape *shape, nv_dit_run **out, nv_error *err);
+void nv_dit_run_destroy(nv_dit_run *run);
+
+typedef struct nv_dit_inputs {
+    const float *latent;        /* [B, in_channels, F, H, W] */
+    const float *time;          /* [B], 0 .. 1000 */
+    const float *context;       /* [B, text_length, text_dim] */
+    const nabla_policy *policy; /* self-attention of every block; built anew for every layer, sample and head */
+} nv_dit_inputs;
+
+/* out: [B, out_channels, F, H, W] */
+nabla_status nv_dit_forward(nv_dit *m, nv_dit_run *run, const nv_dit_inputs *in, float *out, nv_error *err);
+/* After a forward with the same run (shape.train = 1): adds to the parameters' gradients. d_context (may be NULL,
+   [B, text_length, text_dim]) is written. */
+nabla_status nv_dit_backward(nv_dit *m, nv_dit_run *run, const nv_dit_inputs *in, const float *d_out, float *d_context,
+                             nv_error *err);
+
+/* What the last forward kept and where its time went. */
+typedef struct nv_dit_stats {
+    double density; /* mean over layers of kept token pairs / all */
+    double plan_s, attention_s, products_s, other_s;
+} nv_dit_stats;
+void nv_dit_get_stats(const nv_dit_run *run, nv_dit_stats *stats);
+/* The plan of a layer as the last forward left it (to draw it); layer in [0, layers). */
+const nabla_plan *nv_dit_run_plan(const nv_dit_run *run, int32_t layer);
+
+#endif

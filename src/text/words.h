@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The demo model's text encoder: a table of words. A caption becomes a fixed number of word ids; the ids' rows of a
+   trained table are the context. Ids: 0 pad, 1 unknown, then the list's words. */
+#ifndef NV_WORDS_H
+#define NV_WORDS_H
+
+#include "tensor/error.h"
+
+enum { NV_WORD_PAD = 0, NV_WORD_UNKNOWN = 1, NV_WORD_FIRST = 2 };
+
+typedef struct nv_words nv_words;
+
+/* words: count distinct lower-case words. length: ids a caption becomes (longer captions are cut, shorter padded). */
+nabla_status nv_words_create(const char *const *words, size_t count, int32_t length, nv_words **out, nv_error *err);
+/* words.json: {"length": N, "words": [...]} */
+nabla_status nv_words_read(const char *path, nv_words **out, nv_error *err);
+nabla_status nv_words_parse(const char *text, size_t size, const char *name, nv_words **out, nv_error *err);
+nabla_status nv_words_write(const nv_words *words, const char *path, nv_error *err);
+void nv_words_destroy(nv_words *words);
+int32_t nv_words_rows(const nv_words *words); /* table rows: count + NV_WORD_FIRST */
+int32_t nv_words_length(const nv_words *words);
+
+/* text (any case, punctuation ignored) -> ids[length]. unknown (may be NULL, unknown_size bytes) gets the words not
+   in the list, comma-separated, "" if none; nearest spellings are the caller's to suggest. Returns how many words the
+   text had, which may exceed the length. An empty text is all pad: the unconditional branch. */
+int32_t nv_words_encode(const nv_words *words, const char *text, int32_t *ids, char *unknown, size_t unknown_size);
+
+#endif

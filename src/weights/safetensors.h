@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The safetensors format: 8 bytes header length (little endian), a JSON header, the data. Reading maps the file;
+   every offset, shape and dtype is checked before use. https://huggingface.co/docs/safetensors */
+#ifndef NV_SAFETENSORS_H
+#define NV_SAFETENSORS_H
+
+#include "tensor/error.h"
+
+typedef enum nv_st_dtype {
+    NV_ST_F64,
+    NV_ST_F32,
+    NV_ST_F16,
+    NV_ST_BF16,
+    NV_ST_I64,
+    NV_ST_I32,
+    NV_ST_I16,
+    NV_ST_I8,
+    NV_ST_U8,
+    NV_ST_BOOL,
+    NV_ST_F8_E4M3,
+    NV_ST_F8_E5M2,
+    NV_ST_DTYPES
+} nv_st_dtype;
+
+const char *nv_st_dtype_name(nv_st_dtype dtype); /* "F32" ... */
+size_t nv_st_dtype_size(nv_st_dtype dtype);
+
+#define NV_ST_MAX_RANK 8
+
+typedef struct nv_st_entry {
+    const char *name;
+    nv_st_dtype dtype;
+    int rank;
+    int64_t shape[NV_ST_MAX_RANK];
+    size_t bytes;
+    const void *data; /* into the mapping when read; the caller's when written */
+} nv_st_entry;
+
+/* ------------------------------------------------------------------ reading */
+typedef struct nv_st_file nv_st_file;
+
+nabla_status nv_st_open(const char *path, nv_st_file **out, nv_error *err);
+/* The same over memory, which must outlive the file (fuzzing, embedded data). */
+nabla_status nv_st_open_memory(const void *data, size_t size, const char *name, nv_st_file **out, nv_error *err);
+void nv_st_close(nv_st_file *file);
+size_t nv_st_count(const nv_st_file *file);
+const nv_st_entry *nv_st_at(const nv_st_file *file, size_t i);           /* in order of offset */
+const nv_st_entry *nv_st_find(const nv_st_file *file, const char *name); /* NULL if there is none */
+const char *nv_st_metadata(const nv_st_file *file, const char *key);     /* NULL if there is none */
+/* Copies a tensor as fp32 from F32, BF16, F16 or F64; `count` must be its element count. */
+nabla_status nv_st_read_f32(const nv_st_entry *entry, float *out, size_t count, nv_error *err);
+
+/* ------------------------------------------------------------------ writing */
+/* Writes path + ".tmp-<pid>", flushes it to disk, renames: the old file stays whole until the new one is. metadata:
+   count pairs of key, value; may be NULL. */
+nabla_status nv_st_write(const char *path, const nv_st_entry *entries, size_t count, const char *const *metadata,
+                         size_t metadata_count, nv_error *err);
+
+#endif
