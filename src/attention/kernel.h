@@ -14,7 +14,8 @@
 
 #include "nabla/nabla.h"
 
-#define NABLA_Q_ROWS 64 /* most query rows in one forward or backward_q task */
+#define NABLA_Q_ROWS 64    /* most query rows in one forward task */
+#define NABLA_SCORE_ROWS 8 /* most rows in one score_rows call */
 
 typedef struct nabla_rows {
     const void *data; /* row 0 of this (batch, head) */
@@ -37,7 +38,8 @@ typedef struct nabla_forward_task {
     float *lse;           /* [q_count] or NULL */
     const void *packed_k; /* this head's keys as pack_k made them; NULL where the level has no pack_k */
     const void *packed_v;
-    void *scratch; /* forward_scratch bytes, 64-byte aligned, the thread's own */
+    const int32_t *k_pieces; /* [nk + 1]: block b was packed as pieces k_pieces[b] up to k_pieces[b + 1] */
+    void *scratch;           /* forward_scratch bytes, 64-byte aligned, the thread's own */
 } nabla_forward_task;
 
 /* dK, dV of one key block over the query blocks that keep it (the transpose's column), and optionally dQ added up in
@@ -56,21 +58,25 @@ typedef struct nabla_backward_task {
     float alpha;        /* d_o is multiplied by it */
     const float *lse;   /* [Sq] of the head */
     const float *delta; /* [Sq]: alpha * sum_d dO * O, from the delta kernel */
-    float *dq;          /* [Sq, D] fp32 accumulator of the head, stride D; NULL: leave out (backward_kv only) */
+    float *dq;          /* [Sq, D] fp32 of the head, stride D, zeroed by the caller: kernels add; NULL: leave out
+                           (backward_kv only) */
     float *dk, *dv;     /* backward_kv: written for the block's rows; stride D, row 0 of the head */
     void *scratch;      /* backward_scratch bytes, 64-byte aligned */
 } nabla_backward_task;
 
 /* rows [first, last) -> their fp32 mean[D], summed in ascending order. */
 #define NABLA_DECL_BLOCK_MEAN(name) void name(nabla_rows x, int32_t first, int32_t last, int32_t head_dim, float *mean)
-/* One row of the score map: probs[n] = softmax over j of scale * dot(q_mean, k_mean[j]), skipping j where allowed
-   (may be NULL) has a zero bit (their probability is 0). k_mean: [n, D] contiguous. Also returns nothing else: a row
-   with nothing allowed is all zero. */
-#define NABLA_DECL_SCORE_ROW(name)                                                                \
-    void name(const float *q_mean, const float *k_mean, int32_t n, int32_t head_dim, float scale, \
-              const uint64_t *allowed, float *probs)
+/* Up to NABLA_SCORE_ROWS rows of the score map: probs[r][j] = softmax over j of scale * dot(q_mean[r], k_mean[j]).
+   q_mean: [rows, D] contiguous. k_panels: the head's key means as panels of 16, [ceil(n / 16)][D][16], zero past n, so
+   that vector lanes are keys. allowed (may be NULL): row r's bits are the allowed_words words at r * allowed_words, or
+   one row of bits for all rows where allowed_words is 0; a key whose bit is 0 has probability 0, and a row with nothing
+   allowed is all zero. probs: [rows][probs_stride], probs_stride a multiple of 16 >= n, 64-byte aligned; what lies past
+   n may be overwritten. */
+#define NABLA_DECL_SCORE_ROWS(name)                                                                               \
+    void name(const float *q_mean, int32_t rows, const float *k_panels, int32_t n, int32_t head_dim, float scale, \
+              const uint64_t *allowed, int64_t allowed_words, float *probs, int64_t probs_stride)
 /* Sets in bits[] what `thr` of the row's mass keeps (see nabla_plan_build); returns the kept mass. bits has
-   (n + 63) / 64 words and is overwritten. */
+   (n + 63) / 64 words and is overwritten. A row that holds a NaN keeps everything. */
 #define NABLA_DECL_SELECT_ROW(name) double name(const float *probs, int32_t n, float thr, uint64_t *bits)
 #define NABLA_DECL_FORWARD(name) void name(const nabla_forward_task *task)
 #define NABLA_DECL_BACKWARD(name) void name(const nabla_backward_task *task)
@@ -78,12 +84,13 @@ typedef struct nabla_backward_task {
 #define NABLA_DECL_DELTA(name)                                                                         \
     void name(nabla_rows o, nabla_dtype o_dtype, nabla_rows d_o, nabla_dtype d_o_dtype, int32_t count, \
               int32_t head_dim, float alpha, float *delta)
-/* Packs rows [first, last) of one head for the forward kernel; called in parallel for disjoint 64-row pieces whose
-   first is a block's first row or that plus a multiple of 64. */
-#define NABLA_DECL_PACK(name) void name(nabla_rows x, int32_t first, int32_t last, int32_t head_dim, void *packed)
+/* Packs rows [first, last) of one head for the forward kernel; called in parallel for disjoint pieces of at most 64
+   rows: `first` is a block's first row or that plus a multiple of 64. Pieces are numbered in order of their rows. */
+#define NABLA_DECL_PACK(name) \
+    void name(nabla_rows x, int32_t first, int32_t last, int32_t head_dim, int32_t piece, void *packed)
 
 typedef NABLA_DECL_BLOCK_MEAN((*nabla_block_mean_fn));
-typedef NABLA_DECL_SCORE_ROW((*nabla_score_row_fn));
+typedef NABLA_DECL_SCORE_ROWS((*nabla_score_rows_fn));
 typedef NABLA_DECL_SELECT_ROW((*nabla_select_row_fn));
 typedef NABLA_DECL_FORWARD((*nabla_forward_fn));
 typedef NABLA_DECL_BACKWARD((*nabla_backward_fn));
@@ -94,15 +101,15 @@ enum { NABLA_CPU_DTYPES = 2 }; /* NABLA_FP32, NABLA_BF16 */
 
 typedef struct nabla_kernels {
     const char *level;
-    nabla_score_row_fn score_row;
+    nabla_score_rows_fn score_rows;
     nabla_select_row_fn select_row;
     nabla_delta_fn delta;
     struct {
         nabla_block_mean_fn block_mean;
         nabla_forward_fn forward;
         nabla_backward_fn backward_kv, backward_q;
-        nabla_pack_fn pack_k, pack_v;                                    /* NULL: the level reads rows as they are */
-        size_t (*packed_size)(int64_t k_blocks_of_64, int32_t head_dim); /* bytes of one head's packed K (or V) */
+        nabla_pack_fn pack_k, pack_v;                            /* NULL: the level reads rows as they are */
+        size_t (*packed_size)(int64_t pieces, int32_t head_dim); /* bytes of one head's packed K (or V) */
         size_t (*forward_scratch)(int32_t head_dim);
         size_t (*backward_scratch)(int32_t head_dim);
     } of[NABLA_CPU_DTYPES];
