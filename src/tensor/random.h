@@ -20,8 +20,11 @@ typedef struct nv_philox {
 
 nv_philox nv_philox_at(uint64_t seed, uint64_t stream);
 uint32_t nv_philox_u32(nv_philox *g);
-float nv_philox_uniform(nv_philox *g);                     /* [0, 1), 24 bits */
-uint32_t nv_philox_below(nv_philox *g, uint32_t n);        /* uniform in [0, n), n >= 1, without bias */
-void nv_philox_normal(nv_philox *g, float *out, size_t n); /* N(0, 1), Box-Muller */
+float nv_philox_uniform(nv_philox *g);              /* [0, 1), 24 bits */
+uint32_t nv_philox_below(nv_philox *g, uint32_t n); /* uniform in [0, n), n >= 1, without bias */
+
+/* N(0, 1), Box-Muller; the same bits on every machine. Normals are made of whole blocks of four words: what is left of
+   the current block is dropped, and n normals take (n + 3) / 4 blocks. out[i] depends on i only, never on n. */
+void nv_philox_normal(nv_philox *g, float *out, size_t n);
 
 #endif
