@@ -5,6 +5,13 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Names out of hostile files must not break the sentence into lines or reach a terminal as commands. */
+static void hide_control_characters(char *text) {
+    for (; *text; text++) {
+        if ((unsigned char)*text < ' ' || *text == 0x7f) *text = '?';
+    }
+}
+
 nabla_status nv_fail(nv_error *err, nabla_status status, const char *format, ...) {
     if (!err) return status;
     /* Formatted aside first: an argument may be err->text itself. */
@@ -13,6 +20,7 @@ nabla_status nv_fail(nv_error *err, nabla_status status, const char *format, ...
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    hide_control_characters(text);
     err->status = status;
     memcpy(err->text, text, sizeof text);
     return status;
