@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "text/words.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "text/words_table.h"
+
+/* Bytes of UTF-8 beyond ASCII count as letters, whatever they are: no table of Unicode for a demo's captions. */
+static int is_word_byte(unsigned char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c >= 0x80;
+}
+
+static char lower(char c) {
+    return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+}
+
+/* ------------------------------------------------------------------ the table */
+
+static nabla_status check_word(const char *word, nv_error *err) {
+    size_t length = strlen(word);
+    int good = length > 0 && length < NV_WORD_BYTES;
+    for (size_t i = 0; i < length && good; i++) {
+        good = is_word_byte((unsigned char)word[i]) && lower(word[i]) == word[i];
+    }
+    return good ? NABLA_OK
+                : nv_fail(err, NABLA_INVALID_ARGUMENT,
+                          "\"%.64s\" cannot be in a list of words: use 1 to %d lower-case letters and digits", word,
+                          NV_WORD_BYTES - 1);
+}
+
+static int compare_words(const void *a, const void *b, void *list) {
+    const nv_word *words = list;
+    return strcmp(words[*(const int32_t *)a], words[*(const int32_t *)b]);
+}
+
+static nabla_status sort_words(nv_words *w, nv_error *err) {
+    for (int32_t i = 0; i < w->count; i++) {
+        w->sorted[i] = i;
+    }
+    qsort_r(w->sorted, (size_t)w->count, sizeof *w->sorted, compare_words, w->list);
+    for (int32_t i = 1; i < w->count; i++) {
+        if (strcmp(w->list[w->sorted[i - 1]], w->list[w->sorted[i]]) == 0) {
+            return nv_fail(err, NABLA_INVALID_ARGUMENT, "the word \"%s\" is listed twice", w->list[w->sorted[i]]);
+        }
+    }
+    return NABLA_OK;
+}
+
+nabla_status nv_words_create(const char *const *words, size_t count, int32_t length, nv_words **out, nv_error *err) {
+    *out = NULL;
+    if (count > NV_WORDS_MAX) {
+        return nv_fail(err, NABLA_INVALID_ARGUMENT, "%zu words are more than a list can hold, %d", count, NV_WORDS_MAX);
+    }
+    if (length < 1 || length > NV_CAPTION_MAX) {
+        return nv_fail(err, NABLA_INVALID_ARGUMENT, "a caption's length is %d words, but must lie in 1 to %d", length,
+                       NV_CAPTION_MAX);
+    }
+    for (size_t i = 0; i < count; i++) {
+        NV_TRY(check_word(words[i], err));
+    }
+    nv_words *w = calloc(1, sizeof *w + count * sizeof *w->list);
+    int32_t *sorted = calloc(count + 1, sizeof *sorted);
+    if (!w || !sorted) {
+        free(w);
+        free(sorted);
+        return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a list of %zu words", count);
+    }
+    w->count = (int32_t)count;
+    w->length = length;
+    w->sorted = sorted;
+    for (size_t i = 0; i < count; i++) {
+        memcpy(w->list[i], words[i], strlen(words[i]) + 1);
+    }
+    nabla_status status = sort_words(w, err);
+    if (status != NABLA_OK) {
+        nv_words_destroy(w);
+        return status;
+    }
+    *out = w;
+    return NABLA_OK;
+}
+
+void nv_words_destroy(nv_words *words) {
+    if (!words) return;
+    free(words->sorted);
+    free(words);
+}
+
+int32_t nv_words_rows(const nv_words *words) {
+    return words->count + NV_WORD_FIRST;
+}
+
+int32_t nv_words_length(const nv_words *words) {
+    return words->length;
+}
+
+static int32_t id_of(const nv_words *w, const char *word) {
+    int32_t low = 0, high = w->count;
+    while (low < high) {
+        int32_t middle = low + (high - low) / 2;
+        int order = strcmp(word, w->list[w->sorted[middle]]);
+        if (order == 0) return w->sorted[middle] + NV_WORD_FIRST;
+        if (order < 0) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    return NV_WORD_UNKNOWN;
+}
+
+/* ------------------------------------------------------------------ captions */
+
+/* Copies the next word in lower case, cut to what fits, and moves *text behind it. 0 at the end of the text. */
+static int next_word(const char **text, nv_word word) {
+    const char *at = *text;
+    while (*at && !is_word_byte((unsigned char)*at)) {
+        at++;
+    }
+    size_t length = 0;
+    for (; is_word_byte((unsigned char)*at); at++) {
+        if (length < NV_WORD_BYTES - 1) word[length++] = lower(*at);
+    }
+    word[length] = '\0';
+    *text = at;
+    return length > 0;
+}
+
+static int is_listed(const char *list, const char *word) {
+    size_t length = strlen(word);
+    for (const char *at = strstr(list, word); at; at = strstr(at + 1, word)) {
+        int begins = at == list || at[-1] == ' ', ends = at[length] == '\0' || at[length] == ',';
+        if (begins && ends) return 1;
+    }
+    return 0;
+}
+
+static void list_once(char *list, size_t size, const char *word) {
+    size_t used = strlen(list), separator = used > 0 ? 2 : 0, length = strlen(word);
+    if (is_listed(list, word) || used + separator + length >= size) return;
+    memcpy(list + used, ", ", separator);
+    memcpy(list + used + separator, word, length + 1);
+}
+
+int32_t nv_words_encode(const nv_words *words, const char *text, int32_t *ids, char *unknown, size_t unknown_size) {
+    int32_t count = 0;
+    nv_word word;
+    if (unknown_size == 0) unknown = NULL;
+    if (unknown) unknown[0] = '\0';
+    while (count < INT32_MAX && next_word(&text, word)) {
+        int32_t id = id_of(words, word);
+        if (count < words->length) ids[count] = id;
+        if (unknown && id == NV_WORD_UNKNOWN) list_once(unknown, unknown_size, word);
+        count++;
+    }
+    for (int32_t i = count; i < words->length; i++) {
+        ids[i] = NV_WORD_PAD;
+    }
+    return count;
+}
+
+/* ------------------------------------------------------------------ suggestions */
+
+static int smaller(int a, int b) {
+    return a < b ? a : b;
+}
+
+/* Optimal string alignment distance (Damerau 1964): row by row, remembering the two rows before. */
+static int edits_between(const char *a, const char *b) {
+    int rows[3][NV_WORD_BYTES];
+    int *before = rows[0], *last = rows[1], *now = rows[2];
+    int m = (int)strlen(a), n = (int)strlen(b);
+    for (int j = 0; j <= n; j++) {
+        last[j] = j;
+    }
+    for (int i = 1; i <= m; i++) {
+        now[0] = i;
+        for (int j = 1; j <= n; j++) {
+            now[j] = smaller(last[j - 1] + (a[i - 1] != b[j - 1]), smaller(last[j], now[j - 1]) + 1);
+            int swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+            if (swapped) now[j] = smaller(now[j], before[j - 2] + 1);
+        }
+        int *free_row = before;
+        before = last;
+        last = now;
+        now = free_row;
+    }
+    return last[n];
+}
+
+const char *nv_words_nearest(const nv_words *words, const char *word) {
+    nv_word wanted;
+    if (!next_word(&word, wanted)) return NULL;
+    int best = smaller(2, (int)strlen(wanted) / 3) + 1;
+    const char *nearest = NULL;
+    for (int32_t i = 0; i < words->count; i++) {
+        int edits = edits_between(wanted, words->list[i]);
+        if (edits < best) {
+            best = edits;
+            nearest = words->list[i];
+        }
+    }
+    return nearest;
+}
