@@ -8,14 +8,18 @@
 
 typedef struct nv_sampler nv_sampler;
 
-/* solver: "euler". steps >= 1; shift > 0: sigma' = shift sigma / (1 + (shift - 1) sigma). n: elements of the latent. */
+/* The i-th solver's name, NULL past the last. */
+const char *nv_solver_name(int32_t i);
+
+/* solver: "euler". steps in 1 to 1000; shift > 0: sigma' = shift sigma / (1 + (shift - 1) sigma). n: elements of the
+ * latent. */
 nabla_status nv_sampler_create(const char *solver, int32_t steps, float shift, size_t n, nv_sampler **out,
                                nv_error *err);
 void nv_sampler_destroy(nv_sampler *s);
 int32_t nv_sampler_steps(const nv_sampler *s);
 float nv_sampler_sigma(const nv_sampler *s, int32_t i); /* i in [0, steps]; the last is 0 */
-float nv_sampler_time(const nv_sampler *s,
-                      int32_t i); /* what the model is told: 1000 sigma, rounded as the solver does */
+/* What the model is told: 1000 sigma, rounded as the solver does. */
+float nv_sampler_time(const nv_sampler *s, int32_t i);
 /* x (in place) from sigma_i to sigma_{i+1}, given the model's velocity at (x, sigma_i). Call with i = 0, 1, 2 ... */
 void nv_sampler_step(nv_sampler *s, int32_t i, float *x, const float *velocity);
 
