@@ -76,13 +76,13 @@ NABLA_API nabla_status nabla_generate(const nabla_generate_options *options, con
 typedef struct nabla_train_options {
     size_t size;
     const char *output; /* folder: model as it will be used (EMA weights), state for --resume, log.csv; required */
-    const char *model;  /* start from this folder's weights; NULL: from scratch */
+    const char *model;  /* start from this folder's weights (its averaged ones) as a new run; NULL: from scratch */
     const char *data;   /* "clips" (default) or a folder of videos with .txt captions beside them */
     const char *policy; /* default "dense" */
     int32_t width, height, frames;       /* pixels of a clip; defaults 192, 192, 8 */
     int32_t patch;                       /* pixels a side of a token, from scratch; default 8 */
     int32_t dim, heads, layers, ffn_dim; /* from scratch; defaults 192, 3, 6, 768 */
-    int32_t position_grid;               /* tokens a side that positions are scaled to; default 24; 0: unscaled */
+    int32_t position_grid;               /* from scratch: tokens a side that positions are scaled to; 24; 0: unscaled */
     int64_t steps;                       /* steps in all, a resumed run's earlier ones included; default 1000 */
     int32_t batch;                       /* clips a step; default 16 */
     float lr, weight_decay, beta1, beta2, clip; /* 1e-3, 0.01, 0.9, 0.95, 1.0 */
@@ -90,12 +90,18 @@ typedef struct nabla_train_options {
     float final_lr;                             /* cosine decay ends at lr * this; default 0.1 */
     float ema;                                  /* default 0.999, with a ramp at the start */
     float caption_dropout;                      /* default 0.1 */
-    float shift;                                /* shift of the training noise levels; default 1 */
-    const char *prediction;                     /* "sample" (default) or "velocity" */
+    float shift;                                /* of the noise levels, and of sampling later; default 1 */
+    const char *noise;                          /* noise levels: "uniform" (default) or "logit-normal" */
+    const char *weighting;                      /* of the loss by noise level: "plain" (default) or "velocity" */
+    const char *prediction;                     /* "sample" or "velocity"; NULL: `model`'s own, else "sample" */
     uint64_t seed;
     int64_t save_every; /* steps; default 500 */
     int64_t log_every;  /* default 10 */
-    int32_t resume;
+    int32_t resume;     /* go on with the run in `output`, whose settings must be these but for steps and save_every */
+    /* What model_index.json will recommend for sampling. */
+    int32_t fps;          /* default 8 */
+    int32_t sample_steps; /* default 20 */
+    float guidance;       /* default 3 */
 } nabla_train_options;
 NABLA_API nabla_train_options nabla_train_options_default(void);
 
@@ -105,7 +111,8 @@ typedef struct nabla_train_result {
     double loss;   /* mean of the last log interval */
     double samples_per_second;
     double sparsity;
-    double gflops; /* products and attention, forward and backward, per second of the whole run */
+    double gflops;      /* products and attention, forward and backward, per second of the whole run */
+    double model_share; /* of the time, spent in the model's forward and backward */
 } nabla_train_result;
 
 NABLA_API nabla_status nabla_train(const nabla_train_options *options, const nabla_video_machine *machine,
@@ -135,6 +142,13 @@ typedef struct nabla_eval_result {
 
 NABLA_API nabla_status nabla_evaluate(const nabla_eval_options *options, const nabla_video_machine *machine,
                                       nabla_eval_result *result, nabla_video_error *err);
+
+/* How much more often b was right than a in the bits of `mask` (all of them), of the same n prompts: the difference of
+   shares and its 95 % interval, for pairs (Wald's with half a prompt added to each cell; Agresti & Min 2005). */
+typedef struct nabla_eval_difference {
+    double difference, low, high;
+} nabla_eval_difference;
+NABLA_API nabla_eval_difference nabla_eval_compare(const uint8_t *a, const uint8_t *b, int32_t n, uint8_t mask);
 
 /* Writes `count` procedural clips with captions (clip-0001.mp4 or .gif, clip-0001.txt) to a folder. */
 NABLA_API nabla_status nabla_write_clips(const char *folder, const char *extension, int32_t count, int32_t frames,

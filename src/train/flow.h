@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Flow matching (Lipman et al. 2022; Liu et al. 2022): x_sigma = (1 - sigma) x0 + sigma n runs from the clean clip x0
+   to noise n; the velocity is n - x0. A model predicts the velocity, or x0 itself ("sample"), which small models of
+   pixels learn far sooner: the clip lies on a low-dimensional manifold, noise does not. */
+#ifndef NV_FLOW_H
+#define NV_FLOW_H
+
+#include <stddef.h>
+
+#include "tensor/error.h"
+
+typedef enum nv_prediction { NV_PREDICT_SAMPLE, NV_PREDICT_VELOCITY } nv_prediction;
+
+/* "sample" or "velocity". */
+nabla_status nv_prediction_parse(const char *text, nv_prediction *out, nv_error *err);
+const char *nv_prediction_name(nv_prediction prediction);
+
+/* In place: x holds n noise values and becomes x_sigma; target holds x0 and becomes what the model should predict. */
+void nv_flow_mix(nv_prediction prediction, float sigma, size_t n, float *x, float *target);
+
+/* In place: a model's output at (x, sigma) becomes a velocity: (x - x0) / sigma for "sample". Below NV_SIGMA_FLOOR the
+   floor divides; samplers stop well above it (50 steps: 0.02). */
+#define NV_SIGMA_FLOOR 1e-3f
+void nv_flow_velocity(nv_prediction prediction, float sigma, size_t n, const float *x, float *output);
+
+#endif

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where training clips come from. */
+#ifndef NV_SOURCE_H
+#define NV_SOURCE_H
+
+#include "tensor/error.h"
+#include "tensor/random.h"
+
+enum { NV_CAPTION_SIZE = 512 };
+
+typedef struct nv_clip_size {
+    int32_t frames, height, width;
+} nv_clip_size;
+
+/* `draw` must be callable from several threads at once, and make the same clip of the same generator state. */
+typedef struct nv_source {
+    void *user;
+    /* video: [3, frames, height, width] in [-1, 1]; caption: NV_CAPTION_SIZE bytes */
+    nabla_status (*draw)(void *user, nv_philox *g, const nv_clip_size *size, float *video, char *caption,
+                         nv_error *err);
+    void (*destroy)(void *user);
+    const char *const *words; /* every word of its captions, lower case */
+    size_t word_count;
+} nv_source;
+
+/* Procedural clips (clips.h), held-out combinations left out. */
+nv_source nv_source_clips(void);
+void nv_source_destroy(nv_source *source); /* an all-zero source is fine */
+
+#endif
