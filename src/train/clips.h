@@ -11,12 +11,8 @@ typedef enum nv_colour { NV_RED, NV_GREEN, NV_BLUE, NV_YELLOW, NV_WHITE, NV_PURP
 typedef enum nv_shape { NV_CIRCLE, NV_SQUARE, NV_TRIANGLE, NV_STAR, NV_SHAPES } nv_shape;
 typedef enum nv_motion { NV_LEFT, NV_RIGHT, NV_UP, NV_DOWN, NV_AROUND, NV_STILL, NV_MOTIONS } nv_motion;
 typedef enum nv_size { NV_SMALL, NV_MEDIUM, NV_LARGE, NV_SIZES } nv_size; /* medium goes unnamed in captions */
-typedef enum nv_background {
-    NV_BLACK,
-    NV_GREY,
-    NV_NAVY,
-    NV_BACKGROUNDS
-} nv_background; /* dark; unnamed or "on a ..." */
+typedef enum nv_background { NV_BLACK, NV_GREY, NV_NAVY, NV_BACKGROUNDS } nv_background; /* dark, mostly unnamed */
+typedef enum nv_wording { NV_MOVING, NV_GOING, NV_THAT_MOVES, NV_WORDINGS } nv_wording;  /* how a caption puts motion */
 
 typedef struct nv_scene {
     nv_colour colour;
@@ -24,10 +20,11 @@ typedef struct nv_scene {
     nv_motion motion;
     nv_size size;
     nv_background background;
+    nv_wording wording;
     int32_t named_size, named_background; /* whether the caption says so */
     float x, y;                           /* centre in the first frame, in units of the frame's width and height */
-    float angle;                          /* where on its circle an NV_AROUND begins, radians */
-    float speed;                          /* distance a clip, in units of the frame */
+    float angle;                          /* where on its orbit an NV_AROUND begins, radians clockwise from the right */
+    float travel;                         /* first to last frame, in units of the frame; the radius of an NV_AROUND */
     float tint[3];                        /* small departures from the named colour and background */
 } nv_scene;
 

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "train/clips.h"
+
+#include <math.h>
+#include <stddef.h>
+
+/* Red, green, blue in [0, 1]: saturated and far apart in hue; backgrounds so dark that every colour stands out. */
+static const float colour_rgb[NV_COLOURS][3] = {
+    [NV_RED] = {0.92f, 0.16f, 0.14f},    [NV_GREEN] = {0.16f, 0.80f, 0.24f}, [NV_BLUE] = {0.16f, 0.38f, 0.98f},
+    [NV_YELLOW] = {0.97f, 0.87f, 0.14f}, [NV_WHITE] = {0.95f, 0.95f, 0.95f}, [NV_PURPLE] = {0.66f, 0.22f, 0.86f},
+};
+static const float background_rgb[NV_BACKGROUNDS][3] = {
+    [NV_BLACK] = {0.03f, 0.03f, 0.03f}, [NV_GREY] = {0.25f, 0.25f, 0.26f}, [NV_NAVY] = {0.04f, 0.07f, 0.24f}};
+static const float tint_range = 0.06f, background_tint = 0.4f;
+
+/* A size's radius in units of the shorter side of the frame, and what each shape makes of it: the circumscribed radius
+   is scaled so that shapes of one size look equally heavy. */
+static const float size_radius[NV_SIZES] = {[NV_SMALL] = 0.10f, [NV_MEDIUM] = 0.14f, [NV_LARGE] = 0.18f};
+static const float shape_scale[NV_SHAPES] = {
+    [NV_CIRCLE] = 0.90f, [NV_SQUARE] = 1.04f, [NV_TRIANGLE] = 1.12f, [NV_STAR] = 1.12f};
+enum { STAR_POINTS = 5, MAX_CORNERS = 2 * STAR_POINTS };
+static const float star_inner = 0.45f, pi = 3.14159265358979f;
+
+/* ------------------------------------------------------------------ drawing lots */
+
+/* One shape for every (colour, motion) of equal parity: 18 of 144 triples, three a colour, three a motion, four or
+   five a shape; no (colour, shape) or (shape, motion) is held out twice, so all pairs stay in training. */
+int nv_scene_held_out(nv_colour colour, nv_shape shape, nv_motion motion) {
+    unsigned sum = (unsigned)colour + (unsigned)motion;
+    return sum % 2 == 0 && sum / 2 % NV_SHAPES == (unsigned)shape;
+}
+
+static float between(nv_philox *g, float low, float high) {
+    return low + (high - low) * nv_philox_uniform(g);
+}
+
+static float clamp(float x, float low, float high) {
+    return fminf(fmaxf(x, low), high);
+}
+
+static float radius_of(const nv_scene *scene) {
+    return size_radius[scene->size] * shape_scale[scene->shape];
+}
+
+/* Where it begins: the middle of a straight path lies near the frame's middle, so that position in one frame tells
+   little of the motion. */
+static void draw_path(nv_philox *g, nv_scene *scene) {
+    float edge = radius_of(scene) + 0.005f;
+    float across = between(g, -0.22f, 0.22f), along = between(g, -0.08f, 0.08f), length = between(g, 0.38f, 0.48f);
+    float half = 0.5f * length, room = 0.5f - edge;
+    across = 0.5f + clamp(across, -room, room);
+    along = 0.5f + clamp(along, -(room - half), room - half);
+    scene->travel = length;
+    switch (scene->motion) {
+    case NV_LEFT:
+    case NV_RIGHT:
+        scene->x = scene->motion == NV_RIGHT ? along - half : along + half;
+        scene->y = across;
+        break;
+    case NV_UP:
+    case NV_DOWN:
+        scene->x = across;
+        scene->y = scene->motion == NV_DOWN ? along - half : along + half;
+        break;
+    case NV_AROUND:
+        scene->travel = between(g, 0.20f, 0.24f);
+        scene->angle = between(g, 0.0f, 2.0f * pi);
+        room -= scene->travel;
+        scene->x = 0.5f + clamp(between(g, -0.05f, 0.05f), -room, room) + scene->travel * cosf(scene->angle);
+        scene->y = 0.5f + clamp(between(g, -0.05f, 0.05f), -room, room) + scene->travel * sinf(scene->angle);
+        break;
+    default:
+        scene->travel = 0.0f;
+        scene->x = between(g, edge, 1.0f - edge);
+        scene->y = between(g, edge, 1.0f - edge);
+        break;
+    }
+}
+
+void nv_scene_draw(nv_philox *g, int held_out, nv_scene *scene) {
+    *scene = (nv_scene){0};
+    do {
+        scene->colour = (nv_colour)nv_philox_below(g, NV_COLOURS);
+        scene->shape = (nv_shape)nv_philox_below(g, NV_SHAPES);
+        scene->motion = (nv_motion)nv_philox_below(g, NV_MOTIONS);
+    } while (held_out >= 0 && nv_scene_held_out(scene->colour, scene->shape, scene->motion) != (held_out != 0));
+    scene->size = (nv_size)nv_philox_below(g, NV_SIZES);
+    scene->background = (nv_background)nv_philox_below(g, NV_BACKGROUNDS);
+    uint32_t wording = nv_philox_below(g, NV_WORDINGS + 1);
+    scene->wording = wording < NV_WORDINGS ? (nv_wording)wording : NV_MOVING; /* the plainest twice as often */
+    scene->named_size = nv_philox_below(g, 2) == 0 && scene->size != NV_MEDIUM;
+    scene->named_background = nv_philox_below(g, 3) == 0;
+    for (int c = 0; c < 3; c++) {
+        scene->tint[c] = between(g, -tint_range, tint_range);
+    }
+    draw_path(g, scene);
+}
+
+/* ------------------------------------------------------------------ rendering */
+
+/* Corners around the centre, y downwards, first one up; circles have none. Returns how many. */
+static int corners_of(nv_shape shape, float radius, float corner[MAX_CORNERS][2]) {
+    int count = shape == NV_SQUARE ? 4 : shape == NV_TRIANGLE ? 3 : shape == NV_STAR ? MAX_CORNERS : 0;
+    float turn = shape == NV_SQUARE ? 0.25f * pi : 0.0f;
+    for (int i = 0; i < count; i++) {
+        float r = shape == NV_STAR && i % 2 ? radius * star_inner : radius;
+        float angle = turn + 2.0f * pi * (float)i / (float)count;
+        corner[i][0] = r * sinf(angle);
+        corner[i][1] = -r * cosf(angle);
+    }
+    return count;
+}
+
+/* Signed distance from (x, y) to a polygon's outline, negative inside (even-odd rule). */
+static float polygon_distance(int count, float corner[MAX_CORNERS][2], float x, float y) {
+    float nearest = INFINITY;
+    int inside = 0;
+    for (int i = 0, j = count - 1; i < count; j = i++) {
+        float ex = corner[j][0] - corner[i][0], ey = corner[j][1] - corner[i][1];
+        float px = x - corner[i][0], py = y - corner[i][1];
+        float t = clamp((px * ex + py * ey) / (ex * ex + ey * ey), 0.0f, 1.0f);
+        float dx = px - t * ex, dy = py - t * ey;
+        nearest = fminf(nearest, dx * dx + dy * dy);
+        int crosses = (corner[i][1] > y) != (corner[j][1] > y);
+        if (crosses && px < ex * py / ey) inside = !inside;
+    }
+    return inside ? -sqrtf(nearest) : sqrtf(nearest);
+}
+
+static void centre_in_frame(const nv_scene *scene, int32_t frame, int32_t frames, float *x, float *y) {
+    float part = frames > 1 ? scene->travel * (float)frame / (float)(frames - 1) : 0.0f;
+    *x = scene->x;
+    *y = scene->y;
+    if (scene->motion == NV_LEFT) *x -= part;
+    if (scene->motion == NV_RIGHT) *x += part;
+    if (scene->motion == NV_UP) *y -= part;
+    if (scene->motion == NV_DOWN) *y += part;
+    if (scene->motion == NV_AROUND) {
+        /* one whole turn a clip, so the frame after the last would be the first again */
+        float angle = scene->angle + 2.0f * pi * (float)frame / (float)frames;
+        *x += scene->travel * (cosf(angle) - cosf(scene->angle));
+        *y += scene->travel * (sinf(angle) - sinf(scene->angle));
+    }
+}
+
+/* Mixes the object into one frame; planes lie `plane` floats apart. A pixel's share of the object is taken from the
+   distance of its centre to the outline, which is close to its covered area. */
+static void draw_object(const nv_scene *scene, const float rgb[3], float cx, float cy, int32_t height, int32_t width,
+                        size_t plane, float *frame) {
+    float corner[MAX_CORNERS][2];
+    float radius = radius_of(scene) * (float)(width < height ? width : height);
+    int count = corners_of(scene->shape, radius, corner);
+    cx *= (float)width;
+    cy *= (float)height;
+    int32_t x0 = (int32_t)fmaxf(cx - radius - 1.0f, 0.0f), x1 = (int32_t)fminf(cx + radius + 2.0f, (float)width);
+    int32_t y0 = (int32_t)fmaxf(cy - radius - 1.0f, 0.0f), y1 = (int32_t)fminf(cy + radius + 2.0f, (float)height);
+    for (int32_t y = y0; y < y1; y++) {
+        for (int32_t x = x0; x < x1; x++) {
+            float px = (float)x + 0.5f - cx, py = (float)y + 0.5f - cy;
+            float distance = count ? polygon_distance(count, corner, px, py) : sqrtf(px * px + py * py) - radius;
+            float share = clamp(0.5f - distance, 0.0f, 1.0f);
+            float *pixel = frame + (size_t)y * (size_t)width + (size_t)x;
+            for (int c = 0; c < 3; c++) {
+                pixel[(size_t)c * plane] += share * (rgb[c] - pixel[(size_t)c * plane]);
+            }
+        }
+    }
+}
+
+void nv_scene_render(const nv_scene *scene, int32_t frames, int32_t height, int32_t width, float *video) {
+    size_t area = (size_t)height * (size_t)width, plane = area * (size_t)frames;
+    float object[3];
+    for (int c = 0; c < 3; c++) {
+        float behind = background_rgb[scene->background][c] + background_tint * scene->tint[2 - c];
+        object[c] = 2.0f * clamp(colour_rgb[scene->colour][c] + scene->tint[c], 0.0f, 1.0f) - 1.0f;
+        behind = 2.0f * clamp(behind, 0.0f, 1.0f) - 1.0f;
+        for (size_t i = 0; i < plane; i++) {
+            video[(size_t)c * plane + i] = behind;
+        }
+    }
+    for (int32_t f = 0; f < frames; f++) {
+        float x, y;
+        centre_in_frame(scene, f, frames, &x, &y);
+        draw_object(scene, object, x, y, height, width, plane, video + (size_t)f * area);
+    }
+}
