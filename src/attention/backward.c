@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The backward pass. Keys' gradients go block by block over the plan's columns. Queries' gradients either come along
+ * (one thread owns a head: five products a tile) or in a second pass over the rows (seven products, but blocks of one
+ * head spread over threads). Both give the same bits, so the faster one runs.
+ */
+#include "attention.h"
+#include "bits.h"
+#include "layout.h"
+#include "rows.h"
+
+#include <omp.h>
+
+/* fp32 gradients of as many heads at a time as fit in this, and of at least one. */
+static const size_t gradient_limit = (size_t)1 << 30;
+
+/* The scratch of one call, in bytes from its base. */
+typedef struct backward_layout {
+    size_t bytes;
+    bool owned;        /* one thread owns a head */
+    int64_t slots;     /* heads whose gradients are held at a time: one a thread where owned, else a group */
+    size_t dq, dk, dv; /* within a slot */
+    size_t gradients, slot_bytes;
+    size_t delta, tasks;
+    size_t threads, list, thread_bytes;
+} backward_layout;
+
+typedef struct backward_run {
+    const nabla_call *call;
+    const nabla_tensor *q, *k, *v, *o, *lse, *d_o, *d_q, *d_k, *d_v;
+    backward_layout at;
+    char *base;
+} backward_run;
+
+/* Five products on as many threads as heads fill beat seven on all of them. */
+static bool owning_pays(int64_t heads, int32_t threads) {
+    return 7 * heads >= 5 * threads * nabla_ceil_div(heads, threads);
+}
+
+static nabla_status lay_out(nabla_context *ctx, const nabla_plan *plan, nabla_dtype dtype, int32_t head_dim, bool keys,
+                            backward_layout *at) {
+    const int64_t heads = plan->batch * plan->heads, most = plan->nq > plan->nk ? plan->nq : plan->nk;
+    nabla_layout all = {0}, one = {0}, slot = {0};
+    *at = (backward_layout){0};
+    at->dq = nabla_layout_take(&slot, plan->q_tokens * head_dim, sizeof(float));
+    at->dk = nabla_layout_take(&slot, keys ? plan->k_tokens * head_dim : 0, sizeof(float));
+    at->dv = nabla_layout_take(&slot, keys ? plan->k_tokens * head_dim : 0, sizeof(float));
+    at->slot_bytes = slot.bytes;
+    const int64_t fit = (int64_t)(gradient_limit / slot.bytes);
+    at->owned = keys && owning_pays(heads, ctx->threads) && (ctx->threads == 1 || fit >= ctx->threads);
+    at->slots = at->owned ? ctx->threads : fit < 1 ? 1 : fit < heads ? fit : heads;
+
+    nabla_layout_take(&one, 1, ctx->kernels.of[dtype].backward_scratch(head_dim));
+    at->list = nabla_layout_take(&one, most, sizeof(int32_t));
+    at->thread_bytes = one.bytes;
+    at->gradients = nabla_layout_take(&all, at->slots, at->slot_bytes);
+    at->delta = nabla_layout_take(&all, nabla_count_mul(heads, plan->q_tokens), sizeof(float));
+    at->tasks = nabla_layout_take(&all, at->owned ? 0 : nabla_count_mul(at->slots, most), sizeof(nabla_task));
+    at->threads = nabla_layout_take(&all, ctx->threads, at->thread_bytes);
+    at->bytes = all.bytes;
+    if (all.overflow || one.overflow || slot.overflow)
+        return nabla_fail(ctx, NABLA_OVERFLOW, "gradients of %lld heads of %lld tokens need more than memory can hold",
+                          (long long)heads, (long long)plan->k_tokens);
+    return NABLA_OK;
+}
+
+nabla_status nabla_backward_memory(nabla_context *ctx, const nabla_plan *plan, nabla_dtype dtype, int32_t head_dim,
+                                   size_t *bytes) {
+    backward_layout at;
+    nabla_status status = lay_out(ctx, plan, dtype, head_dim, true, &at);
+    *bytes = at.bytes;
+    return status;
+}
+
+static float *gradient(const backward_run *r, int64_t slot, size_t which) {
+    return (float *)(r->base + r->at.gradients + (size_t)slot * r->at.slot_bytes + which);
+}
+
+static void fill_delta(const backward_run *r) {
+    const nabla_call *call = r->call;
+    const nabla_plan *plan = call->plan;
+    float *delta = (float *)(r->base + r->at.delta);
+#pragma omp parallel for num_threads(call->ctx->threads) schedule(static)
+    for (int64_t i = 0; i < plan->batch * plan->heads * plan->nq; i++) {
+        const int64_t head = i / plan->nq, b = head / plan->heads, h = head % plan->heads;
+        const int32_t first = plan->q_offsets[i % plan->nq], last = plan->q_offsets[i % plan->nq + 1];
+        const nabla_rows o = {.data = nabla_tensor_at(r->o, b, first, h), .stride = r->o->stride[1]};
+        const nabla_rows d_o = {.data = nabla_tensor_at(r->d_o, b, first, h), .stride = r->d_o->stride[1]};
+        call->ctx->kernels.delta(o, r->o->dtype, d_o, r->d_o->dtype, last - first, call->head_dim, call->alpha,
+                                 delta + head * plan->q_tokens + first);
+    }
+}
+
+/* A task of `head` with its gradients in `slot`; the caller adds block and partners. */
+static nabla_backward_task task_of(const backward_run *r, int64_t head, int64_t slot, int32_t thread) {
+    const nabla_call *call = r->call;
+    const nabla_plan *plan = call->plan;
+    const int64_t b = head / plan->heads, h = head % plan->heads;
+    return (nabla_backward_task){
+        .q = nabla_tensor_rows(r->q, b, h),
+        .k = nabla_tensor_rows(r->k, b, h),
+        .v = nabla_tensor_rows(r->v, b, h),
+        .d_o = nabla_tensor_rows(r->d_o, b, h),
+        .d_o_dtype = r->d_o->dtype,
+        .q_offsets = plan->q_offsets,
+        .k_offsets = plan->k_offsets,
+        .head_dim = call->head_dim,
+        .scale = call->scale,
+        .alpha = call->alpha,
+        .lse = (const float *)r->lse->data + head * plan->q_tokens,
+        .delta = (const float *)(r->base + r->at.delta) + head * plan->q_tokens,
+        .dq = gradient(r, slot, r->at.dq),
+        .dk = gradient(r, slot, r->at.dk),
+        .dv = gradient(r, slot, r->at.dv),
+        .scratch = r->base + r->at.threads + (size_t)thread * r->at.thread_bytes,
+    };
+}
+
+/* Rows [first, last) of a head's fp32 gradient to the caller's tensor; NULL is left out. */
+static void store_rows(const nabla_plan *plan, const nabla_tensor *t, int64_t head, int32_t first, int32_t last,
+                       int32_t head_dim, const float *x) {
+    if (!t) return;
+    const nabla_rows rows = nabla_tensor_rows(t, head / plan->heads, head % plan->heads);
+    for (int32_t i = first; i < last; i++)
+        nabla_store_row(x + (int64_t)i * head_dim, (void *)rows.data, t->dtype, i * rows.stride, head_dim);
+}
+
+static void run_kv(const backward_run *r, int64_t head, int64_t slot, int32_t block, bool with_dq, int32_t thread) {
+    const nabla_call *call = r->call;
+    const nabla_plan *plan = call->plan;
+    nabla_backward_task t = task_of(r, head, slot, thread);
+    int32_t *list = (int32_t *)((char *)t.scratch + r->at.list);
+    t.block = block;
+    t.blocks = list;
+    t.block_count = nabla_list_bits(nabla_plan_column(plan, plan->set_of[head], block), plan->q_words, list);
+    if (!with_dq) t.dq = NULL;
+    call->ctx->kernels.of[call->dtype].backward_kv(&t);
+    const int32_t first = plan->k_offsets[block], last = plan->k_offsets[block + 1];
+    store_rows(plan, r->d_k, head, first, last, call->head_dim, t.dk);
+    store_rows(plan, r->d_v, head, first, last, call->head_dim, t.dv);
+}
+
+static void run_q(const backward_run *r, int64_t head, int64_t slot, int32_t block, int32_t thread) {
+    const nabla_call *call = r->call;
+    const nabla_plan *plan = call->plan;
+    const int32_t first = plan->q_offsets[block], last = plan->q_offsets[block + 1];
+    nabla_backward_task t = task_of(r, head, slot, thread);
+    int32_t *list = (int32_t *)((char *)t.scratch + r->at.list);
+    t.block = block;
+    t.blocks = list;
+    t.block_count = nabla_list_bits(nabla_plan_row(plan, plan->set_of[head], block), plan->k_words, list);
+    memset(t.dq + (int64_t)first * call->head_dim, 0, (size_t)(last - first) * (size_t)call->head_dim * sizeof *t.dq);
+    call->ctx->kernels.of[call->dtype].backward_q(&t);
+    store_rows(plan, r->d_q, head, first, last, call->head_dim, t.dq);
+}
+
+/* A whole head on one thread. */
+static void run_head(const backward_run *r, int64_t head, int32_t thread) {
+    const nabla_plan *plan = r->call->plan;
+    const int32_t dim = r->call->head_dim;
+    float *dq = gradient(r, thread, r->at.dq);
+    if (r->d_q) memset(dq, 0, (size_t)plan->q_tokens * (size_t)dim * sizeof *dq);
+    for (int32_t block = 0; block < plan->nk; block++)
+        run_kv(r, head, thread, block, r->d_q != NULL, thread);
+    store_rows(plan, r->d_q, head, 0, (int32_t)plan->q_tokens, dim, dq);
+}
+
+/* One task a block of `offsets`; bits: the plan's rows or columns. */
+static int64_t make_tasks(const backward_run *r, int64_t first, int64_t count, bool keys, nabla_task *tasks) {
+    const nabla_plan *plan = r->call->plan;
+    const int64_t blocks = keys ? plan->nk : plan->nq;
+    const int32_t *offsets = keys ? plan->k_offsets : plan->q_offsets;
+    int64_t n = 0;
+    for (int64_t head = first; head < first + count; head++)
+        for (int64_t block = 0; block < blocks; block++) {
+            const int64_t set = plan->set_of[head];
+            const int64_t kept = keys ? nabla_count_bits(nabla_plan_column(plan, set, block), plan->q_words)
+                                      : nabla_count_bits(nabla_plan_row(plan, set, block), plan->k_words);
+            tasks[n++] = (nabla_task){.head = (int32_t)head,
+                                      .block = (int32_t)block,
+                                      .first = offsets[block],
+                                      .last = offsets[block + 1],
+                                      .cost = (offsets[block + 1] - offsets[block]) * kept};
+        }
+    nabla_order_tasks(tasks, n, blocks, r->call->ctx->threads);
+    return n;
+}
+
+/* Blocks of a group of heads spread over threads: a pass over the columns, a pass over the rows. */
+static void run_group(const backward_run *r, int64_t first, int64_t count) {
+    const int32_t threads = r->call->ctx->threads;
+    nabla_task *tasks = (nabla_task *)(r->base + r->at.tasks);
+    if (r->d_k || r->d_v) {
+        const int64_t n = make_tasks(r, first, count, true, tasks);
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
+        for (int64_t i = 0; i < n; i++)
+            run_kv(r, tasks[i].head, tasks[i].head - first, tasks[i].block, false, omp_get_thread_num());
+    }
+    if (r->d_q) {
+        const int64_t n = make_tasks(r, first, count, false, tasks);
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
+        for (int64_t i = 0; i < n; i++)
+            run_q(r, tasks[i].head, tasks[i].head - first, tasks[i].block, omp_get_thread_num());
+    }
+}
+
+static nabla_status check(const nabla_call *call, const backward_run *r) {
+    const nabla_plan *plan = call->plan;
+    const int64_t sq = plan->q_tokens, sk = plan->k_tokens;
+    nabla_status status = nabla_check_side(call, "o", r->o, sq, NABLA_READ);
+    if (!status) status = nabla_check_lse(call, r->lse, NABLA_READ);
+    if (!status) status = nabla_check_side(call, "d_o", r->d_o, sq, NABLA_READ);
+    if (!status && r->d_q) status = nabla_check_side(call, "d_q", r->d_q, sq, NABLA_WRITE);
+    if (!status && r->d_k) status = nabla_check_side(call, "d_k", r->d_k, sk, NABLA_WRITE);
+    if (!status && r->d_v) status = nabla_check_side(call, "d_v", r->d_v, sk, NABLA_WRITE);
+    if (!status && (r->d_k || r->d_v) && !plan->columns)
+        return nabla_fail(call->ctx, NABLA_INVALID_ARGUMENT,
+                          "d_k and d_v need a plan created with backward = 1, and this one has 0");
+    return status;
+}
+
+nabla_status nabla_attention_backward(nabla_context *ctx, const nabla_plan *plan, const nabla_attention_params *params,
+                                      const nabla_tensor *q, const nabla_tensor *k, const nabla_tensor *v,
+                                      const nabla_tensor *o, const nabla_tensor *lse, const nabla_tensor *d_o,
+                                      const nabla_tensor *d_q, const nabla_tensor *d_k, const nabla_tensor *d_v) {
+    nabla_call call;
+    backward_run r = {
+        .call = &call, .q = q, .k = k, .v = v, .o = o, .lse = lse, .d_o = d_o, .d_q = d_q, .d_k = d_k, .d_v = d_v};
+    void *base;
+    nabla_status status = nabla_check_call(ctx, plan, params, q, k, v, &call);
+    if (!status) status = check(&call, &r);
+    if (!status) status = lay_out(ctx, plan, call.dtype, call.head_dim, d_k || d_v, &r.at);
+    if (!status) status = nabla_context_scratch(ctx, r.at.bytes, &base);
+    if (status) return status;
+    r.base = base;
+    fill_delta(&r);
+    const int64_t heads = plan->batch * plan->heads;
+    if (r.at.owned) {
+#pragma omp parallel for num_threads(ctx->threads) schedule(dynamic, 1)
+        for (int64_t head = 0; head < heads; head++)
+            run_head(&r, head, omp_get_thread_num());
+        return NABLA_OK;
+    }
+    for (int64_t first = 0; first < heads; first += r.at.slots)
+        run_group(&r, first, heads - first < r.at.slots ? heads - first : r.at.slots);
+    return NABLA_OK;
+}

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "context.h"
+#include "layout.h"
+
+#include <omp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_THREADS = 4096 };
+
+nabla_context_options nabla_context_options_default(void) {
+    return (nabla_context_options){.size = sizeof(nabla_context_options), .device = NABLA_CPU};
+}
+
+static void clean(char *text) {
+    for (; *text; text++)
+        if ((unsigned char)*text < 0x20 || *text == 0x7f) *text = '?';
+}
+
+nabla_status nabla_fail(nabla_context *ctx, nabla_status status, const char *format, ...) {
+    if (!ctx) return status;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(ctx->message, sizeof ctx->message, format, args);
+    va_end(args);
+    clean(ctx->message);
+    return status;
+}
+
+nabla_status nabla_check_struct(nabla_context *ctx, const char *type, size_t size, size_t expected) {
+    if (size == expected) return NABLA_OK;
+    return nabla_fail(ctx, NABLA_INVALID_ARGUMENT,
+                      "%s.size is %zu and this library's is %zu; set it by the type's default function or sizeof", type,
+                      size, expected);
+}
+
+static nabla_status setup(nabla_context *ctx, const nabla_context_options *options) {
+    nabla_status status =
+        nabla_check_struct(ctx, "nabla_context_options", options->size, sizeof(nabla_context_options));
+    if (status) return status;
+    if (options->device == NABLA_CUDA)
+        return nabla_fail(ctx, NABLA_UNSUPPORTED, "this build has no CUDA; use device NABLA_CPU");
+    if (options->device != NABLA_CPU)
+        return nabla_fail(ctx, NABLA_INVALID_ARGUMENT, "device %d is unknown; use NABLA_CPU", (int)options->device);
+    if (options->threads < 0 || options->threads > MAX_THREADS)
+        return nabla_fail(ctx, NABLA_INVALID_ARGUMENT, "threads is %d; use 1 to %d, or 0 for every processor",
+                          (int)options->threads, MAX_THREADS);
+    ctx->threads = options->threads ? options->threads : omp_get_num_procs();
+    status = nabla_kernels_select(options->level, &ctx->kernels, ctx->message, sizeof ctx->message);
+    clean(ctx->message);
+    return status;
+}
+
+nabla_status nabla_context_create(const nabla_context_options *options, nabla_context **out, char *message,
+                                  size_t message_size) {
+    const nabla_context_options defaults = nabla_context_options_default();
+    const char *reason = "out is NULL";
+    nabla_status status = NABLA_INVALID_ARGUMENT;
+    nabla_context *ctx = NULL;
+    if (out) {
+        *out = NULL;
+        ctx = calloc(1, sizeof *ctx);
+        reason = ctx ? ctx->message : "no memory for a context";
+        status = ctx ? setup(ctx, options ? options : &defaults) : NABLA_OUT_OF_MEMORY;
+    }
+    if (message && message_size) snprintf(message, message_size, "%s", status ? reason : "");
+    if (status)
+        nabla_context_destroy(ctx);
+    else
+        *out = ctx;
+    return status;
+}
+
+void nabla_context_destroy(nabla_context *ctx) {
+    if (!ctx) return;
+    free(ctx->scratch);
+    free(ctx);
+}
+
+const char *nabla_context_message(const nabla_context *ctx) {
+    return ctx ? ctx->message : "";
+}
+
+const char *nabla_context_level(const nabla_context *ctx) {
+    return ctx ? ctx->kernels.level : "";
+}
+
+int32_t nabla_context_threads(const nabla_context *ctx) {
+    return ctx ? ctx->threads : 0;
+}
+
+nabla_status nabla_context_scratch(nabla_context *ctx, size_t bytes, void **out) {
+    *out = NULL;
+    if (bytes > ctx->scratch_size) {
+        free(ctx->scratch);
+        ctx->scratch_size = 0;
+        ctx->scratch = aligned_alloc(NABLA_ALIGN, (bytes + NABLA_ALIGN - 1) & ~(size_t)(NABLA_ALIGN - 1));
+        if (!ctx->scratch) return nabla_fail(ctx, NABLA_OUT_OF_MEMORY, "no memory for %zu bytes of scratch", bytes);
+        ctx->scratch_size = bytes;
+    }
+    *out = ctx->scratch;
+    return NABLA_OK;
+}

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The generic level: plain C, always built, always selectable, the oracle that other levels are tested against. Rows of
+ * either dtype become fp32 in scratch; loops run along contiguous memory so that any compiler vectorises them without
+ * changing the order of a sum.
+ */
+#include "generic.h"
+#include "rows.h"
+#include "select.h"
+
+#include <math.h>
+
+void generic_load(nabla_rows x, nabla_dtype dtype, int32_t first, int32_t count, int32_t head_dim, float *out) {
+    for (int32_t i = 0; i < count; i++)
+        nabla_load_row(x.data, dtype, (first + i) * x.stride, head_dim, out + (int64_t)i * head_dim);
+}
+
+void generic_load_transposed(nabla_rows x, nabla_dtype dtype, int32_t first, int32_t count, int32_t head_dim,
+                             float *out) {
+    float row[256];
+    if (count < GENERIC_CHUNK) memset(out, 0, (size_t)head_dim * GENERIC_CHUNK * sizeof *out);
+    for (int32_t i = 0; i < count; i++) {
+        nabla_load_row(x.data, dtype, (first + i) * x.stride, head_dim, row);
+        for (int32_t d = 0; d < head_dim; d++)
+            out[d * GENERIC_CHUNK + i] = row[d];
+    }
+}
+
+void generic_products(const float *a, int32_t rows, const float *b, int32_t head_dim, float *out) {
+    for (int32_t i = 0; i < rows; i++) {
+        float sums[GENERIC_CHUNK] = {0};
+        for (int32_t d = 0; d < head_dim; d++) {
+            const float x = a[(int64_t)i * head_dim + d];
+            for (int32_t j = 0; j < GENERIC_CHUNK; j++)
+                sums[j] += x * b[d * GENERIC_CHUNK + j];
+        }
+        memcpy(out + i * GENERIC_CHUNK, sums, sizeof sums);
+    }
+}
+
+static void block_mean(nabla_rows x, nabla_dtype dtype, int32_t first, int32_t last, int32_t head_dim, float *mean) {
+    float row[256], sum[256] = {0};
+    for (int32_t t = first; t < last; t++) {
+        nabla_load_row(x.data, dtype, t * x.stride, head_dim, row);
+        for (int32_t d = 0; d < head_dim; d++)
+            sum[d] += row[d];
+    }
+    for (int32_t d = 0; d < head_dim; d++)
+        mean[d] = sum[d] / (float)(last - first);
+}
+
+NABLA_DECL_BLOCK_MEAN(block_mean_fp32_generic) {
+    block_mean(x, NABLA_FP32, first, last, head_dim, mean);
+}
+
+NABLA_DECL_BLOCK_MEAN(block_mean_bf16_generic) {
+    block_mean(x, NABLA_BF16, first, last, head_dim, mean);
+}
+
+NABLA_DECL_DELTA(delta_generic) {
+    float a[256], b[256];
+    for (int32_t i = 0; i < count; i++) {
+        nabla_load_row(o.data, o_dtype, i * o.stride, head_dim, a);
+        nabla_load_row(d_o.data, d_o_dtype, i * d_o.stride, head_dim, b);
+        float sum = 0.0f;
+        for (int32_t d = 0; d < head_dim; d++)
+            sum += a[d] * b[d];
+        delta[i] = alpha * sum;
+    }
+}
+
+/* One row's scaled scores over all panels; what is not allowed becomes -inf. */
+static void score_row(const float *q, const float *k_panels, int32_t n, int32_t head_dim, float scale,
+                      const uint64_t *allowed, float *scores) {
+    enum { PANEL = 16 };
+    for (int32_t j0 = 0; j0 < n; j0 += PANEL) {
+        const float *panel = k_panels + (int64_t)j0 * head_dim;
+        float sums[PANEL] = {0};
+        for (int32_t d = 0; d < head_dim; d++)
+            for (int32_t j = 0; j < PANEL; j++)
+                sums[j] += q[d] * panel[d * PANEL + j];
+        for (int32_t j = 0; j < PANEL && j0 + j < n; j++) {
+            const bool open = !allowed || (allowed[(j0 + j) / 64] >> ((j0 + j) % 64) & 1);
+            scores[j0 + j] = open ? sums[j] * scale : -INFINITY;
+        }
+    }
+}
+
+static void softmax(float *x, int32_t n) {
+    float max = -INFINITY, sum = 0.0f;
+    for (int32_t j = 0; j < n; j++)
+        max = x[j] > max ? x[j] : max;
+    if (max == -INFINITY) { /* nothing allowed, or nothing but -inf and NaN */
+        for (int32_t j = 0; j < n; j++)
+            x[j] = x[j] != x[j] ? x[j] : 0.0f;
+        return;
+    }
+    for (int32_t j = 0; j < n; j++) {
+        x[j] = expf(x[j] - max);
+        sum += x[j];
+    }
+    for (int32_t j = 0; j < n; j++)
+        x[j] /= sum;
+}
+
+NABLA_DECL_SCORE_ROWS(score_rows_generic) {
+    for (int32_t r = 0; r < rows; r++) {
+        const uint64_t *bits = allowed ? allowed + r * allowed_words : NULL;
+        score_row(q_mean + (int64_t)r * head_dim, k_panels, n, head_dim, scale, bits, probs + r * probs_stride);
+        softmax(probs + r * probs_stride, n);
+    }
+}
+
+void nabla_kernels_generic(nabla_kernels *table) {
+    table->score_rows = score_rows_generic;
+    table->select_row = select_row_generic;
+    table->delta = delta_generic;
+    table->of[NABLA_FP32].block_mean = block_mean_fp32_generic;
+    table->of[NABLA_FP32].forward = forward_fp32_generic;
+    table->of[NABLA_FP32].backward_kv = backward_kv_fp32_generic;
+    table->of[NABLA_FP32].backward_q = backward_q_fp32_generic;
+    table->of[NABLA_BF16].block_mean = block_mean_bf16_generic;
+    table->of[NABLA_BF16].forward = forward_bf16_generic;
+    table->of[NABLA_BF16].backward_kv = backward_kv_bf16_generic;
+    table->of[NABLA_BF16].backward_q = backward_q_bf16_generic;
+    for (int32_t dtype = 0; dtype < NABLA_CPU_DTYPES; dtype++) {
+        table->of[dtype].forward_scratch = forward_scratch_generic;
+        table->of[dtype].backward_scratch = backward_scratch_generic;
+    }
+}

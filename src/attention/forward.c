@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "attention.h"
+#include "bits.h"
+#include "layout.h"
+
+#include <omp.h>
+
+/* Packed keys and values of as many heads at a time as fit in this, and of at least one. */
+static const size_t pack_limit = (size_t)512 << 20;
+
+/* The scratch of one call, in bytes from its base. */
+typedef struct forward_layout {
+    size_t bytes;
+    int64_t group; /* heads whose keys and values are packed together */
+    size_t packed; /* bytes of one head's packed keys, and of its values; 0 where the level does not pack */
+    size_t packed_k, packed_v, tasks, threads, list, thread_bytes;
+} forward_layout;
+
+typedef struct forward_run {
+    const nabla_call *call;
+    const nabla_tensor *q, *k, *v, *o, *lse;
+    forward_layout at;
+    char *base;
+} forward_run;
+
+static nabla_status lay_out(nabla_context *ctx, const nabla_plan *plan, nabla_dtype dtype, int32_t head_dim,
+                            forward_layout *at) {
+    const int64_t heads = plan->batch * plan->heads, k_pieces = plan->k_pieces[plan->nk];
+    nabla_layout all = {0}, one = {0};
+    *at = (forward_layout){.group = heads};
+    if (ctx->kernels.of[dtype].pack_k) {
+        at->packed = ctx->kernels.of[dtype].packed_size(k_pieces, head_dim);
+        at->packed = (at->packed + NABLA_ALIGN - 1) & ~(size_t)(NABLA_ALIGN - 1);
+        const int64_t fit = (int64_t)(pack_limit / (2 * at->packed));
+        at->group = fit < 1 ? 1 : fit < heads ? fit : heads;
+    }
+    nabla_layout_take(&one, 1, ctx->kernels.of[dtype].forward_scratch(head_dim));
+    at->list = nabla_layout_take(&one, plan->nk, sizeof(int32_t));
+    at->thread_bytes = one.bytes;
+    at->packed_k = nabla_layout_take(&all, at->group, at->packed);
+    at->packed_v = nabla_layout_take(&all, at->group, at->packed);
+    at->tasks = nabla_layout_take(&all, nabla_count_mul(at->group, plan->q_pieces[plan->nq]), sizeof(nabla_task));
+    at->threads = nabla_layout_take(&all, ctx->threads, at->thread_bytes);
+    at->bytes = all.bytes;
+    if (all.overflow || one.overflow)
+        return nabla_fail(ctx, NABLA_OVERFLOW,
+                          "attention over %lld heads of %lld tokens needs more than memory can hold", (long long)heads,
+                          (long long)plan->k_tokens);
+    return NABLA_OK;
+}
+
+nabla_status nabla_forward_memory(nabla_context *ctx, const nabla_plan *plan, nabla_dtype dtype, int32_t head_dim,
+                                  size_t *bytes) {
+    forward_layout at;
+    nabla_status status = lay_out(ctx, plan, dtype, head_dim, &at);
+    *bytes = at.bytes;
+    return status;
+}
+
+/* Packs keys and values of heads [first, first + count). */
+static void pack(const forward_run *r, int64_t first, int64_t count) {
+    const nabla_call *call = r->call;
+    const nabla_plan *plan = call->plan;
+    const nabla_pack_fn pack_k = call->ctx->kernels.of[call->dtype].pack_k;
+    const nabla_pack_fn pack_v = call->ctx->kernels.of[call->dtype].pack_v;
+#pragma omp parallel for num_threads(call->ctx->threads) schedule(static)
+    for (int64_t i = 0; i < count * plan->nk; i++) {
+        const int64_t n = i / plan->nk, b = (first + n) / plan->heads, h = (first + n) % plan->heads,
+                      block = i % plan->nk;
+        const nabla_rows k = nabla_tensor_rows(r->k, b, h), v = nabla_tensor_rows(r->v, b, h);
+        char *packed_k = r->base + r->at.packed_k + (size_t)n * r->at.packed;
+        char *packed_v = r->base + r->at.packed_v + (size_t)n * r->at.packed;
+        int32_t row = plan->k_offsets[block];
+        for (int32_t piece = plan->k_pieces[block]; piece < plan->k_pieces[block + 1]; piece++, row += NABLA_Q_ROWS) {
+            const int32_t end = plan->k_offsets[block + 1];
+            const int32_t last = end - row < NABLA_Q_ROWS ? end : row + NABLA_Q_ROWS;
+            pack_k(k, row, last, call->head_dim, piece, packed_k);
+            pack_v(v, row, last, call->head_dim, piece, packed_v);
+        }
+    }
+}
+
+/* The tasks of heads [first, first + count); returns how many. */
+static int64_t make_tasks(const forward_run *r, int64_t first, int64_t count, nabla_task *tasks) {
+    const nabla_plan *plan = r->call->plan;
+    int64_t n = 0;
+    for (int64_t head = first; head < first + count; head++)
+        for (int64_t block = 0; block < plan->nq; block++) {
+            const uint64_t *bits = nabla_plan_row(plan, plan->set_of[head], block);
+            const int64_t kept = nabla_count_bits(bits, plan->k_words);
+            const int32_t end = plan->q_offsets[block + 1];
+            for (int32_t row = plan->q_offsets[block]; row < end; row += NABLA_Q_ROWS) {
+                const int32_t last = end - row < NABLA_Q_ROWS ? end : row + NABLA_Q_ROWS;
+                tasks[n++] = (nabla_task){.head = (int32_t)head,
+                                          .block = (int32_t)block,
+                                          .first = row,
+                                          .last = last,
+                                          .cost = (last - row) * kept};
+            }
+        }
+    nabla_order_tasks(tasks, n, plan->q_pieces[plan->nq], r->call->ctx->threads);
+    return n;
+}
+
+static void run_task(const forward_run *r, const nabla_task *task, int64_t group_first, int32_t thread) {
+    const nabla_call *call = r->call;
+    const nabla_plan *plan = call->plan;
+    const int64_t b = task->head / plan->heads, h = task->head % plan->heads;
+    char *scratch = r->base + r->at.threads + (size_t)thread * r->at.thread_bytes;
+    int32_t *list = (int32_t *)(scratch + r->at.list);
+    const size_t packed = (size_t)(task->head - group_first) * r->at.packed;
+    const nabla_forward_task t = {
+        .q = {.data = nabla_tensor_at(r->q, b, task->first, h), .stride = r->q->stride[1]},
+        .q_count = task->last - task->first,
+        .k = nabla_tensor_rows(r->k, b, h),
+        .v = nabla_tensor_rows(r->v, b, h),
+        .k_offsets = plan->k_offsets,
+        .blocks = list,
+        .block_count =
+            nabla_list_bits(nabla_plan_row(plan, plan->set_of[task->head], task->block), plan->k_words, list),
+        .head_dim = call->head_dim,
+        .scale = call->scale,
+        .alpha = call->alpha,
+        .beta = call->beta,
+        .o = nabla_tensor_at(r->o, b, task->first, h),
+        .o_stride = r->o->stride[1],
+        .o_dtype = r->o->dtype,
+        .lse = r->lse ? (float *)r->lse->data + task->head * plan->q_tokens + task->first : NULL,
+        .packed_k = r->at.packed ? r->base + r->at.packed_k + packed : NULL,
+        .packed_v = r->at.packed ? r->base + r->at.packed_v + packed : NULL,
+        .k_pieces = plan->k_pieces,
+        .scratch = scratch,
+    };
+    call->ctx->kernels.of[call->dtype].forward(&t);
+}
+
+nabla_status nabla_attention_forward(nabla_context *ctx, const nabla_plan *plan, const nabla_attention_params *params,
+                                     const nabla_tensor *q, const nabla_tensor *k, const nabla_tensor *v,
+                                     const nabla_tensor *o, const nabla_tensor *lse) {
+    nabla_call call;
+    forward_run r = {.call = &call, .q = q, .k = k, .v = v, .o = o, .lse = lse};
+    void *base;
+    nabla_status status = nabla_check_call(ctx, plan, params, q, k, v, &call);
+    if (!status) status = nabla_check_side(&call, "o", o, plan->q_tokens, NABLA_WRITE);
+    if (!status && lse) status = nabla_check_lse(&call, lse, NABLA_WRITE);
+    if (!status) status = lay_out(ctx, plan, call.dtype, call.head_dim, &r.at);
+    if (!status) status = nabla_context_scratch(ctx, r.at.bytes, &base);
+    if (status) return status;
+    r.base = base;
+    const int64_t heads = plan->batch * plan->heads;
+    nabla_task *tasks = (nabla_task *)(r.base + r.at.tasks);
+    for (int64_t first = 0; first < heads; first += r.at.group) {
+        const int64_t group = heads - first < r.at.group ? heads - first : r.at.group;
+        if (r.at.packed) pack(&r, first, group);
+        const int64_t count = make_tasks(&r, first, group, tasks);
+#pragma omp parallel for num_threads(ctx->threads) schedule(dynamic, 1)
+        for (int64_t i = 0; i < count; i++)
+            run_task(&r, tasks + i, first, omp_get_thread_num());
+    }
+    return NABLA_OK;
+}

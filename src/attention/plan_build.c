@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Fills a plan from a policy: for every row the union of what its terms keep, then what its document allows. */
+#include "bits.h"
+#include "layout.h"
+#include "plan.h"
+#include "policy.h"
+#include "score.h"
+
+#include <math.h>
+#include <omp.h>
+#include <string.h>
+
+/* One thread's room for a group of rows. */
+typedef struct group_scratch {
+    int64_t probs_stride;
+    float *probs;      /* [NABLA_SCORE_ROWS][probs_stride] */
+    uint64_t *allowed; /* [NABLA_SCORE_ROWS][k_words] */
+} group_scratch;
+
+typedef struct build {
+    nabla_plan *plan;
+    const nabla_policy *policy;
+    const nabla_kernels *kernels;
+    nabla_means means;
+    double *row_mass; /* [B * H][nq] */
+    char *threads;    /* thread_bytes for each */
+    size_t thread_bytes;
+} build;
+
+static void add_static_terms(const build *b, int64_t q_block, uint64_t *row) {
+    const nabla_plan *plan = b->plan;
+    if (b->policy->dense) nabla_set_range(row, 0, plan->nk);
+    if (b->policy->has_sta) nabla_policy_keep_window(b->policy, plan->q_tiles, q_block, row);
+    if (plan->documents) {
+        const uint64_t *allowed = plan->document_bits + plan->document_of[q_block] * plan->k_words;
+        for (int64_t w = 0; w < plan->k_words; w++)
+            row[w] &= allowed[w];
+    }
+}
+
+static double mass_of(const uint64_t *row, int64_t words, const float *probs) {
+    double mass = 0.0;
+    for (int64_t w = 0; w < words; w++)
+        for (uint64_t bits = row[w]; bits; bits &= bits - 1)
+            mass += (double)probs[w * 64 + __builtin_ctzll(bits)];
+    return isfinite(mass) ? mass : 1.0; /* a row of NaN keeps everything */
+}
+
+static group_scratch scratch_of(const build *b, int32_t thread) {
+    char *base = b->threads + (size_t)thread * b->thread_bytes;
+    const int64_t stride = nabla_ceil_div(b->plan->nk, NABLA_PANEL) * NABLA_PANEL;
+    return (group_scratch){.probs_stride = stride,
+                           .probs = (float *)base,
+                           .allowed = (uint64_t *)(base + (size_t)(NABLA_SCORE_ROWS * stride) * sizeof(float))};
+}
+
+/* Rows [q0, q0 + count) of head bh, all terms. */
+static void scored_group(const build *b, int64_t bh, int64_t q0, int32_t count, group_scratch s) {
+    const nabla_plan *plan = b->plan;
+    const nabla_means *m = &b->means;
+    if (plan->documents)
+        for (int32_t r = 0; r < count; r++)
+            memcpy(s.allowed + r * plan->k_words, plan->document_bits + plan->document_of[q0 + r] * plan->k_words,
+                   (size_t)plan->k_words * sizeof *s.allowed);
+    b->kernels->score_rows(m->q + (bh * plan->nq + q0) * m->head_dim, count, m->k + bh * m->panel_floats,
+                           (int32_t)plan->nk, m->head_dim, m->scale, plan->documents ? s.allowed : NULL, plan->k_words,
+                           s.probs, s.probs_stride);
+    for (int32_t r = 0; r < count; r++) {
+        const float *probs = s.probs + r * s.probs_stride;
+        uint64_t *row = nabla_plan_row(plan, bh, q0 + r);
+        nabla_policy_keep_mass(b->kernels, b->policy, probs, plan->nk, row);
+        add_static_terms(b, q0 + r, row);
+        b->row_mass[bh * plan->nq + q0 + r] = mass_of(row, plan->k_words, probs);
+    }
+}
+
+static nabla_status build_scored(nabla_context *ctx, build *b, const nabla_plan_inputs *inputs) {
+    nabla_plan *plan = b->plan;
+    nabla_status status = nabla_check_inputs(ctx, plan, inputs, &b->means);
+    if (status) return status;
+    const int64_t heads = plan->batch * plan->heads, groups = nabla_ceil_div(plan->nq, NABLA_SCORE_ROWS);
+    const int64_t stride = nabla_ceil_div(plan->nk, NABLA_PANEL) * NABLA_PANEL;
+    nabla_layout all = {0}, one = {0};
+    nabla_layout_take(&one, NABLA_SCORE_ROWS * stride, sizeof(float));
+    nabla_layout_take(&one, NABLA_SCORE_ROWS * plan->k_words, sizeof(uint64_t));
+    const size_t q = nabla_layout_take(&all, nabla_count_mul(heads, plan->nq * b->means.head_dim), sizeof(float));
+    const size_t k = nabla_layout_take(&all, nabla_count_mul(heads, b->means.panel_floats), sizeof(float));
+    const size_t mass = nabla_layout_take(&all, nabla_count_mul(heads, plan->nq), sizeof(double));
+    const size_t threads = nabla_layout_take(&all, ctx->threads, one.bytes);
+    if (all.overflow)
+        return nabla_fail(ctx, NABLA_OVERFLOW, "the block means of %lld heads are too large", (long long)heads);
+    void *base;
+    status = nabla_context_scratch(ctx, all.bytes, &base);
+    if (status) return status;
+    b->means.q = (float *)((char *)base + q);
+    b->means.k = (float *)((char *)base + k);
+    b->row_mass = (double *)((char *)base + mass);
+    b->threads = (char *)base + threads;
+    b->thread_bytes = one.bytes;
+
+    nabla_plan_use_sets(plan, false);
+    nabla_fill_means(ctx, plan, inputs, &b->means);
+#pragma omp parallel for num_threads(ctx->threads) schedule(dynamic, 1)
+    for (int64_t i = 0; i < heads * groups; i++) {
+        const int64_t q0 = i % groups * NABLA_SCORE_ROWS, left = plan->nq - q0;
+        scored_group(b, i / groups, q0, (int32_t)(left < NABLA_SCORE_ROWS ? left : NABLA_SCORE_ROWS),
+                     scratch_of(b, omp_get_thread_num()));
+    }
+    double sum = 0.0;
+    for (int64_t i = 0; i < heads * plan->nq; i++)
+        sum += b->row_mass[i];
+    plan->kept_mass = sum / (double)(heads * plan->nq);
+    return NABLA_OK;
+}
+
+/* Nothing looks at the tokens: one set for all heads. */
+static void build_static(nabla_context *ctx, const build *b) {
+    nabla_plan *plan = b->plan;
+    nabla_plan_use_sets(plan, true);
+#pragma omp parallel for num_threads(ctx->threads) schedule(static)
+    for (int64_t q = 0; q < plan->nq; q++) {
+        uint64_t *row = nabla_plan_row(plan, 0, q);
+        memset(row, 0, (size_t)plan->k_words * sizeof *row);
+        add_static_terms(b, q, row);
+    }
+    plan->kept_mass = b->policy->dense ? 1.0 : NAN;
+}
+
+static nabla_status check_window(nabla_context *ctx, const nabla_plan *plan) {
+    if (!plan->has_tiles)
+        return nabla_fail(ctx, NABLA_INVALID_ARGUMENT, "an sta policy needs a plan made with q_order and k_order");
+    if (memcmp(&plan->q_tiles, &plan->k_tiles, sizeof plan->q_tiles))
+        return nabla_fail(ctx, NABLA_INVALID_ARGUMENT,
+                          "an sta policy needs equal tiles for queries (%dx%dx%d) and keys (%dx%dx%d)",
+                          (int)plan->q_tiles.frames, (int)plan->q_tiles.height, (int)plan->q_tiles.width,
+                          (int)plan->k_tiles.frames, (int)plan->k_tiles.height, (int)plan->k_tiles.width);
+    return NABLA_OK;
+}
+
+nabla_status nabla_plan_build(nabla_context *ctx, nabla_plan *plan, const nabla_policy *policy,
+                              const nabla_plan_inputs *inputs) {
+    nabla_status status = nabla_check_plan(ctx, plan);
+    if (!status) status = nabla_check_policy(ctx, policy);
+    if (!status && policy->has_sta) status = check_window(ctx, plan);
+    if (status) return status;
+    build b = {.plan = plan, .policy = policy, .kernels = &ctx->kernels};
+    if (policy->has_nabla && !policy->dense)
+        status = build_scored(ctx, &b, inputs);
+    else
+        build_static(ctx, &b);
+    if (!status) nabla_plan_finish(ctx, plan);
+    return status;
+}
