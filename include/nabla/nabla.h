@@ -204,11 +204,12 @@ NABLA_API nabla_status nabla_plan_build(nabla_context *ctx, nabla_plan *plan, co
                                         const nabla_plan_inputs *inputs);
 
 typedef struct nabla_plan_stats {
-    size_t size;
+    size_t size; /* sizeof(nabla_plan_stats), set by the caller */
     int64_t q_blocks, k_blocks, q_tokens, k_tokens;
     int64_t kept_blocks; /* over all batches and heads */
     double density;      /* kept token pairs / all token pairs */
-    double kept_mass;    /* mean over rows of the block probability kept; 1 for dense, NaN where nothing was scored */
+    double kept_mass;    /* mean over rows of the block probability kept; 1 for dense, NaN where nothing was scored (sta
+                            alone, imports) */
 } nabla_plan_stats;
 
 NABLA_API nabla_status nabla_plan_get_stats(nabla_context *ctx, const nabla_plan *plan, nabla_plan_stats *stats);
@@ -219,7 +220,8 @@ NABLA_API nabla_status nabla_plan_densities(nabla_context *ctx, const nabla_plan
    the last. (Our blocks are whole: its full_kv_num_blocks and full_kv_indices.) Either may be NULL in export. */
 NABLA_API nabla_status nabla_plan_export_lists(nabla_context *ctx, const nabla_plan *plan, int32_t *num,
                                                int32_t *indices);
-/* Indices in any order; entries past num are ignored; a repeated or out-of-range index is an error. */
+/* Indices in any order; entries past num are ignored; a repeated or out-of-range index is an error. What is imported
+   is taken as it is: documents are not applied to it. */
 NABLA_API nabla_status nabla_plan_import_lists(nabla_context *ctx, nabla_plan *plan, const int32_t *num,
                                                const int32_t *indices);
 /* One byte a block pair, 0 or 1: [B, H, nq, nk]. */
@@ -249,8 +251,9 @@ NABLA_API nabla_status nabla_attention_forward(nabla_context *ctx, const nabla_p
                                                const nabla_tensor *k, const nabla_tensor *v, const nabla_tensor *o,
                                                const nabla_tensor *lse);
 
-/* From the forward's q, k, v, o, lse and the gradient d_o (dtype of q, or fp32) to d_q, d_k, d_v, each fp32 or the
-   dtype of q; any of the three may be NULL to leave it out. alpha scales d_o; beta is not used. */
+/* From q, k, v, the o and lse of a forward with alpha 1 and beta 0, and the gradient d_o (dtype of q, or fp32) to d_q,
+   d_k, d_v, each fp32 or the dtype of q; any of the three may be NULL to leave it out. alpha scales d_o; beta is not
+   used. */
 NABLA_API nabla_status nabla_attention_backward(nabla_context *ctx, const nabla_plan *plan,
                                                 const nabla_attention_params *params, const nabla_tensor *q,
                                                 const nabla_tensor *k, const nabla_tensor *v, const nabla_tensor *o,

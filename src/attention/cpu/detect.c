@@ -64,13 +64,9 @@ typedef struct level {
 /* Rising: each builds on those before it. */
 static const level levels[] = {
     {"generic", runs_generic, nabla_kernels_generic},
-#ifdef NABLA_LEVEL_AVX2
+#ifdef NABLA_X86
     {"avx2", runs_avx2, nabla_kernels_avx2},
-#endif
-#ifdef NABLA_LEVEL_AVX512
     {"avx512", runs_avx512, nabla_kernels_avx512},
-#endif
-#ifdef NABLA_LEVEL_AVX512BF16
     {"avx512bf16", runs_avx512bf16, nabla_kernels_avx512bf16},
 #endif
 };
@@ -95,12 +91,12 @@ static bool fill_up_to(const char *wanted, nabla_kernels *table) {
     return !wanted;
 }
 
-nabla_status nabla_kernels_select(const char *level, nabla_kernels *table, char *message, size_t message_size) {
-    const char *forced = level ? NULL : getenv("NABLA_CPU");
-    const char *wanted = level ? level : forced && *forced ? forced : NULL;
+nabla_status nabla_kernels_select(const char *name, nabla_kernels *table, char *message, size_t message_size) {
+    const char *forced = name ? NULL : getenv("NABLA_CPU");
+    const char *wanted = name ? name : forced && *forced ? forced : NULL;
     if (fill_up_to(wanted, table)) return NABLA_OK;
     int n = snprintf(message, message_size, "%s '%.40s' is not a level of this machine and build; it has",
-                     level ? "level" : "NABLA_CPU's", wanted);
+                     name ? "level" : "NABLA_CPU's", wanted);
     for (int32_t i = 0; nabla_level_name(i) && n > 0 && (size_t)n < message_size; i++)
         n += snprintf(message + n, message_size - (size_t)n, "%s%s", i ? ", " : " ", nabla_level_name(i));
     return NABLA_UNSUPPORTED;
