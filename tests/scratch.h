@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A folder that lives as long as a test group, in the folder that the test runs in. */
+#ifndef NABLA_SCRATCH_H
+#define NABLA_SCRATCH_H
+
+#include <stddef.h>
+
+int scratch_make(void **state);             /* group setup */
+int scratch_remove(void **state);           /* group teardown: removes what is left in it, one level deep */
+const char *scratch_path(const char *name); /* valid until the next call */
+size_t scratch_files(void);                 /* how many files lie in it */
+/* The whole file; the caller frees. NULL if there is none. */
+char *scratch_read(const char *path, size_t *size);
+
+#endif

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "check.h"
+#include "scratch.h"
+#include "text/words.h"
+
+static const char *const list[] = {"a", "red", "green", "circle", "square", "star", "moving", "left", "b\xc3\xa4r"};
+enum { WORDS = sizeof list / sizeof *list, LENGTH = 6 };
+
+static nv_words *make(void) {
+    nv_words *words;
+    assert_int_equal(nv_words_create(list, WORDS, LENGTH, &words, NULL), NABLA_OK);
+    return words;
+}
+
+static void check_ids(const nv_words *words, const char *text, int count, const int32_t expected[LENGTH],
+                      const char *expected_unknown) {
+    int32_t ids[LENGTH];
+    char unknown[64];
+    assert_int_equal(nv_words_encode(words, text, ids, unknown, sizeof unknown), count);
+    assert_memory_equal(ids, expected, sizeof ids);
+    assert_string_equal(unknown, expected_unknown);
+    assert_int_equal(nv_words_encode(words, text, ids, NULL, 0), count);
+    assert_memory_equal(ids, expected, sizeof ids);
+}
+
+static void captions_become_ids(void **state) {
+    (void)state;
+    nv_words *words = make();
+    assert_int_equal(nv_words_rows(words), WORDS + NV_WORD_FIRST);
+    assert_int_equal(nv_words_length(words), LENGTH);
+    check_ids(words, "a red circle", 3, (int32_t[]){2, 3, 5, 0, 0, 0}, "");
+    check_ids(words, "  A RED,circle--moving\tLeft!\n", 5, (int32_t[]){2, 3, 5, 8, 9, 0}, "");
+    check_ids(words, "", 0, (int32_t[]){0, 0, 0, 0, 0, 0}, "");
+    check_ids(words, " .,;!?\"' ", 0, (int32_t[]){0, 0, 0, 0, 0, 0}, "");
+    check_ids(words, "a a a a a a star", 7, (int32_t[]){2, 2, 2, 2, 2, 2}, "");
+    check_ids(words, "b\xc3\xa4r", 1, (int32_t[]){10, 0, 0, 0, 0, 0}, "");
+    nv_words_destroy(words);
+}
+
+static void unknown_words_are_listed_once(void **state) {
+    (void)state;
+    nv_words *words = make();
+    check_ids(words, "a Sqare star, sqare, qare re", 6, (int32_t[]){2, 1, 7, 1, 1, 1}, "sqare, qare, re");
+    int32_t ids[LENGTH];
+    char unknown[10];
+    nv_words_encode(words, "purple cat elephantine ox", ids, unknown, sizeof unknown);
+    assert_string_equal(unknown, "purple"); /* ", cat" would not fit */
+    nv_words_encode(words, "elephantine ox", ids, unknown, sizeof unknown);
+    assert_string_equal(unknown, "ox");
+    char word[3000];
+    memset(word, 'x', sizeof word - 1);
+    word[sizeof word - 1] = '\0';
+    assert_int_equal(nv_words_encode(words, word, ids, unknown, sizeof unknown), 1);
+    assert_int_equal(ids[0], NV_WORD_UNKNOWN);
+    nv_words_destroy(words);
+}
+
+static void misspellings_have_a_nearest_word(void **state) {
+    (void)state;
+    nv_words *words = make();
+    assert_string_equal(nv_words_nearest(words, "sqare"), "square");
+    assert_string_equal(nv_words_nearest(words, "SQUAER"), "square");
+    assert_string_equal(nv_words_nearest(words, "rde"), "red");
+    assert_string_equal(nv_words_nearest(words, "circles"), "circle");
+    assert_string_equal(nv_words_nearest(words, "mvoign"), "moving");
+    assert_null(nv_words_nearest(words, "elephant"));
+    assert_null(nv_words_nearest(words, "re")); /* too short to guess */
+    assert_null(nv_words_nearest(words, ""));
+    assert_null(nv_words_nearest(words, "?"));
+    nv_words_destroy(words);
+}
+
+static void files_come_back(void **state) {
+    (void)state;
+    nv_words *words = make(), *back;
+    size_t size;
+    int32_t ids[LENGTH];
+    const char *path = scratch_path("words.json");
+    assert_int_equal(nv_words_write(words, path, NULL), NABLA_OK);
+    assert_int_equal(nv_words_read(path, &back, NULL), NABLA_OK);
+    assert_int_equal(nv_words_rows(back), nv_words_rows(words));
+    assert_int_equal(nv_words_length(back), LENGTH);
+    nv_words_encode(back, "red b\xc3\xa4r", ids, NULL, 0);
+    assert_int_equal(ids[0], 3);
+    assert_int_equal(ids[1], 10);
+    char *text = scratch_read(path, &size);
+    assert_non_null(strstr(text, "\"length\": 6"));
+    assert_int_equal(text[size - 1], '\n');
+    free(text);
+    remove(path);
+    nv_words_destroy(words);
+    nv_words_destroy(back);
+    nv_words_destroy(NULL);
+}
+
+static const struct {
+    const char *text, *message;
+} bad[] = {
+    {"", NULL},
+    {"[1]", "w.json holds no JSON object: it must begin with '{'"},
+    {"{\"words\":[]}", "w.json lacks the key \"length\""},
+    {"{\"length\":4}", "w.json lacks the key \"words\""},
+    {"{\"length\":0,\"words\":[]}", "w.json: \"length\" is 0, but must lie in 1 to 4096"},
+    {"{\"length\":5000,\"words\":[]}", "w.json: \"length\" is 5000, but must lie in 1 to 4096"},
+    {"{\"length\":\"4\",\"words\":[]}", "w.json: \"length\" must be a whole number"},
+    {"{\"length\":4,\"words\":{}}", "w.json: \"words\" must be a list"},
+    {"{\"length\":4,\"words\":[\"a\",1]}", "w.json: item 1 of \"words\" is no text"},
+    {"{\"length\":4,\"words\":[\"a\",\"b\",\"a\"]}", "w.json: the word \"a\" is listed twice"},
+    {"{\"length\":4,\"words\":[\"A\"]}",
+     "w.json: \"A\" cannot be in a list of words: use 1 to 63 lower-case letters and digits"},
+    {"{\"length\":4,\"words\":[\"a b\"]}",
+     "w.json: \"a b\" cannot be in a list of words: use 1 to 63 lower-case letters and digits"},
+    {"{\"length\":4,\"words\":[\"\"]}",
+     "w.json: \"\" cannot be in a list of words: use 1 to 63 lower-case letters and digits"},
+    {"{\"length\":4,\"words\":[],\"dim\":3}",
+     "w.json has the unknown key \"dim\": the model may be of another kind; notes begin with '_'"},
+    {"{\"length\":4,\"length\":4,\"words\":[]}", NULL},
+};
+
+static void refuses_bad_files(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        nv_error err = {0};
+        nv_words *words;
+        assert_int_equal(nv_words_parse(bad[i].text, strlen(bad[i].text), "w.json", &words, &err), NABLA_CORRUPT);
+        assert_null(words);
+        assert_int_equal(err.status, NABLA_CORRUPT);
+        if (bad[i].message) assert_string_equal(err.text, bad[i].message);
+    }
+    nv_error err;
+    nv_words *words;
+    assert_int_equal(nv_words_read("no-such-file", &words, &err), NABLA_IO);
+    assert_string_equal(err.text, "cannot open no-such-file: No such file or directory");
+    assert_int_equal(nv_words_read(".", &words, &err), NABLA_IO);
+    assert_int_equal(nv_words_create(list, WORDS, 0, &words, &err), NABLA_INVALID_ARGUMENT);
+    assert_string_equal(err.text, "a caption's length is 0 words, but must lie in 1 to 4096");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(captions_become_ids),
+        cmocka_unit_test(unknown_words_are_listed_once),
+        cmocka_unit_test(misspellings_have_a_nearest_word),
+        cmocka_unit_test(files_come_back),
+        cmocka_unit_test(refuses_bad_files),
+    };
+    return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
+}
