@@ -1,0 +1,28 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# tests/fuzz/run.sh [RUNS] [NAME...]: fuzzes with clang's libFuzzer, address and undefined-behaviour sanitizers.
+# Seeds are read from tests/fuzz/corpus, what is found goes to build-fuzz/ (crashes too: crash-*).
+set -eu
+cd "$(dirname "$0")/../.."
+runs=${1:-1000000}
+[ $# -gt 0 ] && shift
+[ $# -gt 0 ] || set -- config safetensors
+clang=${CLANG:-$(command -v clang || command -v clang-14)}
+
+sources() {
+    case $1 in
+    config) echo src/weights/config.c src/weights/json.c src/weights/file.c src/text/words.c src/text/words_file.c \
+        src/tensor/error.c ;;
+    safetensors) echo src/weights/safetensors.c src/weights/safetensors_convert.c src/tensor/error.c ;;
+    *) echo "unknown fuzzer: $1" >&2 && exit 2 ;;
+    esac
+}
+
+for name in "$@"; do
+    mkdir -p "build-fuzz/$name"
+    # shellcheck disable=SC2046
+    "$clang" -std=c11 -g -O1 -D_GNU_SOURCE -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
+        -Iinclude -Isrc -o "build-fuzz/fuzz_$name" "tests/fuzz/fuzz_$name.c" $(sources "$name") -ljansson -lm
+    "build-fuzz/fuzz_$name" -runs="$runs" -max_len=4096 -print_final_stats=1 -verbosity=0 -dict=tests/fuzz/json.dict \
+        -artifact_prefix="build-fuzz/$name-" "build-fuzz/$name" "tests/fuzz/corpus/$name"
+done
