@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* nabla bench: what attention and models cost on this machine, with ratios measured in one run. */
+#include "cli/bench.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/report.h"
+#include "cli/verbs.h"
+
+typedef struct settings {
+    cli_common common;
+    cli_bench_settings to;
+} settings;
+
+int cli_bench_open(const char *path, cli_bench_csv *csv) {
+    csv->file = NULL;
+    if (!path) return 0;
+    if (snprintf(csv->path, sizeof csv->path, "%s.tmp-%ld", path, (long)getpid()) >= (int)sizeof csv->path)
+        return cli_fail("bench", "the path of the output is too long");
+    csv->file = fopen(csv->path, "w");
+    if (!csv->file) return cli_fail("bench", "cannot write '%s': %s", path, strerror(errno));
+    return 0;
+}
+
+int cli_bench_close(const char *path, cli_bench_csv *csv, int code) {
+    if (!csv->file) return code;
+    const int broken = ferror(csv->file) | fclose(csv->file);
+    if (!code && (broken || rename(csv->path, path) != 0))
+        code = cli_fail("bench", "cannot write '%s': %s", path, strerror(errno));
+    if (code) unlink(csv->path);
+    return code;
+}
+
+static const cli_option options[] = {
+    CLI_FLAG("o,output", TEXT, "FILE.csv", to.output, "every figure as CSV"),
+    CLI_FLAG("policies", TEXT, "P1,P2,...", to.policies, "the first is what the others are compared with"),
+    CLI_FLAG("grid", TEXT, "FxHxW,...", to.grids, "tokens []"),
+    CLI_RANGE("heads", INT32, to.heads, 1, 1024, "[]"),
+    CLI_RANGE("head-dim", INT32, to.head_dim, 16, 256, "a multiple of 8 []"),
+    CLI_RANGE("batch", INT32, to.batch, 1, 1024, "[]"),
+    CLI_FLAG("dtypes", TEXT, "fp32,bf16", to.dtypes, "[]"),
+    CLI_FLAG("threads", TEXT, "N1,N2,...", to.threads, "processor threads [all]"),
+    CLI_FLAG("backward", SWITCH, NULL, to.backward, "the backward pass too"),
+    CLI_RANGE("repeat", INT32, to.repeat, 1, 100000, "runs, whose least times count []"),
+    CLI_FLAG("seed", SEED, NULL, to.seed, "of the tensors or the noise [0]"),
+    CLI_LEVEL,
+    CLI_DEVICE,
+    CLI_JSON,
+    CLI_QUIET,
+};
+
+static int run(const cli_verb *verb, int argc, char **argv) {
+    settings s = {.to = {.grids = "4x32x32",
+                         .policies = "dense,nabla-0.9,nabla-0.7,nabla-0.4,sta-1-3-3",
+                         .dtypes = "fp32,bf16",
+                         .heads = 2,
+                         .head_dim = 128,
+                         .batch = 1,
+                         .repeat = 3}};
+    const int code = cli_parse(verb, argc, argv, &s);
+    if (code >= 0) return code;
+    if (s.to.output && cli_check_output("bench", s.to.output)) return CLI_FAILED;
+    const char *what = s.common.argument_count ? s.common.arguments[0] : "attention";
+    if (strcmp(what, "attention") == 0) return cli_bench_attention(&s.common, &s.to);
+    return cli_misuse("bench", "nothing called '%s' to measure: give attention", what);
+}
+
+const cli_verb cli_verb_bench = {
+    .name = "bench",
+    .arguments = "[attention]",
+    .summary = "what attention and models cost on this machine",
+    .about = "Times attention on made-up tensors, all cases in one run, so that ratios hold.",
+    .example = "example: nabla bench --grid 4x32x32 --threads 1,2 --backward -o bench.csv",
+    .options = options,
+    .option_count = CLI_COUNT(options),
+    .max_arguments = 1,
+    .run = run,
+};

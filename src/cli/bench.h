@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The two benchmarks of `nabla bench`. */
+#ifndef CLI_BENCH_H
+#define CLI_BENCH_H
+
+#include <stdio.h>
+
+#include "cli/list.h"
+#include "cli/options.h"
+
+typedef struct cli_bench_settings {
+    const char *output;                                      /* CSV; NULL: none */
+    const char *grids, *policies, *threads, *dtypes, *model; /* lists but for the last; NULL: the default */
+    int32_t heads, head_dim, batch, repeat, backward, steps;
+    cli_seed seed;
+} cli_bench_settings;
+
+int cli_bench_attention(const cli_common *common, const cli_bench_settings *s);
+int cli_bench_model(const cli_common *common, const cli_bench_settings *s);
+
+/* The CSV under a temporary name, which cli_bench_close gives its own name (or, after a failure, removes). path NULL:
+ *file is NULL and nothing is written. Both return 0 or the exit code. */
+typedef struct cli_bench_csv {
+    FILE *file;
+    char path[4096];
+} cli_bench_csv;
+int cli_bench_open(const char *path, cli_bench_csv *csv);
+int cli_bench_close(const char *path, cli_bench_csv *csv, int code);
+
+#endif

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* nabla info: what this machine can do, what a model folder or a tensor file holds. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "cli/info.h"
+#include "cli/machine.h"
+#include "cli/report.h"
+#include "cli/verbs.h"
+#include "weights/safetensors.h"
+
+typedef struct settings {
+    cli_common common;
+} settings;
+
+/* ------------------------------------------------------------------ the machine */
+
+static json_t *levels_json(void) {
+    json_t *levels = json_array();
+    for (int32_t i = 0; nabla_level_name(i); i++)
+        json_array_append_new(levels, json_string(nabla_level_name(i)));
+    return levels;
+}
+
+static int show_machine(int json) {
+    char name[128], total[32], available[32];
+    cli_processor_name(name, sizeof name);
+    if (json)
+        return cli_print_json("info",
+                              json_pack("{s:s, s:s, s:i, s:o, s:I, s:I, s:[s], s:b}", "version", nabla_version(),
+                                        "processor", name, "threads", cli_processors(), "levels", levels_json(),
+                                        "memory", (json_int_t)cli_memory_total(), "memory_available",
+                                        (json_int_t)cli_memory_available(), "devices", "cpu", "cuda", 0));
+    printf("nabla %s\n", nabla_version());
+    printf("processor  %s, %d threads\n", name[0] ? name : "unknown", cli_processors());
+    printf("levels    ");
+    for (int32_t i = 0; nabla_level_name(i); i++)
+        printf(" %s", nabla_level_name(i));
+    printf("\nmemory     %s, %s available\n", cli_format_bytes(cli_memory_total(), total, sizeof total),
+           cli_format_bytes(cli_memory_available(), available, sizeof available));
+    printf("devices    cpu (this build has no CUDA)\n");
+    return CLI_DONE;
+}
+
+/* ------------------------------------------------------------------ a file of tensors */
+
+static json_t *shape_json(const nv_st_entry *e) {
+    json_t *shape = json_array();
+    for (int i = 0; i < e->rank; i++)
+        json_array_append_new(shape, json_integer(e->shape[i]));
+    return shape;
+}
+
+static int print_file_json(const nv_st_file *file) {
+    json_t *tensors = json_array();
+    double bytes = 0;
+    for (size_t i = 0; i < nv_st_count(file); i++) {
+        const nv_st_entry *e = nv_st_at(file, i);
+        bytes += (double)e->bytes;
+        json_array_append_new(tensors,
+                              json_pack("{s:s, s:s, s:o, s:I}", "name", e->name, "dtype", nv_st_dtype_name(e->dtype),
+                                        "shape", shape_json(e), "bytes", (json_int_t)e->bytes));
+    }
+    return cli_print_json("info", json_pack("{s:I, s:o}", "bytes", (json_int_t)bytes, "tensors", tensors));
+}
+
+static int show_file(const char *path, int json) {
+    nv_st_file *file = NULL;
+    nv_error err = {0};
+    char name[512], size[32], shape[160];
+    double bytes = 0;
+    if (nv_st_open(path, &file, &err) != NABLA_OK) return cli_fail("info", "%s", err.text);
+    if (json) {
+        const int code = print_file_json(file);
+        nv_st_close(file);
+        return code;
+    }
+    for (size_t i = 0; i < nv_st_count(file); i++) {
+        const nv_st_entry *e = nv_st_at(file, i);
+        size_t at = 0;
+        shape[0] = '\0';
+        for (int j = 0; j < e->rank && at < sizeof shape; j++)
+            at += (size_t)snprintf(shape + at, sizeof shape - at, "%s%lld", j ? ", " : "", (long long)e->shape[j]);
+        bytes += (double)e->bytes;
+        printf("%-5s %9s  %s [%s]\n", nv_st_dtype_name(e->dtype), cli_format_bytes((double)e->bytes, size, sizeof size),
+               cli_escape(e->name, name, sizeof name), shape);
+    }
+    printf("%zu tensors, %s\n", nv_st_count(file), cli_format_bytes(bytes, size, sizeof size));
+    nv_st_close(file);
+    return CLI_DONE;
+}
+
+/* ------------------------------------------------------------------ the verb */
+
+static const cli_option options[] = {CLI_JSON};
+
+static int run(const cli_verb *verb, int argc, char **argv) {
+    settings s = {0};
+    struct stat what;
+    const int code = cli_parse(verb, argc, argv, &s);
+    if (code >= 0) return code;
+    if (s.common.argument_count == 0) return show_machine(s.common.json);
+    const char *path = s.common.arguments[0];
+    if (stat(path, &what) != 0)
+        return cli_fail("info", "cannot open '%s': %s; name a model's folder or a .safetensors file", path,
+                        strerror(errno));
+    return S_ISDIR(what.st_mode) ? cli_info_model(path, s.common.json) : show_file(path, s.common.json);
+}
+
+const cli_verb cli_verb_info = {
+    .name = "info",
+    .arguments = "[MODEL | FILE.safetensors]",
+    .summary = "what this machine can do; what a model or a file of tensors holds",
+    .example = "example: nabla info models/demo",
+    .options = options,
+    .option_count = CLI_COUNT(options),
+    .max_arguments = 1,
+    .run = run,
+};

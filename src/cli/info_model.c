@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The part of `nabla info` that reads model folders. */
+#include <dirent.h>
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/info.h"
+#include "cli/report.h"
+#include "weights/config.h"
+#include "weights/safetensors.h"
+
+typedef struct weights {
+    int64_t parameters, files;
+    double bytes;
+} weights;
+
+/* Adds up every .safetensors of a folder (large checkpoints come in parts). Returns 0 or the exit code. */
+static int count_weights(const char *folder, weights *w) {
+    DIR *open = opendir(folder);
+    if (!open) return cli_fail("info", "cannot open '%s': %s", folder, strerror(errno));
+    int code = 0;
+    const struct dirent *found;
+    while (!code && (found = readdir(open)) != NULL) {
+        static const char suffix[] = ".safetensors";
+        char path[4096];
+        nv_st_file *file;
+        nv_error err = {0};
+        const size_t length = strlen(found->d_name), end = sizeof suffix - 1;
+        if (length <= end || strcmp(found->d_name + length - end, suffix) != 0) continue;
+        if (snprintf(path, sizeof path, "%s/%s", folder, found->d_name) >= (int)sizeof path) continue;
+        if (nv_st_open(path, &file, &err) != NABLA_OK) {
+            code = cli_fail("info", "%s", err.text);
+            break;
+        }
+        w->files++;
+        for (size_t i = 0; i < nv_st_count(file); i++) {
+            const nv_st_entry *e = nv_st_at(file, i);
+            w->parameters += (int64_t)(e->bytes / nv_st_dtype_size(e->dtype));
+            w->bytes += (double)e->bytes;
+        }
+        nv_st_close(file);
+    }
+    closedir(open);
+    return code;
+}
+
+static int print_json(const nv_model_index *index, const nv_dit_config *dit, const weights *w) {
+    return cli_print_json("info", json_pack("{s:s, s:i, s:i, s:i, s:i, s:s, s:s, s:f, s:f, s:i, s:s, s:[i,i,i], s:i, "
+                                            "s:i, s:i, s:i, s:i, s:i, s:I, s:I}",
+                                            "kind", index->kind, "width", index->width, "height", index->height,
+                                            "frames", index->frames, "fps", index->fps, "policy", index->policy,
+                                            "prediction", index->prediction, "shift", (double)index->shift, "guidance",
+                                            (double)index->guidance, "steps", index->steps, "solver", index->solver,
+                                            "patch", dit->patch[0], dit->patch[1], dit->patch[2], "in_channels",
+                                            dit->in_channels, "layers", dit->layers, "heads", dit->heads, "head_dim",
+                                            dit->head_dim, "ffn_dim", dit->ffn_dim, "text_dim", dit->text_dim,
+                                            "parameters", (json_int_t)w->parameters, "bytes", (json_int_t)w->bytes));
+}
+
+static void print_text(const nv_model_index *index, const nv_dit_config *dit, const weights *w) {
+    char text[128], size[32];
+    printf("model        %s\n", cli_escape(index->kind, text, sizeof text));
+    printf("video        %dx%d, %d frames at %d a second\n", index->width, index->height, index->frames, index->fps);
+    printf("policy       %s\n", index->policy[0] ? cli_escape(index->policy, text, sizeof text) : "dense");
+    printf("sampling     %d steps, guidance %g, shift %g, ", index->steps, (double)index->guidance,
+           (double)index->shift);
+    printf("%s\n", cli_escape(index->solver, text, sizeof text));
+    printf("predicts     %s\n", cli_escape(index->prediction, text, sizeof text));
+    printf("transformer  %d layers, %d heads of %d, feed-forward %d, text %d\n", dit->layers, dit->heads, dit->head_dim,
+           dit->ffn_dim, dit->text_dim);
+    printf("latent       %d channels, patches of %dx%dx%d\n", dit->in_channels, dit->patch[0], dit->patch[1],
+           dit->patch[2]);
+    printf("weights      %.2f million in %lld file%s, %s\n", 1e-6 * (double)w->parameters, (long long)w->files,
+           w->files == 1 ? "" : "s", cli_format_bytes(w->bytes, size, sizeof size));
+}
+
+int cli_info_model(const char *folder, int json) {
+    char path[4096];
+    nv_model_index index = {0};
+    nv_dit_config dit = {0};
+    nv_error err = {0};
+    weights w = {0};
+    if (strlen(folder) > sizeof path - 64) return cli_fail("info", "the path '%.80s...' is too long", folder);
+    snprintf(path, sizeof path, "%s/model_index.json", folder);
+    if (access(path, R_OK) != 0)
+        return cli_fail("info", "'%s' is not a model's folder: it has no model_index.json that can be read", folder);
+    if (nv_config_read_index(path, &index, &err) != NABLA_OK) return cli_fail("info", "%s", err.text);
+    snprintf(path, sizeof path, "%s/transformer/config.json", folder);
+    if (nv_config_read_dit(path, &dit, &err) != NABLA_OK) return cli_fail("info", "%s", err.text);
+    snprintf(path, sizeof path, "%s/transformer", folder);
+    const int code = count_weights(path, &w);
+    if (code) return code;
+    if (json) return print_json(&index, &dit, &w);
+    print_text(&index, &dit, &w);
+    return CLI_DONE;
+}

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every verb, one a file. */
+#ifndef CLI_VERBS_H
+#define CLI_VERBS_H
+
+#include "cli/options.h"
+
+extern const cli_verb cli_verb_attend;
+extern const cli_verb cli_verb_bench;
+extern const cli_verb cli_verb_info;
+extern const cli_verb cli_verb_mask;
+
+#endif
