@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Attention of up to 64 queries over a list of key blocks: S^T = K Q^T, P^T = exp2(S^T), O^T += V^T P^T. Lanes are
+ * queries from the first product to the last, so that softmax's maxima and sums are vertical.
+ *
+ * The softmax is online (arXiv 1805.02867) and rescales lazily (as FlashAttention-4 does): a row's reference m moves
+ * only when its maximum passes m by more than 8 in log2 units, so that P stays within 2^8 and O is rarely touched
+ * again; dividing by the sum at the end makes the result the same.
+ */
+#ifndef NABLA_FORWARD_INC_H
+#define NABLA_FORWARD_INC_H
+
+#include <float.h>
+#include <math.h>
+
+#include "words.inc.h"
+
+#define LOG2_E 1.44269504088896340736f
+#define LN_2 0.69314718055994530942f
+#define RESCALE_ABOVE 8.0f
+
+typedef struct forward_scratch {
+    float s[PANEL * PANEL]; /* lanes: S^T, and of floats also P^T */
+    float p[PANEL * PANEL]; /* lanes: P^T of pairs */
+    float m[PANEL], l[PANEL];
+    float panels[]; /* lanes of Q; a panel of K or V; lanes O^T */
+} forward_scratch;
+
+static size_t panel_floats(int32_t dim) {
+    return PANEL * (size_t)col_ld(dim);
+}
+static size_t forward_scratch_size(int32_t dim) {
+    return sizeof(forward_scratch) + 3 * sizeof(float) * panel_floats(dim);
+}
+
+/* One vector of queries against a panel of n keys: from scores s to probabilities p, with m, l and, when m moves, the
+   queries' columns of O^T brought up to date. o is NULL for the first panel. */
+static void softmax(const float *s, int32_t n, float scale_log2, float *p, float *m, float *l, float *o, int32_t dim) {
+    const vf scale = v_set1(scale_log2);
+    vf top = v_set1(-INFINITY), top_odd = top;
+    for (int32_t r = 0; r < n; r += 2) {
+        top = v_max(v_mul(v_load(s + r * TILE_N), scale), top);
+        top_odd = v_max(v_mul(v_load(s + (r + 1 < n ? r + 1 : r) * TILE_N), scale), top_odd);
+    }
+    top = v_max(top, top_odd);
+    vf old = v_load(m), sum = v_load(l);
+    const uint32_t moves = v_above(top, v_add(old, v_set1(RESCALE_ABOVE)));
+    if (moves) {
+        const vf now = v_pick(moves, top, old), shrink = v_pick(moves, v_exp2(v_sub(old, now)), v_set1(1.0f));
+        sum = v_mul(sum, shrink);
+        for (int32_t d = 0; o && d < dim; d++)
+            v_store(o + d * TILE_N, v_mul(v_load(o + d * TILE_N), shrink));
+        v_store(m, now);
+        old = now;
+    }
+    const vf below = v_sub(v_zero(), v_max(v_set1(-FLT_MAX), old)); /* finite where every score so far is -inf */
+    vf sum_odd = v_zero();
+    for (int32_t r = 0; r < n; r += 2) {
+        const vf even = v_exp2(v_fma(v_load(s + r * TILE_N), scale, below));
+        vf odd = v_zero();
+        if (r + 1 < n) odd = v_exp2(v_fma(v_load(s + (r + 1) * TILE_N), scale, below));
+        sum = v_add(sum, even);
+        sum_odd = v_add(sum_odd, odd);
+        store_terms(p, r, n, even, odd);
+    }
+    v_store(l, v_add(sum, sum_odd));
+}
+
+/* O = beta O + alpha O^T / l, and LSE. */
+static void finish(const nabla_forward_task *t, forward_scratch *x, lanes o_lanes, float *rows) {
+    const int64_t ld = col_ld(t->head_dim);
+    rows_of_lanes(o_lanes, t->q_count, t->head_dim, rows, ld);
+    for (int32_t r = 0; r < t->q_count; r++) {
+        const nabla_rows o = {t->o, t->o_stride};
+        char *out = (char *)(uintptr_t)row_at(o, t->o_dtype, r);
+        const int32_t some = !(x->l[r] == 0); /* else no key had a probability: all scores are -inf */
+        const vf factor = v_set1(some ? t->alpha / x->l[r] : 0.0f), beta = v_set1(t->beta);
+        for (int32_t d = 0; d < t->head_dim; d += VL) {
+            const int32_t n = t->head_dim - d;
+            vf y = some ? v_mul(v_load(rows + r * ld + d), factor) : v_zero();
+            if (t->beta != 0) y = v_fma(beta, load_floats(out, t->o_dtype, d, n), y);
+            store_floats(out, t->o_dtype, d, n, y);
+        }
+        if (t->lse) t->lse[r] = some ? x->m[r] * LN_2 + logf(x->l[r]) : -INFINITY;
+    }
+}
+
+static void forward(const nabla_forward_task *t, nabla_dtype type) {
+    const int32_t dim = t->head_dim, queries = t->q_count;
+    forward_scratch *x = t->scratch;
+    float *panel = x->panels + panel_floats(dim);
+    const lanes q = {x->panels, words(dim) * TILE_N}, o = {panel + panel_floats(dim), dim * TILE_N};
+    const lanes s = {x->s, PANEL * TILE_N}, p = {PAIRED ? x->p : x->s, PANEL * TILE_N};
+    for (int32_t i = 0; i < PANEL; i++)
+        x->m[i] = -INFINITY, x->l[i] = 0;
+    fill_rows(t->q, type, 0, queries, dim, panel);
+    lanes_of_rows(panel, row_ld(dim), queries, words(dim), q);
+
+    panel_walk walk = {t->k_offsets, t->blocks, t->block_count, 0, 0, 0};
+    int32_t begun = 0;
+    for (int32_t first, n; (n = next_panel(&walk, &first)) > 0; begun = 1) {
+        fill_rows(t->k, type, first, n, dim, panel);
+        product(ROWS, n, queries, words(dim), panel, row_ld(dim), q, s, 0);
+        for (int32_t i = 0; i < queries; i += VL)
+            softmax(lane_at(s, i), n, t->scale * LOG2_E, lane_at(p, i), x->m + i, x->l + i,
+                    begun ? lane_at(o, i) : NULL, dim);
+        fill_cols(t->v, type, first, n, dim, panel);
+        product(COLS, dim, queries, depth(n), panel, col_ld(dim), p, o, begun);
+    }
+    finish(t, x, o, panel);
+}
+
+#endif

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The one micro-kernel behind forward and backward: C[m][n] (+)= sum over k of A(m, k) * B[k][n].
+ *
+ * Vector lanes run along n. Each step k loads a row of B (TILE_NV vectors) and broadcasts TILE_MR elements of A into
+ * it, so that every load feeds many multiply-adds and no sum crosses lanes. A is read as it lies, along rows or
+ * columns: ROWS  A(m, k) = a[m * lda + k]     scores: keys by queries, a sum over D COLS  A(m, k) = a[k * lda + m]
+ * outputs: D by queries, a sum over keys B and C are `lanes`: strips of TILE_N lanes, each dense: [n /
+ * TILE_N][rows][TILE_N].
+ *
+ * Elements of A and B are words: a float, multiplied by FMA, or where PAIRED two bf16 along k, multiplied by v_dot. An
+ * element of C is one chain of v_dot in ascending k from what C held (or 0), whatever the tile around it: the same sum
+ * cut into several calls, or as an element of the transposed product, has the same bits.
+ */
+#ifndef NABLA_TILE_INC_H
+#define NABLA_TILE_INC_H
+
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+enum { ROWS = 0, COLS = 1 };
+enum { TILE_MR = 6, TILE_NV = TILE_WIDE ? 4 : 2, TILE_N = TILE_NV * VL };
+
+typedef void tile_fn(int64_t depth, const float *a, int64_t lda, const float *b, float *c, int32_t accumulate);
+
+/* mr rows by nv vectors of one strip of C. */
+ALWAYS_INLINE void tile(const int order, const int mr, const int nv, int64_t depth, const float *a, int64_t lda,
+                        const float *b, float *c, int32_t accumulate) {
+    vf sum[TILE_MR][TILE_NV];
+#pragma GCC unroll 8
+    for (int i = 0; i < mr; i++)
+#pragma GCC unroll 4
+        for (int j = 0; j < nv; j++)
+            sum[i][j] = accumulate ? v_load(c + i * TILE_N + j * VL) : v_zero();
+    for (const float *end = b + depth * TILE_N; b < end; b += TILE_N, a += order == COLS ? lda : 1) {
+        vf row[TILE_NV];
+#pragma GCC unroll 4
+        for (int j = 0; j < nv; j++)
+            row[j] = v_load(b + j * VL);
+#pragma GCC unroll 8
+        for (int i = 0; i < mr; i++) {
+            const vf x = v_set1(order == COLS ? a[i] : a[i * lda]);
+#pragma GCC unroll 4
+            for (int j = 0; j < nv; j++)
+                sum[i][j] = v_dot(sum[i][j], x, row[j]);
+        }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < mr; i++)
+#pragma GCC unroll 4
+        for (int j = 0; j < nv; j++)
+            v_store(c + i * TILE_N + j * VL, sum[i][j]);
+}
+
+#define TILE(order, mr, nv)                                                                                      \
+    static void tile_##order##_##mr##_##nv(int64_t depth, const float *a, int64_t lda, const float *b, float *c, \
+                                           int32_t accumulate) {                                                 \
+        if (accumulate)                                                                                          \
+            tile(order, mr, nv, depth, a, lda, b, c, 1);                                                         \
+        else                                                                                                     \
+            tile(order, mr, nv, depth, a, lda, b, c, 0);                                                         \
+    }
+#define TILES(order, nv) TILE(order, 1, nv) TILE(order, 2, nv) TILE(order, 4, nv) TILE(order, 6, nv)
+#define ROW_OF_TILES(order, nv) \
+    { NULL, tile_##order##_1_##nv, tile_##order##_2_##nv, NULL, tile_##order##_4_##nv, NULL, tile_##order##_6_##nv }
+
+TILES(ROWS, 1)
+TILES(ROWS, 2) TILES(COLS, 1) TILES(COLS, 2)
+#if TILE_WIDE
+    TILES(ROWS, 3) TILES(ROWS, 4) TILES(COLS, 3) TILES(COLS, 4) static tile_fn *const tiles[2][TILE_NV][TILE_MR + 1] = {
+        {ROW_OF_TILES(ROWS, 1), ROW_OF_TILES(ROWS, 2), ROW_OF_TILES(ROWS, 3), ROW_OF_TILES(ROWS, 4)},
+        {ROW_OF_TILES(COLS, 1), ROW_OF_TILES(COLS, 2), ROW_OF_TILES(COLS, 3), ROW_OF_TILES(COLS, 4)}};
+#else
+    static tile_fn *const tiles[2][TILE_NV][TILE_MR + 1] = {{ROW_OF_TILES(ROWS, 1), ROW_OF_TILES(ROWS, 2)},
+                                                            {ROW_OF_TILES(COLS, 1), ROW_OF_TILES(COLS, 2)}};
+#endif
+
+typedef struct lanes {
+    float *data;
+    int64_t strip; /* floats a strip: rows * TILE_N */
+} lanes;
+
+/* Lane n of a lanes' row 0; further rows follow at TILE_N. */
+static inline float *lane_at(lanes x, int32_t n) {
+    return x.data + n / TILE_N * x.strip + n % TILE_N;
+}
+
+/* C is m rows by n lanes, rounded up to whole vectors. */
+static void product(int order, int32_t m, int32_t n, int32_t depth, const float *a, int64_t lda, lanes b, lanes c,
+                    int32_t accumulate) {
+    for (int32_t j = 0; j < n; j += TILE_N) {
+        const int32_t left = n - j < TILE_N ? n - j : TILE_N;
+        tile_fn *const *of = tiles[order][(left - 1) / VL];
+        for (int32_t i = 0, mr; i < m; i += mr) {
+            mr = m - i >= 6 ? 6 : m - i >= 4 ? 4 : m - i >= 2 ? 2 : 1;
+            of[mr](depth, a + (order == COLS ? i : i * lda), lda, lane_at(b, j), lane_at(c, j) + i * TILE_N,
+                   accumulate);
+        }
+    }
+}
+
+#endif

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Tokens' rows on their way into and out of the products of tile.inc.h. A panel is up to PANEL consecutive tokens,
+ * copied to scratch where rows lie densely, are padded with zeros to whole vectors and do not fight for cache sets:
+ *     rows   [n][row_ld(D)]   words along D                     A of a ROWS product, sum over D
+ *     cols   [depth(n)][D16]  words along tokens                A of a COLS product, sum over tokens
+ *     lanes  [words(D)][n]    lanes are tokens (see tile.inc.h) B: the task's own block, packed once
+ * Of floats, rows and cols are the same panel. Of bf16 pairs, rows are rows as they are and cols join two tokens.
+ */
+#ifndef NABLA_WORDS_INC_H
+#define NABLA_WORDS_INC_H
+
+#include <string.h>
+
+#include "kernel.h"
+#include "tile.inc.h"
+
+enum { PANEL = 64 };
+
+static inline int64_t round_up(int64_t x, int64_t to) {
+    return (x + to - 1) / to * to;
+}
+static inline int32_t words(int32_t dim) {
+    return PAIRED ? dim / 2 : dim;
+}
+static inline int64_t row_ld(int32_t dim) {
+    return round_up(words(dim), VL);
+}
+static inline int64_t col_ld(int32_t dim) {
+    return round_up(dim, VL);
+}
+/* Steps of a sum over n tokens. */
+static inline int32_t depth(int32_t n) {
+    return PAIRED ? (n + 1) / 2 : n;
+}
+
+static inline const char *row_at(nabla_rows x, nabla_dtype type, int64_t row) {
+    return (const char *)x.data + row * x.stride * (type == NABLA_BF16 ? 2 : 4);
+}
+
+static inline vf load_floats(const char *row, nabla_dtype type, int32_t d, int32_t n) {
+    return type == NABLA_BF16 ? v_load_bf16_n((const uint16_t *)row + d, n) : v_load_n((const float *)row + d, n);
+}
+
+static inline void store_floats(char *row, nabla_dtype type, int32_t d, int32_t n, vf x) {
+    if (type == NABLA_BF16)
+        v_store_bf16_n((uint16_t *)row + d, n, x);
+    else
+        v_store_n((float *)row + d, n, x);
+}
+
+#if PAIRED
+static void fill_rows(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int32_t dim, float *dst) {
+    for (int32_t r = 0; r < n; r++, dst += row_ld(dim)) {
+        const char *row = row_at(x, type, first + r);
+        for (int32_t w = 0; w < dim / 2; w += VL) {
+            const int32_t d = 2 * w, left = dim - d;
+            v_store(dst + w, type == NABLA_BF16
+                                 ? v_load_n((const float *)row + w, left / 2)
+                                 : v_narrow(load_floats(row, type, d, left),
+                                            left > VL ? load_floats(row, type, d + VL, left - VL) : v_zero()));
+        }
+    }
+}
+
+/* x is bf16. */
+static void fill_cols(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int32_t dim, float *dst) {
+    for (int32_t r = 0; r < n; r += 2, dst += col_ld(dim)) {
+        const uint16_t *even = (const uint16_t *)row_at(x, type, first + r);
+        const uint16_t *odd = (const uint16_t *)row_at(x, type, first + r + 1);
+        for (int32_t d = 0; d < dim; d += VL)
+            v_store(dst + d, v_join(even + d, odd + d, dim - d, r + 1 < n ? dim - d : 0));
+    }
+}
+
+static inline void store_terms(float *p, int32_t r, int32_t n, vf even, vf odd) {
+    (void)n;
+    v_store(p + r / 2 * TILE_N, v_pair(even, odd));
+}
+#else
+static void fill_rows(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int32_t dim, float *dst) {
+    for (int32_t r = 0; r < n; r++, dst += row_ld(dim)) {
+        const char *row = row_at(x, type, first + r);
+        for (int32_t d = 0; d < dim; d += VL)
+            v_store(dst + d, load_floats(row, type, d, dim - d));
+    }
+}
+
+static void fill_cols(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int32_t dim, float *dst) {
+    fill_rows(x, type, first, n, dim, dst);
+}
+
+/* Terms r and r + 1 of n, as the B of a COLS product takes them. */
+static inline void store_terms(float *p, int32_t r, int32_t n, vf even, vf odd) {
+    v_store(p + r * TILE_N, even);
+    if (r + 1 < n) v_store(p + (r + 1) * TILE_N, odd);
+}
+#endif
+
+static inline void transpose4(const float *src, int64_t src_ld, float *dst, int64_t dst_ld) {
+    __m128 a = _mm_loadu_ps(src), b = _mm_loadu_ps(src + src_ld);
+    __m128 c = _mm_loadu_ps(src + 2 * src_ld), d = _mm_loadu_ps(src + 3 * src_ld);
+    _MM_TRANSPOSE4_PS(a, b, c, d);
+    _mm_storeu_ps(dst, a);
+    _mm_storeu_ps(dst + dst_ld, b);
+    _mm_storeu_ps(dst + 2 * dst_ld, c);
+    _mm_storeu_ps(dst + 3 * dst_ld, d);
+}
+
+/* rows [PANEL][ld], of which n count -> lanes of `height` rows; lanes from n up to a whole vector become zero. */
+static void lanes_of_rows(float *rows, int64_t ld, int32_t n, int32_t height, lanes dst) {
+    const int32_t end = (int32_t)round_up(n, VL);
+    memset(rows + n * ld, 0, (size_t)((end - n) * ld) * sizeof *rows);
+    for (int32_t r = 0; r < end; r += 4)
+        for (int32_t w = 0; w < height; w += 4)
+            transpose4(rows + r * ld + w, ld, lane_at(dst, r) + w * TILE_N, TILE_N);
+}
+
+/* lanes of `height` rows -> rows [n rounded up to 4][ld] */
+static void rows_of_lanes(lanes src, int32_t n, int32_t height, float *rows, int64_t ld) {
+    for (int32_t r = 0; r < n; r += 4)
+        for (int32_t w = 0; w < height; w += 4)
+            transpose4(lane_at(src, r) + w * TILE_N, TILE_N, rows + r * ld + w, ld);
+}
+
+/* Walks the tokens of a list of blocks in panels. Blocks that touch share a panel, so that ragged ones fill it; but
+   an odd number of tokens ends a panel, so that a pair never joins tokens of two blocks: pairs depend on the block
+   alone, and with them the bits of dQ. */
+typedef struct panel_walk {
+    const int32_t *offsets, *blocks;
+    int32_t count, next, at, end;
+} panel_walk;
+
+static int32_t next_panel(panel_walk *w, int32_t *first) {
+    while (w->at == w->end) {
+        if (w->next == w->count) return 0;
+        w->at = w->offsets[w->blocks[w->next]];
+        w->end = w->offsets[w->blocks[w->next++] + 1];
+    }
+    *first = w->at;
+    for (;;) {
+        const int32_t room = PANEL - (w->at - *first);
+        w->at += w->end - w->at < room ? w->end - w->at : room;
+        if (w->at < w->end || (w->at - *first) % 2 || w->at - *first == PANEL || w->next == w->count ||
+            w->offsets[w->blocks[w->next]] != w->end)
+            return w->at - *first;
+        w->end = w->offsets[w->blocks[w->next++] + 1];
+    }
+}
+
+#endif
