@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The CPU device: creation, memory, and how rows are shared out. */
+#include "device/cpu/cpu.h"
+#include "tensor/arena.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+double nv_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+void nv_device_clock_reset(nv_device *dev) {
+    dev->clock = (nv_clock){0};
+}
+
+const char *nv_device_products(const nv_device *dev, nabla_dtype dtype) {
+    return ((const nv_cpu *)(const void *)dev)->products[dtype == NABLA_BF16];
+}
+
+/* ------------------------------------------------------------------------------------------ memory */
+
+/* Written first by the threads that will use it, so that on machines with several memories it spreads over them. */
+static void zero(nv_device *dev, void *data, size_t bytes) {
+    const int64_t piece = (int64_t)1 << 20, count = ((int64_t)bytes + piece - 1) / piece;
+#pragma omp parallel for num_threads(dev->threads) schedule(static) if (count > 1)
+    for (int64_t i = 0; i < count; i++) {
+        const size_t first = (size_t)(i * piece), left = bytes - first;
+        memset((unsigned char *)data + first, 0, left < (size_t)piece ? left : (size_t)piece);
+    }
+}
+
+static nabla_status allocate(nv_device *dev, size_t bytes, void **out, nv_error *err) {
+    *out = NULL;
+    if (posix_memalign(out, NV_ALIGNMENT, bytes ? bytes : 1)) {
+        *out = NULL;
+        return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for %.1f MB; use a smaller batch or size",
+                       (double)bytes / 1e6);
+    }
+    zero(dev, *out, bytes);
+    return NABLA_OK;
+}
+
+static void release(nv_device *dev, void *data) {
+    (void)dev;
+    free(data);
+}
+
+static void copy(nv_device *dev, void *dst, const void *src, size_t bytes) {
+    const int64_t piece = (int64_t)1 << 20, count = ((int64_t)bytes + piece - 1) / piece;
+#pragma omp parallel for num_threads(dev->threads) schedule(static) if (count > 1)
+    for (int64_t i = 0; i < count; i++) {
+        const size_t first = (size_t)(i * piece), left = bytes - first;
+        memcpy((unsigned char *)dst + first, (const unsigned char *)src + first,
+               left < (size_t)piece ? left : (size_t)piece);
+    }
+}
+
+nabla_status nv_cpu_scratch(nv_cpu *cpu, size_t bytes, void **out, nv_error *err) {
+    if (bytes > cpu->scratch_bytes) {
+        void *p = NULL;
+        if (posix_memalign(&p, NV_ALIGNMENT, bytes))
+            return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for %.1f MB of scratch", (double)bytes / 1e6);
+        free(cpu->scratch);
+        cpu->scratch = p;
+        cpu->scratch_bytes = bytes;
+    }
+    *out = cpu->scratch;
+    return NABLA_OK;
+}
+
+nv_chunks nv_cpu_chunks(int64_t rows, int64_t group_rows) {
+    const int64_t wanted = 128, least = 32; /* chunks in all: enough for many cores, few partial sums to add up */
+    int64_t chunk = (rows + wanted - 1) / wanted;
+    if (chunk < least) chunk = least;
+    if (chunk > group_rows) chunk = group_rows;
+    const int64_t per_group = (group_rows + chunk - 1) / chunk;
+    return (nv_chunks){group_rows, chunk, per_group, rows / group_rows * per_group};
+}
+
+/* ------------------------------------------------------------------------------------------ creation */
+
+const nv_device_ops nv_cpu_ops = {
+    .allocate = allocate,
+    .release = release,
+    .zero = zero,
+    .copy = copy,
+    .upload = copy,
+    .download = copy,
+    .linear = nv_cpu_linear,
+    .linear_backward_input = nv_cpu_linear_backward_input,
+    .linear_backward_weight = nv_cpu_linear_backward_weight,
+    .seam = nv_cpu_seam,
+    .seam_backward = nv_cpu_seam_backward,
+    .qk_norm = nv_cpu_qk_norm,
+    .qk_norm_backward = nv_cpu_qk_norm_backward,
+    .activate = nv_cpu_activate,
+    .activate_backward = nv_cpu_activate_backward,
+    .cast = nv_cpu_cast,
+    .column_sums = nv_cpu_column_sums,
+    .patchify = nv_cpu_patchify,
+    .unpatchify = nv_cpu_unpatchify,
+    .sinusoid = nv_cpu_sinusoid,
+    .modulation = nv_cpu_modulation,
+    .modulation_backward = nv_cpu_modulation_backward,
+    .embed = nv_cpu_embed,
+    .embed_backward = nv_cpu_embed_backward,
+    .sum_squares = nv_cpu_sum_squares,
+    .adamw = nv_cpu_adamw,
+};
+
+/* The row kernels of a level of libnabla's, or of the nearest below. */
+static const nv_row_kernels *rows_for(const char *level) {
+#ifdef NV_X86
+    if (strncmp(level, "avx512", 6) == 0 || strncmp(level, "amx", 3) == 0) return &nv_rows_avx512;
+    if (strncmp(level, "avx2", 4) == 0) return &nv_rows_avx2;
+#endif
+    (void)level;
+    return &nv_rows_generic;
+}
+
+static nabla_status start(nv_cpu *cpu, const nv_device_options *options, nv_error *err) {
+    nabla_context_options co = nabla_context_options_default();
+    char message[256] = "";
+    co.threads = options ? options->threads : 0;
+    co.level = options ? options->level : NULL;
+    nabla_status status = nabla_context_create(&co, &cpu->base.context, message, sizeof message);
+    if (status != NABLA_OK) return nv_fail(err, status, "%s", message);
+    cpu->base.ops = &nv_cpu_ops;
+    cpu->base.threads = nabla_context_threads(cpu->base.context);
+    cpu->base.level = nabla_context_level(cpu->base.context);
+    cpu->rows = rows_for(cpu->base.level);
+    snprintf(cpu->products[0], sizeof cpu->products[0], "own");
+    snprintf(cpu->products[1], sizeof cpu->products[1], "own, bf16 as fp32");
+    NV_TRY(nv_onednn_create(cpu->base.threads, &cpu->onednn, err));
+    for (int i = 0; i < 2 && cpu->onednn; i++)
+        cpu->onednn_has[i] = (unsigned char)nv_onednn_supports(cpu->onednn, i ? NABLA_BF16 : NABLA_FP32,
+                                                               cpu->products[i], sizeof cpu->products[i]);
+    return NABLA_OK;
+}
+
+nabla_status nv_device_create(const nv_device_options *options, nv_device **out, nv_error *err) {
+    *out = NULL;
+    if (options && options->device != NABLA_CPU)
+        return nv_fail(err, NABLA_UNSUPPORTED, "the engine has no device %d in this build; use the CPU",
+                       (int)options->device);
+    nv_cpu *cpu = calloc(1, sizeof *cpu);
+    if (!cpu) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a device");
+    nabla_status status = start(cpu, options, err);
+    if (status != NABLA_OK) {
+        nv_device_destroy(&cpu->base);
+        return status;
+    }
+    *out = &cpu->base;
+    return NABLA_OK;
+}
+
+void nv_device_destroy(nv_device *dev) {
+    if (!dev) return;
+    nv_cpu *cpu = nv_cpu_of(dev);
+    nv_onednn_destroy(cpu->onednn);
+    nabla_context_destroy(dev->context);
+    free(cpu->scratch);
+    free(cpu);
+}

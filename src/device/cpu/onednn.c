@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Matrix products by oneDNN, through the C API of its version 2 (Debian 12: 2.6) or 3. A primitive is made once for
+ * each shape and kept. oneDNN takes its team from OpenMP's setting of the calling thread, which is set for the call and
+ * put back. Scratch memory is ours, one piece for all primitives.
+ */
+#include "device/cpu/product.h"
+#include "tensor/arena.h"
+#include <dnnl.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What a primitive is made for; compared as bytes, so it is zeroed first. */
+typedef struct product_key {
+    int64_t m, n, k, a_row, a_col, b_row, b_col, c_row;
+    int32_t in, out, bias, add;
+} product_key;
+
+enum { ARG_A, ARG_B, ARG_C, ARG_SCRATCH, ARG_BIAS, ARGS };
+
+typedef struct cached {
+    product_key key;
+    dnnl_primitive_t primitive;
+    dnnl_memory_t memory[ARGS];
+    struct cached *next;
+} cached;
+
+enum { BUCKETS = 64 };
+
+struct nv_onednn {
+    dnnl_engine_t engine;
+    dnnl_stream_t stream;
+    int32_t threads;
+    void *scratch;
+    size_t scratch_bytes;
+    cached *buckets[BUCKETS];
+};
+
+/* ------------------------------------------------------------------------------ the two API versions */
+
+#if DNNL_VERSION_MAJOR >= 3
+typedef dnnl_memory_desc_t desc;
+typedef const_dnnl_memory_desc_t desc_ref;
+#define DESC_REF(d) (d)
+
+static dnnl_status_t desc_create(desc *d, const int64_t dims[2], const int64_t strides[2], dnnl_data_type_t type) {
+    return dnnl_memory_desc_create_with_strides(d, 2, dims, type, strides);
+}
+
+static void desc_destroy(desc *d) {
+    if (*d) dnnl_memory_desc_destroy(*d);
+}
+
+static dnnl_status_t pd_create(dnnl_primitive_desc_t *pd, dnnl_engine_t engine, desc a, desc b, desc bias, desc c,
+                               dnnl_primitive_attr_t attr) {
+    return dnnl_matmul_primitive_desc_create(pd, engine, a, b, bias, c, attr);
+}
+
+static dnnl_status_t append_sum(dnnl_post_ops_t ops) {
+    return dnnl_post_ops_append_sum(ops, 1.0f, 0, dnnl_data_type_undef);
+}
+#else
+typedef dnnl_memory_desc_t desc;
+typedef const dnnl_memory_desc_t *desc_ref;
+#define DESC_REF(d) (&(d))
+
+static dnnl_status_t desc_create(desc *d, const int64_t dims[2], const int64_t strides[2], dnnl_data_type_t type) {
+    dnnl_dims_t sizes = {dims[0], dims[1]}, steps = {strides[0], strides[1]};
+    return dnnl_memory_desc_init_by_strides(d, 2, sizes, type, steps);
+}
+
+static void desc_destroy(desc *d) {
+    (void)d; /* a plain value in version 2 */
+}
+
+static dnnl_status_t pd_create(dnnl_primitive_desc_t *pd, dnnl_engine_t engine, desc a, desc b, desc bias, desc c,
+                               dnnl_primitive_attr_t attr) {
+    dnnl_matmul_desc_t op;
+    dnnl_status_t status = dnnl_matmul_desc_init(&op, &a, &b, bias.ndims ? &bias : NULL, &c);
+    return status ? status : dnnl_primitive_desc_create(pd, &op, attr, engine, NULL);
+}
+
+static dnnl_status_t append_sum(dnnl_post_ops_t ops) {
+    return dnnl_post_ops_append_sum(ops, 1.0f);
+}
+#endif
+
+/* ------------------------------------------------------------------------------ making a primitive */
+
+static dnnl_data_type_t data_type(int32_t dtype) {
+    return dtype == NABLA_BF16 ? dnnl_bf16 : dnnl_f32;
+}
+
+static dnnl_status_t attr_create(int32_t add, dnnl_primitive_attr_t *attr) {
+    dnnl_status_t status = dnnl_primitive_attr_create(attr);
+    if (!status) status = dnnl_primitive_attr_set_scratchpad_mode(*attr, dnnl_scratchpad_mode_user);
+    if (status || !add) return status;
+    dnnl_post_ops_t ops;
+    status = dnnl_post_ops_create(&ops);
+    if (status) return status;
+    status = append_sum(ops);
+    if (!status) status = dnnl_primitive_attr_set_post_ops(*attr, ops);
+    dnnl_post_ops_destroy(ops);
+    return status;
+}
+
+static dnnl_status_t key_pd(nv_onednn *d, const product_key *key, dnnl_primitive_desc_t *pd, desc descs[ARGS]) {
+    dnnl_primitive_attr_t attr = NULL;
+    dnnl_status_t status =
+        desc_create(&descs[ARG_A], (int64_t[]){key->m, key->k}, (int64_t[]){key->a_row, key->a_col}, data_type(key->in));
+    if (!status)
+        status = desc_create(&descs[ARG_B], (int64_t[]){key->k, key->n}, (int64_t[]){key->b_row, key->b_col},
+                             data_type(key->in));
+    if (!status)
+        status = desc_create(&descs[ARG_C], (int64_t[]){key->m, key->n}, (int64_t[]){key->c_row, 1}, data_type(key->out));
+    if (!status && key->bias)
+        status = desc_create(&descs[ARG_BIAS], (int64_t[]){1, key->n}, (int64_t[]){key->n, 1}, dnnl_f32);
+    if (!status) status = attr_create(key->add, &attr);
+    if (!status) status = pd_create(pd, d->engine, descs[ARG_A], descs[ARG_B], descs[ARG_BIAS], descs[ARG_C], attr);
+    if (attr) dnnl_primitive_attr_destroy(attr);
+    return status;
+}
+
+static void destroy_cached(cached *c) {
+    for (int i = 0; i < ARGS; i++)
+        if (c->memory[i]) dnnl_memory_destroy(c->memory[i]);
+    if (c->primitive) dnnl_primitive_destroy(c->primitive);
+    free(c);
+}
+
+static dnnl_status_t reserve_scratch(nv_onednn *d, size_t bytes) {
+    if (bytes <= d->scratch_bytes) return dnnl_success;
+    void *p = NULL;
+    if (posix_memalign(&p, NV_ALIGNMENT, bytes)) return dnnl_out_of_memory;
+    free(d->scratch);
+    d->scratch = p;
+    d->scratch_bytes = bytes;
+    return dnnl_success;
+}
+
+static dnnl_status_t fill_cached(nv_onednn *d, cached *c) {
+    desc descs[ARGS];
+    dnnl_primitive_desc_t pd = NULL;
+    memset(descs, 0, sizeof descs);
+    dnnl_status_t status = key_pd(d, &c->key, &pd, descs);
+    if (!status) status = dnnl_primitive_create(&c->primitive, pd);
+    for (int i = 0; i < ARGS && !status; i++) {
+        desc_ref ref = DESC_REF(descs[i]);
+        if (i == ARG_BIAS && !c->key.bias) continue;
+        if (i == ARG_SCRATCH) {
+            ref = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
+            status = reserve_scratch(d, dnnl_memory_desc_get_size(ref));
+        }
+        if (!status) status = dnnl_memory_create(&c->memory[i], ref, d->engine, DNNL_MEMORY_NONE);
+    }
+    if (pd) dnnl_primitive_desc_destroy(pd);
+    for (int i = 0; i < ARGS; i++)
+        desc_destroy(&descs[i]);
+    return status;
+}
+
+/* The primitive for a key, made on first use. */
+static dnnl_status_t find(nv_onednn *d, const product_key *key, cached **out) {
+    uint64_t hash = 1469598103934665603u; /* FNV-1a */
+    for (size_t i = 0; i < sizeof *key; i++)
+        hash = (hash ^ ((const unsigned char *)key)[i]) * 1099511628211u;
+    cached **bucket = &d->buckets[hash % BUCKETS];
+    for (cached *c = *bucket; c; c = c->next)
+        if (memcmp(&c->key, key, sizeof *key) == 0) {
+            *out = c;
+            return dnnl_success;
+        }
+    cached *c = calloc(1, sizeof *c);
+    if (!c) return dnnl_out_of_memory;
+    c->key = *key;
+    dnnl_status_t status = fill_cached(d, c);
+    if (status) {
+        destroy_cached(c);
+        return status;
+    }
+    c->next = *bucket;
+    *bucket = *out = c;
+    return dnnl_success;
+}
+
+static product_key key_of(const nv_product *p) {
+    product_key key;
+    memset(&key, 0, sizeof key);
+    key = (product_key){p->m, p->n, p->k, p->a_row, p->a_col, p->b_row, p->b_col, p->c_row, (int32_t)p->in,
+                        (int32_t)p->out, p->bias != NULL, p->add};
+    return key;
+}
+
+/* ------------------------------------------------------------------------------ the interface */
+
+nabla_status nv_onednn_create(int32_t threads, nv_onednn **out, nv_error *err) {
+    const dnnl_version_t *version = dnnl_version();
+    *out = NULL;
+    if (version->cpu_runtime != DNNL_RUNTIME_OMP && version->cpu_runtime != DNNL_RUNTIME_SEQ)
+        return nv_fail(err, NABLA_UNSUPPORTED, "this oneDNN %d.%d runs on threads of its own kind, not OpenMP; "
+                       "install an OpenMP build or configure with NABLA_ONEDNN=OFF", version->major, version->minor);
+    nv_onednn *d = calloc(1, sizeof *d);
+    if (!d) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for oneDNN's state");
+    d->threads = threads;
+    dnnl_status_t status = dnnl_engine_create(&d->engine, dnnl_cpu, 0);
+    if (!status) status = dnnl_stream_create(&d->stream, d->engine, dnnl_stream_default_flags);
+    if (status) {
+        nv_onednn_destroy(d);
+        return nv_fail(err, NABLA_INTERNAL, "oneDNN does not start: status %d", (int)status);
+    }
+    *out = d;
+    return NABLA_OK;
+}
+
+void nv_onednn_destroy(nv_onednn *d) {
+    if (!d) return;
+    for (int i = 0; i < BUCKETS; i++)
+        for (cached *c = d->buckets[i], *next; c; c = next) {
+            next = c->next;
+            destroy_cached(c);
+        }
+    if (d->stream) dnnl_stream_destroy(d->stream);
+    if (d->engine) dnnl_engine_destroy(d->engine);
+    free(d->scratch);
+    free(d);
+}
+
+int nv_onednn_supports(nv_onednn *d, nabla_dtype dtype, char *name, size_t size) {
+    const nv_product probe = {.m = 256, .n = 192, .k = 192, .in = dtype, .out = dtype, .a_row = 192, .a_col = 1,
+                              .b_row = 1, .b_col = 192, .c_row = 192};
+    const dnnl_version_t *version = dnnl_version();
+    const product_key key = key_of(&probe);
+    desc descs[ARGS];
+    dnnl_primitive_desc_t pd = NULL;
+    const char *kernel = NULL;
+    memset(descs, 0, sizeof descs);
+    int has = key_pd(d, &key, &pd, descs) == dnnl_success &&
+              dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &kernel) == dnnl_success &&
+              strncmp(kernel, "ref", 3) != 0; /* its reference code is slower than ours by far */
+    if (has) snprintf(name, size, "oneDNN %d.%d.%d %s", version->major, version->minor, version->patch, kernel);
+    if (pd) dnnl_primitive_desc_destroy(pd);
+    for (int i = 0; i < ARGS; i++)
+        desc_destroy(&descs[i]);
+    return has;
+}
+
+static dnnl_status_t execute(nv_onednn *d, const nv_product *p) {
+    static const int names[ARGS] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, DNNL_ARG_SCRATCHPAD, DNNL_ARG_BIAS};
+    const product_key key = key_of(p);
+    const void *data[ARGS] = {p->a, p->b, p->c, NULL, p->bias};
+    dnnl_exec_arg_t args[ARGS];
+    cached *c;
+    dnnl_status_t status = find(d, &key, &c);
+    data[ARG_SCRATCH] = d->scratch;
+    int count = 0;
+    for (int i = 0; i < ARGS && !status; i++) {
+        if (!c->memory[i]) continue;
+        status = dnnl_memory_set_data_handle(c->memory[i], (void *)(uintptr_t)data[i]);
+        args[count++] = (dnnl_exec_arg_t){names[i], c->memory[i]};
+    }
+    if (!status) status = dnnl_primitive_execute(c->primitive, d->stream, count, args);
+    return status ? status : dnnl_stream_wait(d->stream);
+}
+
+nabla_status nv_onednn_run(nv_onednn *d, const nv_product *p, nv_error *err) {
+    const int threads = omp_get_max_threads();
+    omp_set_num_threads(d->threads);
+    dnnl_status_t status = execute(d, p);
+    omp_set_num_threads(threads);
+    if (status == dnnl_success) return NABLA_OK;
+    return nv_fail(err, status == dnnl_out_of_memory ? NABLA_OUT_OF_MEMORY : NABLA_INTERNAL,
+                   "oneDNN refuses a product of %lld x %lld x %lld: status %d", (long long)p->m, (long long)p->n,
+                   (long long)p->k, (int)status);
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One matrix product, whoever makes it: C[m, n] (+)= A[m, k] B[k, n] + bias[n]. A and B are of one dtype with one of
+   their two strides 1; C has contiguous rows and is fp32, or of the inputs' dtype where add is 0. */
+#ifndef NV_PRODUCT_H
+#define NV_PRODUCT_H
+
+#include "tensor/error.h"
+
+typedef struct nv_product {
+    int64_t m, n, k;
+    nabla_dtype in, out;
+    const void *a, *b;
+    int64_t a_row, a_col, b_row, b_col, c_row; /* strides */
+    const float *bias;                         /* NULL: none */
+    void *c;
+    int32_t add;
+} nv_product;
+
+/* oneDNN behind its C API; only onednn.c includes it. A build without it has a create that gives NULL. */
+typedef struct nv_onednn nv_onednn;
+nabla_status nv_onednn_create(int32_t threads, nv_onednn **out, nv_error *err);
+void nv_onednn_destroy(nv_onednn *d);
+/* 1 if it multiplies this dtype here without converting it to another; name gets its version and kernel. */
+int nv_onednn_supports(nv_onednn *d, nabla_dtype dtype, char *name, size_t size);
+nabla_status nv_onednn_run(nv_onednn *d, const nv_product *p, nv_error *err);
+
+struct nv_cpu;
+/* Our own: panels packed as fp32, micro-tiles of 6 x 32. */
+nabla_status nv_own_product(struct nv_cpu *cpu, const nv_product *p, nv_error *err);
+
+#endif

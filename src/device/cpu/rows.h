@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The row kernels: what one thread does with rows [first, last) of an operation of device.h. One source (rows_body.h)
+ * compiled for each level; the files beside it divide an operation's rows among threads and add up partial sums.
+ * `partial` arrays are zeroed by the caller and added to.
+ */
+#ifndef NV_ROWS_H
+#define NV_ROWS_H
+
+#include "device/device.h"
+
+/* A micro-tile of the own matrix product, the same on every level: 6 rows by 32 columns. */
+enum { NV_TILE_ROWS = 6, NV_TILE_COLS = 32 };
+
+typedef struct nv_row_kernels {
+    void (*seam)(const nv_seam *a, int64_t first, int64_t last);
+    /* partial: [4, dim] for gain, shift, gate, bias; rows within one group. */
+    void (*seam_backward)(const nv_seam *a, const nv_seam_grad *g, int64_t first, int64_t last, float *partial);
+    void (*qk_norm)(const nv_qk_norm *a, int64_t first, int64_t last);
+    /* partial: [2, dim] for weight, bias. */
+    void (*qk_norm_backward)(const nv_qk_norm *a, nv_matrix d_y, nv_matrix d_x, int64_t first, int64_t last,
+                             float *partial);
+    void (*activate)(nv_activation act, nv_matrix x, nv_matrix y, int64_t first, int64_t last);
+    /* partial: [cols] for bias, or NULL. */
+    void (*activate_backward)(nv_activation act, nv_matrix x, nv_matrix d_y, nv_matrix d_x, nv_matrix again,
+                              int64_t first, int64_t last, float *partial);
+    void (*cast)(nv_matrix src, nv_matrix dst, int64_t first, int64_t last);
+    void (*column_sums)(nv_matrix x, int64_t first, int64_t last, float *partial);
+    void (*add)(float *sum, const float *x, int64_t n); /* sum += x */
+    double (*sum_squares)(const float *x, int64_t n);
+    void (*adamw)(const nv_adamw *a, int64_t n, float *value, const float *grad, float *m, float *v, float *ema);
+    /* tile[6, 32] = sum over k of a[k, 6] b[k, 32], packed k by k. */
+    void (*product_tile)(const float *a, const float *b, int64_t k, float *tile);
+} nv_row_kernels;
+
+extern const nv_row_kernels nv_rows_generic;
+#ifdef NV_X86
+extern const nv_row_kernels nv_rows_avx2, nv_rows_avx512;
+#endif
+
+#endif

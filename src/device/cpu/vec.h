@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Sixteen floats at a time in the compilers' vector extension (GCC, Clang): the same source becomes SSE2, AVX2 or
+ * AVX-512 by the flags of the file that includes it. Pieces shorter than 16 are loaded with zeros behind.
+ */
+#ifndef NV_VEC_H
+#define NV_VEC_H
+
+#include "tensor/bf16.h"
+#include <stdint.h>
+#include <string.h>
+
+enum { NV_LANES = 16 };
+
+typedef float vf __attribute__((vector_size(64)));
+typedef int32_t vi __attribute__((vector_size(64)));
+typedef uint32_t vu __attribute__((vector_size(64)));
+typedef uint16_t vh __attribute__((vector_size(32)));
+typedef float vf8 __attribute__((vector_size(32)));
+typedef float vf4 __attribute__((vector_size(16)));
+
+#define NV_INLINE static inline __attribute__((always_inline))
+
+NV_INLINE vf vset(float x) {
+    return x - (vf){0};
+}
+
+NV_INLINE vf vselect(vi mask, vf a, vf b) {
+    return (vf)((mask & (vi)a) | (~mask & (vi)b));
+}
+
+NV_INLINE vf vmin(vf a, vf b) {
+    return vselect(a < b, a, b);
+}
+
+NV_INLINE vf vmax(vf a, vf b) {
+    return vselect(a > b, a, b);
+}
+
+/* Sum of the lanes, as a tree: (0 + 8) + (4 + 12) ... */
+NV_INLINE float vsum(vf v) {
+    vf8 a = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
+            __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+    vf4 b = __builtin_shufflevector(a, a, 0, 1, 2, 3) + __builtin_shufflevector(a, a, 4, 5, 6, 7);
+    return (b[0] + b[2]) + (b[1] + b[3]);
+}
+
+/* The first n lanes of v, zeros behind. */
+NV_INLINE vf vfirst(vf v, int n) {
+    const vi lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return n == NV_LANES ? v : vselect(lane < n, v, vset(0.0f));
+}
+
+/* How many of a row's `cols` are left for the piece at c. */
+NV_INLINE int vleft(int64_t cols, int64_t c) {
+    return cols - c < NV_LANES ? (int)(cols - c) : NV_LANES;
+}
+
+NV_INLINE vf vload_f32(const float *p, int n) {
+    vf v = {0};
+    if (__builtin_expect(n == NV_LANES, 1)) memcpy(&v, p, sizeof v);
+    else memcpy(&v, p, (size_t)n * sizeof *p);
+    return v;
+}
+
+NV_INLINE void vstore_f32(float *p, vf v, int n) {
+    if (__builtin_expect(n == NV_LANES, 1)) memcpy(p, &v, sizeof v);
+    else memcpy(p, &v, (size_t)n * sizeof *p);
+}
+
+NV_INLINE vf vload_bf16(const nv_bf16 *p, int n) {
+    vh h = {0};
+    if (__builtin_expect(n == NV_LANES, 1)) memcpy(&h, p, sizeof h);
+    else memcpy(&h, p, (size_t)n * sizeof *p);
+    return (vf)(__builtin_convertvector(h, vu) << 16);
+}
+
+/* Rounds as nv_bf16_from_float does. */
+NV_INLINE void vstore_bf16(nv_bf16 *p, vf v, int n) {
+    vu u = (vu)v;
+    vu rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+    vu nan = (vu)(v != v);
+    rounded = (nan & ((u >> 16) | 0x40u)) | (~nan & rounded);
+    vh h = __builtin_convertvector(rounded, vh);
+    if (__builtin_expect(n == NV_LANES, 1)) memcpy(p, &h, sizeof h);
+    else memcpy(p, &h, (size_t)n * sizeof *p);
+}
+
+/* n numbers at element i of an array of fp32 or bf16; `bf16` is a constant where these are inlined. */
+NV_INLINE vf vload(const void *p, int64_t i, int n, int bf16) {
+    return bf16 ? vload_bf16((const nv_bf16 *)p + i, n) : vload_f32((const float *)p + i, n);
+}
+
+NV_INLINE void vstore(void *p, int64_t i, vf v, int n, int bf16) {
+    if (bf16) vstore_bf16((nv_bf16 *)p + i, v, n);
+    else vstore_f32((float *)p + i, v, n);
+}
+
+/* e^x to 2 ulp for x in [-87, 88]; clamped outside. 2^n * e^r with |r| <= ln(2) / 2. */
+NV_INLINE vf vexp(vf x) {
+    const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer, kept in the low bits */
+    x = vmax(vmin(x, vset(88.0f)), vset(-87.0f));
+    vf t = x * 1.44269504f + magic;
+    vf n = t - magic;
+    vf r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    vf p = vset(1.0f / 720.0f);
+    p = p * r + (1.0f / 120.0f);
+    p = p * r + (1.0f / 24.0f);
+    p = p * r + (1.0f / 6.0f);
+    p = p * r + 0.5f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    return (vf)((vi)p + ((vi)t << 23));
+}
+
+#endif

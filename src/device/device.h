@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A device: where the engine's tensors live and what can be done to them. The layers (nn/) and the models are written
+ * once over this table; only what lies under device/ knows which device it is.
+ *
+ * Conventions. M rows (tokens of all samples), row b * S + s for token s of sample b. "Compute dtype" is fp32 or bf16;
+ * sums and statistics are fp32 always. Gradients of parameters are fp32 and *added to*; gradients of activations are
+ * written unless said otherwise. Each operation names what a backward pass needs from the forward and what it computes
+ * again. Results depend on shapes, threads and libraries only, never on timing: reductions go through partial sums of
+ * fixed rows that are added in order. Operations fail on lack of memory only, or where a size is refused.
+ */
+#ifndef NV_DEVICE_H
+#define NV_DEVICE_H
+
+#include "nabla/nabla.h"
+#include "tensor/error.h"
+#include "tensor/matrix.h"
+
+typedef struct nv_device nv_device;
+
+typedef enum nv_activation { NV_IDENTITY, NV_GELU_TANH, NV_SILU } nv_activation;
+
+/* x += y * gate, then n = norm(x) * (gain_offset + gain) + shift, in one pass over the rows: the seam between two
+   branches of a transformer block. Each part may be left out. Rows come in groups (samples) of group_rows that share
+   gate, gain and shift; `*_stride` is the distance between groups, 0 where all share one. norm(x) = (x - mean) * rstd,
+   rstd = 1 / sqrt(var + eps). Saves for the backward pass: xhat = norm(x) and rstd. */
+typedef struct nv_seam {
+    int64_t rows, dim, group_rows;
+    float *x;          /* [rows, dim] residual stream, in and out */
+    nv_matrix y;       /* [rows, dim] what the branch before gave; y.data NULL: nothing is added */
+    const float *gate; /* [dim] a group; NULL: 1 */
+    int64_t gate_stride;
+    int32_t normalise; /* 0: n is x in n's dtype; eps, gain, shift, xhat, rstd are not used */
+    float eps;
+    float gain_offset; /* 1 for scales of a modulation, 0 for an affine norm's weights */
+    const float *gain, *shift;
+    int64_t gain_stride; /* of both */
+    nv_matrix n;         /* [rows, dim] output */
+    void *xhat;          /* [rows, dim] of n's dtype, contiguous; NULL: not saved */
+    float *rstd;         /* [rows]; NULL: not saved */
+} nv_seam;
+
+/* The seam backwards: with the gradient d_n of n and the stream's gradient d_x from further on (both of the *new* x),
+   d_x becomes that of the old x, and d_y = d_x * gate the branch's. Computes nothing again. */
+typedef struct nv_seam_grad {
+    nv_matrix d_n; /* n's dtype */
+    float *d_x;    /* [rows, dim], in and out */
+    int32_t first; /* 1: nothing came from further on; d_x is written without being read */
+    nv_matrix d_y; /* data NULL: left out */
+    float *d_gain, *d_shift;
+    int64_t d_gain_stride; /* of both; groups that share (0) are added up */
+    float *d_gate;         /* needs y */
+    int64_t d_gate_stride;
+    float *d_bias; /* [dim]: column sums of d_y, the gradient of the bias that y was made with; may be NULL */
+} nv_seam_grad;
+
+/* y = rope(x * rstd * weight), rstd = 1 / sqrt(mean(x^2) + eps) over all dim columns (all heads together), then pairs
+   (2i, 2i + 1) of every head turned by the token's angles. x and y may be one matrix only without a backward pass.
+   Saves rstd; the backward pass computes the rest again from x. */
+typedef struct nv_qk_norm {
+    nv_matrix x, y; /* [rows, dim] */
+    int32_t heads;
+    float eps;
+    const float *weight; /* [dim] */
+    const float *rope;   /* [tokens, head_dim] as (cos, sin) a pair; row r uses token r % tokens; NULL: not turned */
+    int64_t tokens;
+    float *rstd; /* [rows] or NULL */
+} nv_qk_norm;
+
+/* Latent [batch, channels, F, H, W] fp32 <-> rows of patches in tile order. raster[i] is the raster index of token i;
+   columns are (channel, pf, ph, pw), or (pf, ph, pw, channel) with channels_last. */
+typedef struct nv_patches {
+    int64_t batch, channels;
+    int32_t size[3];  /* F, H, W of the latent */
+    int32_t patch[3]; /* divides size */
+    const int32_t *raster;
+    int32_t channels_last;
+} nv_patches;
+
+/* AdamW with decoupled decay, in one pass: g = grad * grad_scale; m, v moments; value -= lr * (m^ / (sqrt(v^) + eps) +
+   weight_decay * value) with m^ = m / (1 - beta1^step), v^ likewise; ema += (1 - ema_decay) * (value - ema). */
+typedef struct nv_adamw {
+    float lr, beta1, beta2, eps, weight_decay;
+    float grad_scale; /* 1 / accumulation, times the clipping factor */
+    int64_t step;     /* from 1 */
+    float ema_decay;  /* used where ema is given */
+} nv_adamw;
+
+/* Where a device's time and work went since nv_device_clock_reset(). */
+typedef struct nv_clock {
+    double plan_s, attention_s, products_s; /* seconds */
+    double product_flop, attention_flop;    /* 2 a multiply-add; attention: visited pairs only */
+} nv_clock;
+
+typedef struct nv_device_ops {
+    /* ------------------------------------------------------------ memory */
+    nabla_status (*allocate)(nv_device *dev, size_t bytes, void **out, nv_error *err); /* 64-byte aligned, zeroed */
+    void (*release)(nv_device *dev, void *data);
+    void (*zero)(nv_device *dev, void *data, size_t bytes);
+    void (*copy)(nv_device *dev, void *dst, const void *src, size_t bytes);     /* within the device */
+    void (*upload)(nv_device *dev, void *dst, const void *src, size_t bytes);   /* from the host */
+    void (*download)(nv_device *dev, void *dst, const void *src, size_t bytes); /* to the host; waits */
+
+    /* ------------------------------------------------------------ products; w is [out, in] as torch keeps it */
+    /* y = x w^T + bias (NULL: none). x and w of one dtype; y of that or fp32. */
+    nabla_status (*linear)(nv_device *dev, nv_matrix x, nv_matrix w, const float *bias, nv_matrix y, nv_error *err);
+    /* d_x = d_y w, or d_x += d_y w (add; fp32 d_x). */
+    nabla_status (*linear_backward_input)(nv_device *dev, nv_matrix d_y, nv_matrix w, nv_matrix d_x, int add,
+                                          nv_error *err);
+    /* d_w += d_y^T x; d_bias (NULL: left out) += column sums of d_y. d_w is [out, in] contiguous. */
+    nabla_status (*linear_backward_weight)(nv_device *dev, nv_matrix d_y, nv_matrix x, float *d_w, float *d_bias,
+                                           nv_error *err);
+
+    /* ------------------------------------------------------------ rows */
+    nabla_status (*seam)(nv_device *dev, const nv_seam *a, nv_error *err);
+    nabla_status (*seam_backward)(nv_device *dev, const nv_seam *a, const nv_seam_grad *g, nv_error *err);
+    nabla_status (*qk_norm)(nv_device *dev, const nv_qk_norm *a, nv_error *err);
+    /* d_y -> d_x (may be the same matrix); d_weight[dim] +=; d_bias[dim] (NULL: left out) += column sums of d_x. */
+    nabla_status (*qk_norm_backward)(nv_device *dev, const nv_qk_norm *a, nv_matrix d_y, nv_matrix d_x, float *d_weight,
+                                     float *d_bias, nv_error *err);
+    /* y = act(x); y may be x. */
+    nabla_status (*activate)(nv_device *dev, nv_activation act, nv_matrix x, nv_matrix y, nv_error *err);
+    /* d_x = d_y * act'(x); d_x may be d_y. again (data NULL: left out) gets act(x) once more, so that a forward pass
+       need not keep it; it may be x itself. d_bias[cols] (NULL: left out) += column sums of d_x. */
+    nabla_status (*activate_backward)(nv_device *dev, nv_activation act, nv_matrix x, nv_matrix d_y, nv_matrix d_x,
+                                      nv_matrix again, float *d_bias, nv_error *err);
+    nabla_status (*cast)(nv_device *dev, nv_matrix src, nv_matrix dst, nv_error *err);
+    /* sums[cols] += column sums of x. */
+    nabla_status (*column_sums)(nv_device *dev, nv_matrix x, float *sums, nv_error *err);
+
+    /* ------------------------------------------------------------ in and out of the model */
+    nabla_status (*patchify)(nv_device *dev, const nv_patches *p, const float *latent, nv_matrix rows, nv_error *err);
+    nabla_status (*unpatchify)(nv_device *dev, const nv_patches *p, nv_matrix rows, float *latent, nv_error *err);
+    /* out[rows, dim] fp32: cosines then sines of time * 10000^(-i / (dim / 2)). dim even. */
+    nabla_status (*sinusoid)(nv_device *dev, const float *time, int64_t rows, int64_t dim, float *out, nv_error *err);
+    /* out[b, i, :] = table[i, :] + e[b, i % e_chunks, :] for i < chunks: learned table plus what time says. */
+    nabla_status (*modulation)(nv_device *dev, const float *table, const float *e, int64_t batch, int64_t chunks,
+                               int64_t e_chunks, int64_t dim, float *out, nv_error *err);
+    /* d_table += sum over b of d_out; d_e += d_out (summed over the chunks that shared it). */
+    nabla_status (*modulation_backward)(nv_device *dev, const float *d_out, int64_t batch, int64_t chunks,
+                                        int64_t e_chunks, int64_t dim, float *d_table, float *d_e, nv_error *err);
+    /* out[i, :] = table[ids[i], :]; ids in [0, table_rows) is the caller's promise. */
+    nabla_status (*embed)(nv_device *dev, const float *table, const int32_t *ids, int64_t count, int64_t dim,
+                          float *out, nv_error *err);
+    /* d_table[ids[i], :] += d_out[i, :], in ascending i. */
+    nabla_status (*embed_backward)(nv_device *dev, const float *d_out, const int32_t *ids, int64_t count, int64_t dim,
+                                   float *d_table, nv_error *err);
+
+    /* ------------------------------------------------------------ optimizer */
+    /* Sum of squares of n numbers, accumulated in fp64. */
+    nabla_status (*sum_squares)(nv_device *dev, const float *x, size_t n, double *sum, nv_error *err);
+    /* ema may be NULL. */
+    nabla_status (*adamw)(nv_device *dev, const nv_adamw *a, size_t n, float *value, const float *grad, float *m,
+                          float *v, float *ema, nv_error *err);
+} nv_device_ops;
+
+struct nv_device {
+    const nv_device_ops *ops;
+    nabla_context *context; /* attention, on the same threads */
+    int32_t threads;
+    const char *level;
+    nv_clock clock;
+};
+
+typedef struct nv_device_options {
+    nabla_device device; /* NABLA_CPU */
+    int32_t threads;     /* 0: every processor this process may use */
+    const char *level;   /* NULL: the best. Chooses our own kernels; oneDNN's products choose for themselves */
+} nv_device_options;
+
+/* options may be NULL for the defaults. */
+nabla_status nv_device_create(const nv_device_options *options, nv_device **out, nv_error *err);
+void nv_device_destroy(nv_device *dev); /* NULL is fine */
+
+/* What makes the products of a dtype, in words: "oneDNN 2.6.3 brg:avx512_core_bf16", "own", "own, bf16 as fp32". */
+const char *nv_device_products(const nv_device *dev, nabla_dtype dtype);
+
+void nv_device_clock_reset(nv_device *dev);
+double nv_now(void); /* seconds of a clock that never goes back */
+
+#endif
