@@ -128,6 +128,8 @@ typedef struct nv_device_ops {
     /* sums[cols] += column sums of x. */
     nabla_status (*column_sums)(nv_device *dev, nv_matrix x, float *sums, nv_error *err);
 
+    nabla_status (*add)(nv_device *dev, float *sum, const float *x, int64_t n, nv_error *err); /* sum += x */
+
     /* ------------------------------------------------------------ in and out of the model */
     nabla_status (*patchify)(nv_device *dev, const nv_patches *p, const float *latent, nv_matrix rows, nv_error *err);
     nabla_status (*unpatchify)(nv_device *dev, const nv_patches *p, nv_matrix rows, float *latent, nv_error *err);

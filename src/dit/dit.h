@@ -39,10 +39,10 @@ nv_parameter *nv_dit_parameter(nv_dit *m, size_t i);
 size_t nv_dit_values(const nv_dit *m); /* numbers in all */
 
 /* Random start (as the public Wan code: Xavier uniform linears, zero biases, N(0, 0.02) for time and text embedders,
-   modulation N(0, 1) / sqrt(dim), zero head). */
+   modulation N(0, 1) / sqrt(dim), zero head). Then call nv_dit_update. */
 void nv_dit_init(nv_dit *m, uint64_t seed);
 /* From a file with diffusers' names; every tensor must be there with its shape; extra tensors are an error that names
-   the first. Tensors under `prefix` only ("" for all). */
+   the first. Tensors under `prefix` only ("" for all). Updates the compute copy. */
 nabla_status nv_dit_load(nv_dit *m, const nv_st_file *file, const char *prefix, nv_error *err);
 /* Call after the masters changed (optimizer step, load): refreshes the compute copy. */
 nabla_status nv_dit_update(nv_dit *m, nv_error *err);
@@ -70,15 +70,17 @@ typedef struct nv_dit_inputs {
 
 /* out: [B, out_channels, F, H, W] */
 nabla_status nv_dit_forward(nv_dit *m, nv_dit_run *run, const nv_dit_inputs *in, float *out, nv_error *err);
-/* After a forward with the same run (shape.train = 1): adds to the parameters' gradients. d_context (may be NULL,
+/* After a forward with the same run (shape.train = 1), once: it uses up what the forward saved. Adds to the parameters'
+   gradients. d_context (may be NULL,
    [B, text_length, text_dim]) is written. */
 nabla_status nv_dit_backward(nv_dit *m, nv_dit_run *run, const nv_dit_inputs *in, const float *d_out, float *d_context,
                              nv_error *err);
 
-/* What the last forward kept and where its time went. */
+/* What the last forward kept, and where its time and that of the backward after it went. */
 typedef struct nv_dit_stats {
     double density; /* mean over layers of kept token pairs / all */
     double plan_s, attention_s, products_s, other_s;
+    double product_flop, attention_flop; /* 2 a multiply-add; attention counts kept pairs only */
 } nv_dit_stats;
 void nv_dit_get_stats(const nv_dit_run *run, nv_dit_stats *stats);
 /* The plan of a layer as the last forward left it (to draw it); layer in [0, layers). */

@@ -55,6 +55,7 @@ nabla_status nv_cpu_activate_backward(nv_device *dev, nv_activation act, nv_matr
                                       nv_matrix again, float *d_bias, nv_error *err);
 nabla_status nv_cpu_cast(nv_device *dev, nv_matrix src, nv_matrix dst, nv_error *err);
 nabla_status nv_cpu_column_sums(nv_device *dev, nv_matrix x, float *sums, nv_error *err);
+nabla_status nv_cpu_add(nv_device *dev, float *sum, const float *x, int64_t n, nv_error *err);
 nabla_status nv_cpu_patchify(nv_device *dev, const nv_patches *p, const float *latent, nv_matrix rows, nv_error *err);
 nabla_status nv_cpu_unpatchify(nv_device *dev, const nv_patches *p, nv_matrix rows, float *latent, nv_error *err);
 nabla_status nv_cpu_sinusoid(nv_device *dev, const float *time, int64_t rows, int64_t dim, float *out, nv_error *err);

@@ -101,6 +101,7 @@ const nv_device_ops nv_cpu_ops = {
     .activate_backward = nv_cpu_activate_backward,
     .cast = nv_cpu_cast,
     .column_sums = nv_cpu_column_sums,
+    .add = nv_cpu_add,
     .patchify = nv_cpu_patchify,
     .unpatchify = nv_cpu_unpatchify,
     .sinusoid = nv_cpu_sinusoid,

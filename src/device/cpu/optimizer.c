@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The optimizer's passes over long flat arrays, in pieces of fixed length. */
+/* Passes over long flat arrays, the optimizer's above all, in pieces of fixed length. */
 #include "device/cpu/cpu.h"
 #include <string.h>
 
@@ -19,6 +19,16 @@ nabla_status nv_cpu_sum_squares(nv_device *dev, const float *x, size_t n, double
     }
     for (int64_t i = 0; i < pieces; i++)
         *sum += partial[i];
+    return NABLA_OK;
+}
+
+nabla_status nv_cpu_add(nv_device *dev, float *sum, const float *x, int64_t n, nv_error *err) {
+    (void)err;
+    const nv_row_kernels *rows = nv_cpu_of(dev)->rows;
+    const int64_t pieces = (n + PIECE - 1) / PIECE;
+#pragma omp parallel for num_threads(dev->threads) schedule(static) if (pieces > 1)
+    for (int64_t i = 0; i < pieces; i++)
+        rows->add(sum + i * PIECE, x + i * PIECE, n - i * PIECE < PIECE ? n - i * PIECE : PIECE);
     return NABLA_OK;
 }
 

@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A model: its memory, the layers that are views of it, loading, and the copy that products read. */
+#include "dit/dit.h"
+#include "dit/model.h"
+#include <stdlib.h>
+#include <string.h>
+
+static nabla_status check_config(const nv_dit_config *c, nv_error *err) {
+    const struct {
+        const char *name;
+        int32_t value;
+    } positive[] = {{"patch_size[0]", c->patch[0]},        {"patch_size[1]", c->patch[1]},
+                    {"patch_size[2]", c->patch[2]},        {"in_channels", c->in_channels},
+                    {"out_channels", c->out_channels},     {"num_attention_heads", c->heads},
+                    {"attention_head_dim", c->head_dim},   {"num_layers", c->layers},
+                    {"ffn_dim", c->ffn_dim},               {"freq_dim", c->freq_dim},
+                    {"text_dim", c->text_dim},             {"rope_max_seq_len", c->rope_max}};
+    const int32_t most = 1 << 20; /* of one size: far above any model, and products of two stay within 64 bits */
+    for (size_t i = 0; i < sizeof positive / sizeof *positive; i++)
+        if (positive[i].value < 1 || positive[i].value > most)
+            return nv_fail(err, NABLA_INVALID_ARGUMENT, "%s is %d; it must be 1 to %d", positive[i].name,
+                           (int)positive[i].value, (int)most);
+    if (c->head_dim < 16 || c->head_dim > 256 || c->head_dim % 8)
+        return nv_fail(err, NABLA_INVALID_ARGUMENT, "attention_head_dim is %d; it must be 16 to 256 in steps of 8",
+                       (int)c->head_dim);
+    if (c->freq_dim % 2) return nv_fail(err, NABLA_INVALID_ARGUMENT, "freq_dim is %d; it must be even", c->freq_dim);
+    if (!(c->eps > 0.0f && c->eps < 1.0f))
+        return nv_fail(err, NABLA_INVALID_ARGUMENT, "eps is %g; it must be above 0, such as 1e-6", (double)c->eps);
+    return NABLA_OK;
+}
+
+/* ------------------------------------------------------------------------------------------ views */
+
+static nv_dit_vector vector_of(nv_dit *m, int32_t layer, const char *name) {
+    const nv_parameter *p = nv_dit_find(m, layer, name);
+    return p ? (nv_dit_vector){p->value, p->grad} : (nv_dit_vector){0};
+}
+
+/* `parts` weights of shape [out, in] under `weight` and what follows it in the arena. precise: fp32. */
+static nv_linear linear_of(nv_dit *m, int32_t layer, const char *weight, const char *bias, int parts, int precise) {
+    const nv_parameter *w = nv_dit_find(m, layer, weight), *b = nv_dit_find(m, layer, bias);
+    const int64_t out = w->shape[0], in = (int64_t)w->count / out;
+    const void *data = w->value;
+    if (!precise && m->compute == NABLA_BF16) data = (const uint16_t *)m->copy + (w->value - m->values);
+    return (nv_linear){nv_matrix_of(data, precise ? NABLA_FP32 : m->compute, parts * out, in), b->value, w->grad,
+                       b->grad};
+}
+
+static void make_block(nv_dit *m, int32_t i) {
+    nv_dit_block *b = &m->blocks[i];
+    const nv_dit_vector q1 = vector_of(m, i, "attn1.norm_q.weight"), k1 = vector_of(m, i, "attn1.norm_k.weight"),
+                        q2 = vector_of(m, i, "attn2.norm_q.weight"), k2 = vector_of(m, i, "attn2.norm_k.weight");
+    b->modulation = vector_of(m, i, "scale_shift_table");
+    b->norm2_weight = vector_of(m, i, "norm2.weight");
+    b->norm2_bias = vector_of(m, i, "norm2.bias");
+    b->self = (nv_self_attention){.qkv = linear_of(m, i, "attn1.to_q.weight", "attn1.to_q.bias", 3, 0),
+                                  .out = linear_of(m, i, "attn1.to_out.0.weight", "attn1.to_out.0.bias", 1, 0),
+                                  .norm_q = q1.value,
+                                  .norm_k = k1.value,
+                                  .d_norm_q = q1.grad,
+                                  .d_norm_k = k1.grad,
+                                  .heads = m->config.heads,
+                                  .eps = m->config.eps};
+    b->cross = (nv_cross_attention){.q = linear_of(m, i, "attn2.to_q.weight", "attn2.to_q.bias", 1, 0),
+                                    .kv = linear_of(m, i, "attn2.to_k.weight", "attn2.to_k.bias", 2, 0),
+                                    .out = linear_of(m, i, "attn2.to_out.0.weight", "attn2.to_out.0.bias", 1, 0),
+                                    .norm_q = q2.value,
+                                    .norm_k = k2.value,
+                                    .d_norm_q = q2.grad,
+                                    .d_norm_k = k2.grad,
+                                    .heads = m->config.heads,
+                                    .eps = m->config.eps};
+    b->ffn.up = linear_of(m, i, "ffn.net.0.proj.weight", "ffn.net.0.proj.bias", 1, 0);
+    b->ffn.down = linear_of(m, i, "ffn.net.2.weight", "ffn.net.2.bias", 1, 0);
+}
+
+static void make_layers(nv_dit *m) {
+#define EMBEDDER "condition_embedder."
+    m->patch = linear_of(m, -1, "patch_embedding.weight", "patch_embedding.bias", 1, 0);
+    m->time.in = linear_of(m, -1, EMBEDDER "time_embedder.linear_1.weight", EMBEDDER "time_embedder.linear_1.bias", 1, 1);
+    m->time.out =
+        linear_of(m, -1, EMBEDDER "time_embedder.linear_2.weight", EMBEDDER "time_embedder.linear_2.bias", 1, 1);
+    m->time.project = linear_of(m, -1, EMBEDDER "time_proj.weight", EMBEDDER "time_proj.bias", 1, 1);
+    m->text.up = linear_of(m, -1, EMBEDDER "text_embedder.linear_1.weight", EMBEDDER "text_embedder.linear_1.bias", 1, 0);
+    m->text.down =
+        linear_of(m, -1, EMBEDDER "text_embedder.linear_2.weight", EMBEDDER "text_embedder.linear_2.bias", 1, 0);
+    m->head = linear_of(m, -1, "proj_out.weight", "proj_out.bias", 1, 1);
+    m->head_modulation = vector_of(m, -1, "scale_shift_table");
+    for (int32_t i = 0; i < m->config.layers; i++)
+        make_block(m, i);
+#undef EMBEDDER
+}
+
+/* ------------------------------------------------------------------------------------------ life */
+
+static nabla_status take_memory(nv_dit *m, nv_error *err) {
+    nv_arena arena = {0};
+    for (int pass = 0; pass < 2; pass++) {
+        arena = (nv_arena){.base = m->memory, .size = arena.used};
+        m->values = nv_arena_take(&arena, (int64_t)m->total, sizeof(float));
+        if (m->train) m->grads = nv_arena_take(&arena, (int64_t)m->total, sizeof(float));
+        m->copy = m->values;
+        if (m->compute == NABLA_BF16) m->copy = nv_arena_take(&arena, (int64_t)m->total, sizeof(uint16_t));
+        if (pass == 0) NV_TRY(m->device->ops->allocate(m->device, arena.used, &m->memory, err));
+    }
+    size_t at = 0;
+    for (size_t i = 0; i < m->count; at += m->parameters[i++].count) {
+        m->parameters[i].value = m->values + at;
+        m->parameters[i].grad = m->grads ? m->grads + at : NULL;
+    }
+    return NABLA_OK;
+}
+
+static nabla_status build(nv_dit *m, nv_error *err) {
+    const nv_dit_config *c = &m->config;
+    const int64_t patch = (int64_t)c->patch[0] * c->patch[1] * c->patch[2];
+    m->dim = (int64_t)c->heads * c->head_dim;
+    if (c->patch[0] > 64 || c->patch[1] > 64 || c->patch[2] > 64 || m->dim > 1 << 20)
+        return nv_fail(err, NABLA_UNSUPPORTED, "patches of %d x %d x %d at width %lld are beyond any Wan2.1 model",
+                       (int)c->patch[0], (int)c->patch[1], (int)c->patch[2], (long long)m->dim);
+    m->patch_in = patch * c->in_channels;
+    m->patch_out = patch * c->out_channels;
+    m->blocks = calloc((size_t)c->layers, sizeof *m->blocks);
+    if (!m->blocks) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for %d layers", (int)c->layers);
+    NV_TRY(nv_dit_list_parameters(m, err));
+    NV_TRY(take_memory(m, err));
+    make_layers(m);
+    return NABLA_OK;
+}
+
+nabla_status nv_dit_create(nv_device *device, const nv_dit_config *config, nabla_dtype compute, int train, nv_dit **out,
+                           nv_error *err) {
+    *out = NULL;
+    NV_TRY(check_config(config, err));
+    if (compute != NABLA_FP32 && compute != NABLA_BF16)
+        return nv_fail(err, NABLA_UNSUPPORTED, "a transformer computes in fp32 or bf16, not in dtype %d", (int)compute);
+    nv_dit *m = calloc(1, sizeof *m);
+    if (!m) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a model");
+    m->device = device;
+    m->config = *config;
+    m->compute = compute;
+    m->train = train;
+    nabla_status status = build(m, err);
+    if (status != NABLA_OK) {
+        nv_dit_destroy(m);
+        return status;
+    }
+    *out = m;
+    return NABLA_OK;
+}
+
+void nv_dit_destroy(nv_dit *m) {
+    if (!m) return;
+    if (m->memory) m->device->ops->release(m->device, m->memory);
+    free(m->parameters);
+    free(m->names);
+    free(m->blocks);
+    free(m);
+}
+
+const nv_dit_config *nv_dit_get_config(const nv_dit *m) {
+    return &m->config;
+}
+
+size_t nv_dit_parameter_count(const nv_dit *m) {
+    return m->count;
+}
+
+nv_parameter *nv_dit_parameter(nv_dit *m, size_t i) {
+    return i < m->count ? &m->parameters[i] : NULL;
+}
+
+size_t nv_dit_values(const nv_dit *m) {
+    return m->total;
+}
+
+/* ------------------------------------------------------------------------------------------ load, update */
+
+static nabla_status check_shape(const nv_parameter *p, const nv_st_entry *e, nv_error *err) {
+    int same = p->rank == e->rank;
+    for (int i = 0; same && i < e->rank; i++)
+        same = p->shape[i] == e->shape[i];
+    if (same) return NABLA_OK;
+    return nv_fail(err, NABLA_INVALID_ARGUMENT, "%s has another shape in the file (first size %lld, rank %d) than in "
+                   "the configuration (%lld, rank %d)", p->name, e->rank ? (long long)e->shape[0] : 0LL, e->rank,
+                   (long long)p->shape[0], (int)p->rank);
+}
+
+static nabla_status load_one(nv_dit *m, const nv_parameter *p, const nv_st_file *file, const char *prefix,
+                             float *staging, nv_error *err) {
+    char name[512];
+    const int length = snprintf(name, sizeof name, "%s%s", prefix, p->name);
+    const nv_st_entry *e = length < (int)sizeof name ? nv_st_find(file, name) : NULL;
+    if (!e) return nv_fail(err, NABLA_INVALID_ARGUMENT, "the file lacks tensor %s", name);
+    NV_TRY(check_shape(p, e, err));
+    NV_TRY(nv_st_read_f32(e, staging, p->count, err));
+    m->device->ops->upload(m->device, p->value, staging, p->count * sizeof *staging);
+    return NABLA_OK;
+}
+
+static nabla_status refuse_extra(nv_dit *m, const nv_st_file *file, const char *prefix, nv_error *err) {
+    const size_t skip = strlen(prefix);
+    for (size_t i = 0; i < nv_st_count(file); i++) {
+        const char *name = nv_st_at(file, i)->name;
+        if (strncmp(name, prefix, skip) == 0 && !nv_dit_find(m, -1, name + skip))
+            return nv_fail(err, NABLA_INVALID_ARGUMENT, "tensor %s of the file is no part of this model; its "
+                           "configuration may be another's", name);
+    }
+    return NABLA_OK;
+}
+
+nabla_status nv_dit_load(nv_dit *m, const nv_st_file *file, const char *prefix, nv_error *err) {
+    size_t most = 0;
+    NV_TRY(refuse_extra(m, file, prefix, err));
+    for (size_t i = 0; i < m->count; i++)
+        if (m->parameters[i].count > most) most = m->parameters[i].count;
+    float *staging = malloc(most * sizeof *staging);
+    if (!staging) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for the largest tensor, %zu numbers", most);
+    nabla_status status = NABLA_OK;
+    for (size_t i = 0; i < m->count && status == NABLA_OK; i++)
+        status = load_one(m, &m->parameters[i], file, prefix, staging, err);
+    free(staging);
+    return status == NABLA_OK ? nv_dit_update(m, err) : status;
+}
+
+nabla_status nv_dit_update(nv_dit *m, nv_error *err) {
+    const int64_t width = 4096, total = (int64_t)m->total, rows = total / width, rest = total % width;
+    if (m->compute == NABLA_FP32) return NABLA_OK;
+    NV_TRY(m->device->ops->cast(m->device, nv_matrix_of(m->values, NABLA_FP32, rows, width),
+                                nv_matrix_of(m->copy, NABLA_BF16, rows, width), err));
+    if (rest == 0) return NABLA_OK;
+    return m->device->ops->cast(m->device, nv_matrix_of(m->values + rows * width, NABLA_FP32, 1, rest),
+                                nv_matrix_of((uint16_t *)m->copy + rows * width, NABLA_BF16, 1, rest), err);
+}

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The parameters of a Wan2.1 transformer: diffusers' names, shapes, and how each begins. */
+#include "dit/model.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Sizes that depend on the configuration. */
+typedef enum size_code {
+    NONE,
+    ONE,
+    TWO,
+    SIX,
+    DIM,
+    DIM6,
+    FFN,
+    TEXT,
+    FREQ,
+    CHANNELS,
+    PATCH_F,
+    PATCH_H,
+    PATCH_W,
+    PATCH_OUT,
+    SIZES
+} size_code;
+
+typedef enum start {
+    XAVIER,    /* uniform within sqrt(6 / (fan in + fan out)) */
+    NARROW,    /* N(0, 0.02) */
+    ZEROS,     /* biases, and the head so that a new model predicts nothing */
+    ONES,      /* norms */
+    MODULATION /* N(0, 1) / sqrt(dim) */
+} start;
+
+typedef struct entry {
+    const char *name;
+    size_code shape[5];
+    start begin;
+    int decay;
+} entry;
+
+/* Their order is that of the arena: weights (and biases) that act as one product lie one after the other. */
+static const entry block_entries[] = {
+    {"scale_shift_table", {ONE, SIX, DIM}, MODULATION, 0},
+    {"attn1.to_q.weight", {DIM, DIM}, XAVIER, 1},
+    {"attn1.to_k.weight", {DIM, DIM}, XAVIER, 1},
+    {"attn1.to_v.weight", {DIM, DIM}, XAVIER, 1},
+    {"attn1.to_q.bias", {DIM}, ZEROS, 0},
+    {"attn1.to_k.bias", {DIM}, ZEROS, 0},
+    {"attn1.to_v.bias", {DIM}, ZEROS, 0},
+    {"attn1.norm_q.weight", {DIM}, ONES, 0},
+    {"attn1.norm_k.weight", {DIM}, ONES, 0},
+    {"attn1.to_out.0.weight", {DIM, DIM}, XAVIER, 1},
+    {"attn1.to_out.0.bias", {DIM}, ZEROS, 0},
+    {"norm2.weight", {DIM}, ONES, 0},
+    {"norm2.bias", {DIM}, ZEROS, 0},
+    {"attn2.to_q.weight", {DIM, DIM}, XAVIER, 1},
+    {"attn2.to_q.bias", {DIM}, ZEROS, 0},
+    {"attn2.to_k.weight", {DIM, DIM}, XAVIER, 1},
+    {"attn2.to_v.weight", {DIM, DIM}, XAVIER, 1},
+    {"attn2.to_k.bias", {DIM}, ZEROS, 0},
+    {"attn2.to_v.bias", {DIM}, ZEROS, 0},
+    {"attn2.norm_q.weight", {DIM}, ONES, 0},
+    {"attn2.norm_k.weight", {DIM}, ONES, 0},
+    {"attn2.to_out.0.weight", {DIM, DIM}, XAVIER, 1},
+    {"attn2.to_out.0.bias", {DIM}, ZEROS, 0},
+    {"ffn.net.0.proj.weight", {FFN, DIM}, XAVIER, 1},
+    {"ffn.net.0.proj.bias", {FFN}, ZEROS, 0},
+    {"ffn.net.2.weight", {DIM, FFN}, XAVIER, 1},
+    {"ffn.net.2.bias", {DIM}, ZEROS, 0},
+};
+
+static const entry model_entries[] = {
+    {"patch_embedding.weight", {DIM, CHANNELS, PATCH_F, PATCH_H, PATCH_W}, XAVIER, 1},
+    {"patch_embedding.bias", {DIM}, ZEROS, 0},
+    {"condition_embedder.time_embedder.linear_1.weight", {DIM, FREQ}, NARROW, 1},
+    {"condition_embedder.time_embedder.linear_1.bias", {DIM}, ZEROS, 0},
+    {"condition_embedder.time_embedder.linear_2.weight", {DIM, DIM}, NARROW, 1},
+    {"condition_embedder.time_embedder.linear_2.bias", {DIM}, ZEROS, 0},
+    {"condition_embedder.time_proj.weight", {DIM6, DIM}, XAVIER, 1},
+    {"condition_embedder.time_proj.bias", {DIM6}, ZEROS, 0},
+    {"condition_embedder.text_embedder.linear_1.weight", {DIM, TEXT}, NARROW, 1},
+    {"condition_embedder.text_embedder.linear_1.bias", {DIM}, ZEROS, 0},
+    {"condition_embedder.text_embedder.linear_2.weight", {DIM, DIM}, NARROW, 1},
+    {"condition_embedder.text_embedder.linear_2.bias", {DIM}, ZEROS, 0},
+    {"scale_shift_table", {ONE, TWO, DIM}, MODULATION, 0},
+    {"proj_out.weight", {PATCH_OUT, DIM}, ZEROS, 1},
+    {"proj_out.bias", {PATCH_OUT}, ZEROS, 0},
+};
+
+enum {
+    BLOCK_ENTRIES = sizeof block_entries / sizeof *block_entries,
+    MODEL_ENTRIES = sizeof model_entries / sizeof *model_entries,
+    NAME_SIZE = 80
+};
+
+static int left_out(const nv_dit *m, const entry *e) {
+    return !m->config.cross_attn_norm && strncmp(e->name, "norm2.", 6) == 0;
+}
+
+static void sizes_of(const nv_dit *m, int64_t sizes[SIZES]) {
+    const nv_dit_config *c = &m->config;
+    const int64_t values[SIZES] = {0,         1,           2,           6,           m->dim,
+                                   6 * m->dim, c->ffn_dim, c->text_dim, c->freq_dim, c->in_channels,
+                                   c->patch[0], c->patch[1], c->patch[2], m->patch_out};
+    memcpy(sizes, values, sizeof values);
+}
+
+static nabla_status list_one(nv_dit *m, const entry *e, int32_t layer, const int64_t sizes[SIZES], nv_error *err) {
+    nv_parameter *p = &m->parameters[m->count];
+    char *name = m->names + m->count * NAME_SIZE;
+    if (left_out(m, e)) return NABLA_OK;
+    if (layer < 0) snprintf(name, NAME_SIZE, "%s", e->name);
+    else snprintf(name, NAME_SIZE, "blocks.%d.%s", (int)layer, e->name);
+    p->name = name;
+    p->decay = e->decay;
+    p->count = 1;
+    for (p->rank = 0; p->rank < 5 && e->shape[p->rank] != NONE; p->rank++) {
+        p->shape[p->rank] = sizes[e->shape[p->rank]];
+        if (__builtin_mul_overflow(p->count, (size_t)p->shape[p->rank], &p->count))
+            return nv_fail(err, NABLA_OVERFLOW, "%s is too large; check the model's configuration", name);
+    }
+    if (__builtin_add_overflow(m->total, p->count, &m->total) || m->total > SIZE_MAX / 16)
+        return nv_fail(err, NABLA_OVERFLOW, "the model is too large; check its configuration");
+    m->count++;
+    return NABLA_OK;
+}
+
+nabla_status nv_dit_list_parameters(nv_dit *m, nv_error *err) {
+    int64_t sizes[SIZES];
+    const size_t most = MODEL_ENTRIES + (size_t)m->config.layers * BLOCK_ENTRIES;
+    sizes_of(m, sizes);
+    m->parameters = calloc(most, sizeof *m->parameters);
+    m->names = calloc(most, NAME_SIZE);
+    if (!m->parameters || !m->names) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a list of parameters");
+    for (int i = 0; i < MODEL_ENTRIES; i++)
+        NV_TRY(list_one(m, &model_entries[i], -1, sizes, err));
+    for (int32_t layer = 0; layer < m->config.layers; layer++)
+        for (int i = 0; i < BLOCK_ENTRIES; i++)
+            NV_TRY(list_one(m, &block_entries[i], layer, sizes, err));
+    return NABLA_OK;
+}
+
+nv_parameter *nv_dit_find(nv_dit *m, int32_t layer, const char *name) {
+    char full[NAME_SIZE];
+    if (layer < 0) snprintf(full, sizeof full, "%s", name);
+    else snprintf(full, sizeof full, "blocks.%d.%s", (int)layer, name);
+    for (size_t i = 0; i < m->count; i++)
+        if (strcmp(m->parameters[i].name, full) == 0) return &m->parameters[i];
+    return NULL;
+}
+
+/* ------------------------------------------------------------------------------------------ random start */
+
+static const entry *entry_of(const nv_parameter *p) {
+    const int in_block = strncmp(p->name, "blocks.", 7) == 0;
+    const char *name = in_block ? strchr(p->name + 7, '.') + 1 : p->name;
+    const entry *list = in_block ? block_entries : model_entries;
+    while (strcmp(list->name, name) != 0)
+        list++;
+    return list;
+}
+
+static void draw(nv_philox *g, const nv_parameter *p, start begin, int64_t dim, float *out, size_t n) {
+    const double fan_out = (double)p->shape[0], fan_in = (double)p->count / fan_out;
+    const float bound = (float)sqrt(6.0 / (fan_in + fan_out));
+    const float width = begin == NARROW ? 0.02f : 1.0f / sqrtf((float)dim);
+    if (begin == NARROW || begin == MODULATION) nv_philox_normal(g, out, n);
+    for (size_t i = 0; i < n; i++) {
+        if (begin == XAVIER) out[i] = (2.0f * nv_philox_uniform(g) - 1.0f) * bound;
+        else if (begin == ZEROS || begin == ONES) out[i] = begin == ONES;
+        else out[i] *= width;
+    }
+}
+
+void nv_dit_init(nv_dit *m, uint64_t seed) {
+    float piece[4096];
+    const size_t most = sizeof piece / sizeof *piece;
+    for (size_t i = 0; i < m->count; i++) {
+        const nv_parameter *p = &m->parameters[i];
+        const entry *e = entry_of(p);
+        nv_philox g = nv_philox_at(seed, i);
+        for (size_t at = 0; at < p->count; at += most) {
+            const size_t n = p->count - at < most ? p->count - at : most;
+            draw(&g, p, e->begin, m->dim, piece, n);
+            m->device->ops->upload(m->device, p->value + at, piece, n * sizeof *piece);
+        }
+    }
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A run from inside: the activations of one batch shape. M = batch * tokens rows. */
+#ifndef NV_DIT_RUN_H
+#define NV_DIT_RUN_H
+
+#include "dit/model.h"
+
+/* What the norm of one branch leaves for its backward pass, and its output. */
+typedef struct nv_dit_norm_run {
+    nv_matrix n; /* [M, dim] the branch's input */
+    void *xhat;
+    float *rstd;
+} nv_dit_norm_run;
+
+typedef struct nv_dit_block_run {
+    float *modulation, *d_modulation; /* [B, 6, dim] */
+    nv_dit_norm_run norm[3];          /* in front of self-attention, cross-attention, feed-forward */
+    nv_self_attention_run self;
+    nv_cross_attention_run cross;
+    nv_matrix ffn_u, ffn_y; /* [M, ffn], [M, dim] */
+} nv_dit_block_run;
+
+struct nv_dit_run {
+    nv_dit *m;
+    nv_dit_shape shape;
+    int32_t grid[3];
+    int64_t tokens, rows, text_rows;
+    nabla_order *order;
+    nabla_plan **plans; /* [layers] */
+    nabla_plan *cross_plan;
+    nv_dit_block_run *blocks; /* [layers]; without training all share one set of activations */
+    void *memory;
+    size_t bytes;
+    int filled; /* a forward pass was done and no backward pass since */
+    nv_clock clock; /* of the last forward pass, and the backward passes since */
+    double seconds, density;
+
+    int32_t *raster;      /* [tokens] */
+    float *rope;          /* [tokens, head_dim] */
+    float *x;             /* [M, dim] residual stream */
+    nv_matrix patches;    /* [M, patch_in] */
+    nv_matrix wide;       /* [M, max(ffn, 3 dim)] scratch; narrower uses are views */
+    nv_matrix context;    /* [B * L, text_dim] in the compute dtype */
+    nv_matrix text_u, text_wide, text; /* [B * L, dim] */
+    nv_time_embedding_run time;
+    float *head_modulation, *d_head_modulation; /* [B, 2, dim] */
+    nv_dit_norm_run head_norm;                  /* fp32 */
+    nv_matrix head_out;                         /* [M, patch_out] fp32; its gradient too */
+
+    /* Backward. */
+    float *d_x;                 /* [M, dim] the stream's gradient */
+    nv_matrix d_n, d_y;         /* [M, dim] */
+    nv_matrix d_head_n;         /* [M, dim] fp32 */
+    nv_matrix d_kv;             /* [B * L, 2 dim] */
+    nv_matrix d_text;           /* [B * L, dim] fp32 */
+    nv_matrix d_text_y, d_text_x; /* [B * L, dim], [B * L, text_dim] compute dtype */
+    nv_matrix d_e;              /* [B, 6 dim] */
+    float *d_t_head;            /* [B, dim] */
+};
+
+/* A scratch matrix's first `cols` columns as a matrix of its own. */
+static inline nv_matrix nv_dit_narrow(nv_matrix wide, int64_t cols) {
+    return nv_matrix_of(wide.data, wide.dtype, wide.rows, cols);
+}
+
+/* The seam in front of branch 0, 1, 2 of a block (layer == layers, branch 0: of the head). Which branch came before is
+   part of it: its output y and its gate. */
+nv_seam nv_dit_seam(const nv_dit_run *run, int32_t layer, int branch);
+/* Latent's geometry; out: the head's. */
+nv_patches nv_dit_patches(const nv_dit_run *run, int out);
+
+#endif

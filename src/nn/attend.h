@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The bridge from the engine's matrices to libnabla: [B * S, H * D] columns are [B, S, H, D] tensors with strides. Times
+   are kept on the device's clock. */
+#ifndef NV_ATTEND_H
+#define NV_ATTEND_H
+
+#include "device/device.h"
+
+typedef struct nv_attend {
+    nabla_plan *plan;
+    int64_t batch;
+    int32_t heads;
+    nv_matrix q, k, v, o; /* [batch * tokens, dim]; q, o and k, v may have different numbers of rows */
+    float *lse;           /* [batch, heads, q tokens]; NULL without a backward pass */
+} nv_attend;
+
+/* Fills the plan from q and k. */
+nabla_status nv_attend_plan(nv_device *dev, const nv_attend *a, const nabla_policy *policy, nv_error *err);
+nabla_status nv_attend_forward(nv_device *dev, const nv_attend *a, nv_error *err);
+nabla_status nv_attend_backward(nv_device *dev, const nv_attend *a, nv_matrix d_o, nv_matrix d_q, nv_matrix d_k,
+                                nv_matrix d_v, nv_error *err);
+
+#endif
