@@ -86,8 +86,8 @@ static nabla_status text_backward(nv_dit_run *run, float *d_context, nv_error *e
     NV_TRY(nv_feed_forward_backward(dev, &m->text, run->context, run->text_u, run->d_text_y, run->text_wide,
                                     d_context ? run->d_text_x : none, m->text.down.d_bias, err));
     if (!d_context) return NABLA_OK;
-    return dev->ops->cast(dev, run->d_text_x,
-                          nv_matrix_of(d_context, NABLA_FP32, run->text_rows, m->config.text_dim), err);
+    return dev->ops->cast(dev, run->d_text_x, nv_matrix_of(d_context, NABLA_FP32, run->text_rows, m->config.text_dim),
+                          err);
 }
 
 /* The sums that the pass adds to start at zero. */
@@ -108,7 +108,8 @@ nabla_status nv_dit_backward(nv_dit *m, nv_dit_run *run, const nv_dit_inputs *in
     const double begin = nv_now();
     (void)in; /* all that is needed of it was saved */
     if (!run->filled)
-        return nv_fail(err, NABLA_INVALID_ARGUMENT, "a backward pass needs a forward pass of the same run before it, "
+        return nv_fail(err, NABLA_INVALID_ARGUMENT,
+                       "a backward pass needs a forward pass of the same run before it, "
                        "with shape.train = 1");
     run->filled = 0;
     m->device->clock = run->clock;

@@ -2,6 +2,7 @@
 /* A model: its memory, the layers that are views of it, loading, and the copy that products read. */
 #include "dit/dit.h"
 #include "dit/model.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,12 +10,11 @@ static nabla_status check_config(const nv_dit_config *c, nv_error *err) {
     const struct {
         const char *name;
         int32_t value;
-    } positive[] = {{"patch_size[0]", c->patch[0]},        {"patch_size[1]", c->patch[1]},
-                    {"patch_size[2]", c->patch[2]},        {"in_channels", c->in_channels},
-                    {"out_channels", c->out_channels},     {"num_attention_heads", c->heads},
-                    {"attention_head_dim", c->head_dim},   {"num_layers", c->layers},
-                    {"ffn_dim", c->ffn_dim},               {"freq_dim", c->freq_dim},
-                    {"text_dim", c->text_dim},             {"rope_max_seq_len", c->rope_max}};
+    } positive[] = {
+        {"patch_size[0]", c->patch[0]},      {"patch_size[1]", c->patch[1]},    {"patch_size[2]", c->patch[2]},
+        {"in_channels", c->in_channels},     {"out_channels", c->out_channels}, {"num_attention_heads", c->heads},
+        {"attention_head_dim", c->head_dim}, {"num_layers", c->layers},         {"ffn_dim", c->ffn_dim},
+        {"freq_dim", c->freq_dim},           {"text_dim", c->text_dim},         {"rope_max_seq_len", c->rope_max}};
     const int32_t most = 1 << 20; /* of one size: far above any model, and products of two stay within 64 bits */
     for (size_t i = 0; i < sizeof positive / sizeof *positive; i++)
         if (positive[i].value < 1 || positive[i].value > most)
@@ -77,11 +77,13 @@ static void make_block(nv_dit *m, int32_t i) {
 static void make_layers(nv_dit *m) {
 #define EMBEDDER "condition_embedder."
     m->patch = linear_of(m, -1, "patch_embedding.weight", "patch_embedding.bias", 1, 0);
-    m->time.in = linear_of(m, -1, EMBEDDER "time_embedder.linear_1.weight", EMBEDDER "time_embedder.linear_1.bias", 1, 1);
+    m->time.in =
+        linear_of(m, -1, EMBEDDER "time_embedder.linear_1.weight", EMBEDDER "time_embedder.linear_1.bias", 1, 1);
     m->time.out =
         linear_of(m, -1, EMBEDDER "time_embedder.linear_2.weight", EMBEDDER "time_embedder.linear_2.bias", 1, 1);
     m->time.project = linear_of(m, -1, EMBEDDER "time_proj.weight", EMBEDDER "time_proj.bias", 1, 1);
-    m->text.up = linear_of(m, -1, EMBEDDER "text_embedder.linear_1.weight", EMBEDDER "text_embedder.linear_1.bias", 1, 0);
+    m->text.up =
+        linear_of(m, -1, EMBEDDER "text_embedder.linear_1.weight", EMBEDDER "text_embedder.linear_1.bias", 1, 0);
     m->text.down =
         linear_of(m, -1, EMBEDDER "text_embedder.linear_2.weight", EMBEDDER "text_embedder.linear_2.bias", 1, 0);
     m->head = linear_of(m, -1, "proj_out.weight", "proj_out.bias", 1, 1);
@@ -181,9 +183,10 @@ static nabla_status check_shape(const nv_parameter *p, const nv_st_entry *e, nv_
     for (int i = 0; same && i < e->rank; i++)
         same = p->shape[i] == e->shape[i];
     if (same) return NABLA_OK;
-    return nv_fail(err, NABLA_INVALID_ARGUMENT, "%s has another shape in the file (first size %lld, rank %d) than in "
-                   "the configuration (%lld, rank %d)", p->name, e->rank ? (long long)e->shape[0] : 0LL, e->rank,
-                   (long long)p->shape[0], (int)p->rank);
+    return nv_fail(err, NABLA_INVALID_ARGUMENT,
+                   "%s has another shape in the file (first size %lld, rank %d) than in "
+                   "the configuration (%lld, rank %d)",
+                   p->name, e->rank ? (long long)e->shape[0] : 0LL, e->rank, (long long)p->shape[0], (int)p->rank);
 }
 
 static nabla_status load_one(nv_dit *m, const nv_parameter *p, const nv_st_file *file, const char *prefix,
@@ -203,8 +206,10 @@ static nabla_status refuse_extra(nv_dit *m, const nv_st_file *file, const char *
     for (size_t i = 0; i < nv_st_count(file); i++) {
         const char *name = nv_st_at(file, i)->name;
         if (strncmp(name, prefix, skip) == 0 && !nv_dit_find(m, -1, name + skip))
-            return nv_fail(err, NABLA_INVALID_ARGUMENT, "tensor %s of the file is no part of this model; its "
-                           "configuration may be another's", name);
+            return nv_fail(err, NABLA_INVALID_ARGUMENT,
+                           "tensor %s of the file is no part of this model; its "
+                           "configuration may be another's",
+                           name);
     }
     return NABLA_OK;
 }

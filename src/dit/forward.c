@@ -80,8 +80,6 @@ static nabla_status seam(nv_dit_run *run, int32_t layer, int branch, nv_error *e
     return run->m->device->ops->seam(run->m->device, &s, err);
 }
 
-/* Without training the blocks' activations, the modulation with them, share one place: the seam that closes the layer
-   below reads its modulation, so it comes before this layer's own is made. */
 static nabla_status block_forward(nv_dit_run *run, int32_t layer, const nabla_policy *policy, nv_error *err) {
     nv_dit *m = run->m;
     nv_device *dev = m->device;
@@ -130,8 +128,8 @@ static nabla_status measure_density(nv_dit_run *run, nv_error *err) {
 static nabla_status check_inputs(const nv_dit_run *run, const nv_dit_inputs *in, nv_error *err) {
     const int32_t batch = run->shape.batch;
     if (!in->latent || !in->time || !in->context || !in->policy)
-        return nv_fail(err, NABLA_INVALID_ARGUMENT, "a forward pass of %d samples needs latent, time, context and policy",
-                       (int)batch);
+        return nv_fail(err, NABLA_INVALID_ARGUMENT,
+                       "a forward pass of %d samples needs latent, time, context and policy", (int)batch);
     return NABLA_OK;
 }
 

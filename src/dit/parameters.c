@@ -101,8 +101,8 @@ static int left_out(const nv_dit *m, const entry *e) {
 
 static void sizes_of(const nv_dit *m, int64_t sizes[SIZES]) {
     const nv_dit_config *c = &m->config;
-    const int64_t values[SIZES] = {0,         1,           2,           6,           m->dim,
-                                   6 * m->dim, c->ffn_dim, c->text_dim, c->freq_dim, c->in_channels,
+    const int64_t values[SIZES] = {0,           1,           2,           6,           m->dim,
+                                   6 * m->dim,  c->ffn_dim,  c->text_dim, c->freq_dim, c->in_channels,
                                    c->patch[0], c->patch[1], c->patch[2], m->patch_out};
     memcpy(sizes, values, sizeof values);
 }
@@ -111,8 +111,10 @@ static nabla_status list_one(nv_dit *m, const entry *e, int32_t layer, const int
     nv_parameter *p = &m->parameters[m->count];
     char *name = m->names + m->count * NAME_SIZE;
     if (left_out(m, e)) return NABLA_OK;
-    if (layer < 0) snprintf(name, NAME_SIZE, "%s", e->name);
-    else snprintf(name, NAME_SIZE, "blocks.%d.%s", (int)layer, e->name);
+    if (layer < 0)
+        snprintf(name, NAME_SIZE, "%s", e->name);
+    else
+        snprintf(name, NAME_SIZE, "blocks.%d.%s", (int)layer, e->name);
     p->name = name;
     p->decay = e->decay;
     p->count = 1;
@@ -144,8 +146,10 @@ nabla_status nv_dit_list_parameters(nv_dit *m, nv_error *err) {
 
 nv_parameter *nv_dit_find(nv_dit *m, int32_t layer, const char *name) {
     char full[NAME_SIZE];
-    if (layer < 0) snprintf(full, sizeof full, "%s", name);
-    else snprintf(full, sizeof full, "blocks.%d.%s", (int)layer, name);
+    if (layer < 0)
+        snprintf(full, sizeof full, "%s", name);
+    else
+        snprintf(full, sizeof full, "blocks.%d.%s", (int)layer, name);
     for (size_t i = 0; i < m->count; i++)
         if (strcmp(m->parameters[i].name, full) == 0) return &m->parameters[i];
     return NULL;
@@ -168,9 +172,12 @@ static void draw(nv_philox *g, const nv_parameter *p, start begin, int64_t dim, 
     const float width = begin == NARROW ? 0.02f : 1.0f / sqrtf((float)dim);
     if (begin == NARROW || begin == MODULATION) nv_philox_normal(g, out, n);
     for (size_t i = 0; i < n; i++) {
-        if (begin == XAVIER) out[i] = (2.0f * nv_philox_uniform(g) - 1.0f) * bound;
-        else if (begin == ZEROS || begin == ONES) out[i] = begin == ONES;
-        else out[i] *= width;
+        if (begin == XAVIER)
+            out[i] = (2.0f * nv_philox_uniform(g) - 1.0f) * bound;
+        else if (begin == ZEROS || begin == ONES)
+            out[i] = begin == ONES;
+        else
+            out[i] *= width;
     }
 }
 

@@ -15,8 +15,9 @@ static nabla_status check_shape(const nv_dit *m, const nv_dit_shape *s, nv_error
         return nv_fail(err, NABLA_INVALID_ARGUMENT, "this model holds no gradients; make it with train = 1");
     for (int i = 0; i < 3; i++) {
         if (size[i] < 1 || size[i] % m->config.patch[i])
-            return nv_fail(err, NABLA_INVALID_ARGUMENT, "%s of the latent is %d; it must be a multiple of the patch, %d",
-                           names[i], (int)size[i], (int)m->config.patch[i]);
+            return nv_fail(err, NABLA_INVALID_ARGUMENT,
+                           "%s of the latent is %d; it must be a multiple of the patch, %d", names[i], (int)size[i],
+                           (int)m->config.patch[i]);
         if (!(s->rope_scale[i] > 0.0f))
             return nv_fail(err, NABLA_INVALID_ARGUMENT, "rope_scale of the %s is %g; it must be positive", names[i],
                            (double)s->rope_scale[i]);
@@ -107,8 +108,6 @@ static void take_block(nv_dit_run *run, nv_arena *arena, int32_t layer) {
     nv_dit_block_run *b = &run->blocks[layer];
     const int train = run->shape.train;
     const int64_t batch = run->shape.batch;
-    b->modulation = take_floats(arena, batch * NV_DIT_CHUNKS * m->dim);
-    b->d_modulation = train ? take_floats(arena, batch * NV_DIT_CHUNKS * m->dim) : NULL;
     for (int i = 0; i < 3; i++)
         take_norm(run, arena, &b->norm[i], m->compute, train && (i != 1 || m->config.cross_attn_norm));
     nv_self_attention_layout(&b->self, arena, &p->self, batch, run->tokens, m->compute, train);
@@ -155,8 +154,13 @@ static void take_all(nv_dit_run *run, nv_arena *arena) {
     run->head_modulation = take_floats(arena, (int64_t)run->shape.batch * 2 * dim);
     take_norm(run, arena, &run->head_norm, NABLA_FP32, run->shape.train);
     run->head_out = take_matrix(arena, NABLA_FP32, rows, m->patch_out);
+    for (int32_t i = 0; i < m->config.layers; i++) {
+        const int64_t count = run->shape.batch * NV_DIT_CHUNKS * dim;
+        run->blocks[i].modulation = take_floats(arena, count);
+        run->blocks[i].d_modulation = run->shape.train ? take_floats(arena, count) : NULL;
+    }
     if (run->shape.train) take_backward(run, arena);
-    const size_t shared = arena->used; /* without a backward pass every layer's activations lie in the same place */
+    const size_t shared = arena->used; /* without a backward pass the layers' activations lie in the same place */
     for (int32_t i = 0; i < m->config.layers; i++) {
         if (!run->shape.train) arena->used = shared;
         take_block(run, arena, i);

@@ -31,16 +31,16 @@ struct nv_dit_run {
     nv_dit_block_run *blocks; /* [layers]; without training all share one set of activations */
     void *memory;
     size_t bytes;
-    int filled; /* a forward pass was done and no backward pass since */
+    int filled;     /* a forward pass was done and no backward pass since */
     nv_clock clock; /* of the last forward pass, and the backward passes since */
     double seconds, density;
 
-    int32_t *raster;      /* [tokens] */
-    float *rope;          /* [tokens, head_dim] */
-    float *x;             /* [M, dim] residual stream */
-    nv_matrix patches;    /* [M, patch_in] */
-    nv_matrix wide;       /* [M, max(ffn, 3 dim)] scratch; narrower uses are views */
-    nv_matrix context;    /* [B * L, text_dim] in the compute dtype */
+    int32_t *raster;                   /* [tokens] */
+    float *rope;                       /* [tokens, head_dim] */
+    float *x;                          /* [M, dim] residual stream */
+    nv_matrix patches;                 /* [M, patch_in] */
+    nv_matrix wide;                    /* [M, max(ffn, 3 dim)] scratch; narrower uses are views */
+    nv_matrix context;                 /* [B * L, text_dim] in the compute dtype */
     nv_matrix text_u, text_wide, text; /* [B * L, dim] */
     nv_time_embedding_run time;
     float *head_modulation, *d_head_modulation; /* [B, 2, dim] */
@@ -48,14 +48,14 @@ struct nv_dit_run {
     nv_matrix head_out;                         /* [M, patch_out] fp32; its gradient too */
 
     /* Backward. */
-    float *d_x;                 /* [M, dim] the stream's gradient */
-    nv_matrix d_n, d_y;         /* [M, dim] */
-    nv_matrix d_head_n;         /* [M, dim] fp32 */
-    nv_matrix d_kv;             /* [B * L, 2 dim] */
-    nv_matrix d_text;           /* [B * L, dim] fp32 */
+    float *d_x;                   /* [M, dim] the stream's gradient */
+    nv_matrix d_n, d_y;           /* [M, dim] */
+    nv_matrix d_head_n;           /* [M, dim] fp32 */
+    nv_matrix d_kv;               /* [B * L, 2 dim] */
+    nv_matrix d_text;             /* [B * L, dim] fp32 */
     nv_matrix d_text_y, d_text_x; /* [B * L, dim], [B * L, text_dim] compute dtype */
-    nv_matrix d_e;              /* [B, 6 dim] */
-    float *d_t_head;            /* [B, dim] */
+    nv_matrix d_e;                /* [B, 6 dim] */
+    float *d_t_head;              /* [B, dim] */
 };
 
 /* A scratch matrix's first `cols` columns as a matrix of its own. */

@@ -18,10 +18,10 @@ typedef struct nv_cross_attention {
 
 typedef struct nv_cross_attention_run {
     int64_t batch, tokens, text_length;
-    nabla_plan *plan;   /* dense, tokens x text_length */
-    nv_matrix q, q_n;   /* [M, dim] as projected, normed */
-    nv_matrix kv, k_n;  /* [B * text_length, 2 dim] as projected, [.., dim] normed */
-    nv_matrix o, y;     /* [M, dim] */
+    nabla_plan *plan;  /* dense, tokens x text_length */
+    nv_matrix q, q_n;  /* [M, dim] as projected, normed */
+    nv_matrix kv, k_n; /* [B * text_length, 2 dim] as projected, [.., dim] normed */
+    nv_matrix o, y;    /* [M, dim] */
     float *rstd_q, *rstd_k, *lse;
 } nv_cross_attention_run;
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Rotary positions over three axes, as Wan2.1: a head's D dims are D - 4 * (D / 6) for frames, 2 * (D / 6) each for rows
-   and columns; pair i of an axis of n dims turns by position * theta^(-2i / n), theta = 10000. */
+/* Rotary positions over three axes, as Wan2.1: a head's D dims are D - 4 * (D / 6) for frames, 2 * (D / 6) each for
+   rows and columns; pair i of an axis of n dims turns by position * theta^(-2i / n), theta = 10000. */
 #ifndef NV_ROPE_H
 #define NV_ROPE_H
 

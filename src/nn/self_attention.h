@@ -21,8 +21,8 @@ typedef struct nv_self_attention_run {
     int64_t batch, tokens;
     const float *rope; /* [tokens, head_dim] */
     nabla_plan *plan;
-    nv_matrix qkv; /* [M, 3 dim] as projected */
-    nv_matrix qk;  /* [M, 2 dim] normed and turned */
+    nv_matrix qkv;  /* [M, 3 dim] as projected */
+    nv_matrix qk;   /* [M, 2 dim] normed and turned */
     nv_matrix o, y; /* [M, dim] attention's output, and the branch's after the projection */
     float *rstd_q, *rstd_k, *lse;
 } nv_self_attention_run;

@@ -12,10 +12,10 @@ typedef struct nv_time_embedding {
 } nv_time_embedding;
 
 typedef struct nv_time_embedding_run {
-    nv_matrix sinusoid;   /* [B, freq_dim] */
-    nv_matrix u, h;       /* [B, dim] first linear, its SiLU */
-    nv_matrix t, t_act;   /* [B, dim] the embedding, its SiLU */
-    nv_matrix e;          /* [B, 6 dim] */
+    nv_matrix sinusoid;      /* [B, freq_dim] */
+    nv_matrix u, h;          /* [B, dim] first linear, its SiLU */
+    nv_matrix t, t_act;      /* [B, dim] the embedding, its SiLU */
+    nv_matrix e;             /* [B, 6 dim] */
     nv_matrix d_t, d_hidden; /* [B, dim] backward; d_t: see below */
 } nv_time_embedding_run;
 

@@ -10,7 +10,7 @@
 typedef struct nv_cpu {
     nv_device base;
     const nv_row_kernels *rows;
-    nv_onednn *onednn; /* NULL: this build or machine has none */
+    nv_onednn *onednn;    /* NULL: this build or machine has none */
     char products[2][64]; /* by dtype: who makes them, in words */
     unsigned char onednn_has[2];
     void *scratch; /* partial sums, packed panels; grown on demand, kept */
@@ -48,8 +48,8 @@ nabla_status nv_cpu_linear_backward_weight(nv_device *dev, nv_matrix d_y, nv_mat
 nabla_status nv_cpu_seam(nv_device *dev, const nv_seam *a, nv_error *err);
 nabla_status nv_cpu_seam_backward(nv_device *dev, const nv_seam *a, const nv_seam_grad *g, nv_error *err);
 nabla_status nv_cpu_qk_norm(nv_device *dev, const nv_qk_norm *a, nv_error *err);
-nabla_status nv_cpu_qk_norm_backward(nv_device *dev, const nv_qk_norm *a, nv_matrix d_y, nv_matrix d_x,
-                                     float *d_weight, float *d_bias, nv_error *err);
+nabla_status nv_cpu_qk_norm_backward(nv_device *dev, const nv_qk_norm *a, nv_matrix d_y, nv_matrix d_x, float *d_weight,
+                                     float *d_bias, nv_error *err);
 nabla_status nv_cpu_activate(nv_device *dev, nv_activation act, nv_matrix x, nv_matrix y, nv_error *err);
 nabla_status nv_cpu_activate_backward(nv_device *dev, nv_activation act, nv_matrix x, nv_matrix d_y, nv_matrix d_x,
                                       nv_matrix again, float *d_bias, nv_error *err);

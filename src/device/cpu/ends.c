@@ -26,8 +26,10 @@ static float get(nv_matrix rows, int64_t i) {
 }
 
 static void put(nv_matrix rows, int64_t i, float v) {
-    if (rows.dtype == NABLA_BF16) ((nv_bf16 *)rows.data)[i] = nv_bf16_from_float(v);
-    else ((float *)rows.data)[i] = v;
+    if (rows.dtype == NABLA_BF16)
+        ((nv_bf16 *)rows.data)[i] = nv_bf16_from_float(v);
+    else
+        ((float *)rows.data)[i] = v;
 }
 
 /* One token: its columns from the latent, or (into) the latent from its columns. */
@@ -45,8 +47,10 @@ static void token(const nv_patches *p, const patch_geometry *g, const float *fro
             const int64_t first = i * p->patch[2];
             const int64_t col = row * rows.stride + (p->channels_last ? first * g->channels + c : c * pixels + first);
             for (int64_t pw = 0; pw < p->patch[2]; pw++) {
-                if (from) put(rows, col + pw * g->step, from[pixel + pw]);
-                else into[pixel + pw] = get(rows, col + pw * g->step);
+                if (from)
+                    put(rows, col + pw * g->step, from[pixel + pw]);
+                else
+                    into[pixel + pw] = get(rows, col + pw * g->step);
             }
         }
 }

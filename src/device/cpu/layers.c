@@ -64,8 +64,8 @@ nabla_status nv_cpu_qk_norm(nv_device *dev, const nv_qk_norm *a, nv_error *err) 
     return NABLA_OK;
 }
 
-nabla_status nv_cpu_qk_norm_backward(nv_device *dev, const nv_qk_norm *a, nv_matrix d_y, nv_matrix d_x,
-                                     float *d_weight, float *d_bias, nv_error *err) {
+nabla_status nv_cpu_qk_norm_backward(nv_device *dev, const nv_qk_norm *a, nv_matrix d_y, nv_matrix d_x, float *d_weight,
+                                     float *d_bias, nv_error *err) {
     enum { WEIGHT, BIAS, SUMS };
     nv_cpu *cpu = nv_cpu_of(dev);
     float *partial;

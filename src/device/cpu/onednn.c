@@ -108,13 +108,14 @@ static dnnl_status_t attr_create(int32_t add, dnnl_primitive_attr_t *attr) {
 
 static dnnl_status_t key_pd(nv_onednn *d, const product_key *key, dnnl_primitive_desc_t *pd, desc descs[ARGS]) {
     dnnl_primitive_attr_t attr = NULL;
-    dnnl_status_t status =
-        desc_create(&descs[ARG_A], (int64_t[]){key->m, key->k}, (int64_t[]){key->a_row, key->a_col}, data_type(key->in));
+    dnnl_status_t status = desc_create(&descs[ARG_A], (int64_t[]){key->m, key->k}, (int64_t[]){key->a_row, key->a_col},
+                                       data_type(key->in));
     if (!status)
         status = desc_create(&descs[ARG_B], (int64_t[]){key->k, key->n}, (int64_t[]){key->b_row, key->b_col},
                              data_type(key->in));
     if (!status)
-        status = desc_create(&descs[ARG_C], (int64_t[]){key->m, key->n}, (int64_t[]){key->c_row, 1}, data_type(key->out));
+        status =
+            desc_create(&descs[ARG_C], (int64_t[]){key->m, key->n}, (int64_t[]){key->c_row, 1}, data_type(key->out));
     if (!status && key->bias)
         status = desc_create(&descs[ARG_BIAS], (int64_t[]){1, key->n}, (int64_t[]){key->n, 1}, dnnl_f32);
     if (!status) status = attr_create(key->add, &attr);
@@ -188,8 +189,8 @@ static dnnl_status_t find(nv_onednn *d, const product_key *key, cached **out) {
 static product_key key_of(const nv_product *p) {
     product_key key;
     memset(&key, 0, sizeof key);
-    key = (product_key){p->m, p->n, p->k, p->a_row, p->a_col, p->b_row, p->b_col, p->c_row, (int32_t)p->in,
-                        (int32_t)p->out, p->bias != NULL, p->add};
+    key = (product_key){p->m,     p->n,     p->k,           p->a_row,        p->a_col,        p->b_row,
+                        p->b_col, p->c_row, (int32_t)p->in, (int32_t)p->out, p->bias != NULL, p->add};
     return key;
 }
 
@@ -199,8 +200,10 @@ nabla_status nv_onednn_create(int32_t threads, nv_onednn **out, nv_error *err) {
     const dnnl_version_t *version = dnnl_version();
     *out = NULL;
     if (version->cpu_runtime != DNNL_RUNTIME_OMP && version->cpu_runtime != DNNL_RUNTIME_SEQ)
-        return nv_fail(err, NABLA_UNSUPPORTED, "this oneDNN %d.%d runs on threads of its own kind, not OpenMP; "
-                       "install an OpenMP build or configure with NABLA_ONEDNN=OFF", version->major, version->minor);
+        return nv_fail(err, NABLA_UNSUPPORTED,
+                       "this oneDNN %d.%d runs on threads of its own kind, not OpenMP; "
+                       "install an OpenMP build or configure with NABLA_ONEDNN=OFF",
+                       version->major, version->minor);
     nv_onednn *d = calloc(1, sizeof *d);
     if (!d) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for oneDNN's state");
     d->threads = threads;
@@ -228,8 +231,16 @@ void nv_onednn_destroy(nv_onednn *d) {
 }
 
 int nv_onednn_supports(nv_onednn *d, nabla_dtype dtype, char *name, size_t size) {
-    const nv_product probe = {.m = 256, .n = 192, .k = 192, .in = dtype, .out = dtype, .a_row = 192, .a_col = 1,
-                              .b_row = 1, .b_col = 192, .c_row = 192};
+    const nv_product probe = {.m = 256,
+                              .n = 192,
+                              .k = 192,
+                              .in = dtype,
+                              .out = dtype,
+                              .a_row = 192,
+                              .a_col = 1,
+                              .b_row = 1,
+                              .b_col = 192,
+                              .c_row = 192};
     const dnnl_version_t *version = dnnl_version();
     const product_key key = key_of(&probe);
     desc descs[ARGS];

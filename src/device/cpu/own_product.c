@@ -56,8 +56,10 @@ static void store(const nv_product *p, const panels *w, int64_t i0, int64_t j0, 
         const int64_t at = (i0 + i) * p->c_row + j0;
         for (int64_t j = 0; j < cols; j++) {
             const float v = src[j] + (p->bias ? p->bias[j0 + j] : 0.0f);
-            if (p->out == NABLA_BF16) ((nv_bf16 *)p->c)[at + j] = nv_bf16_from_float(v);
-            else ((float *)p->c)[at + j] = v + (p->add ? ((float *)p->c)[at + j] : 0.0f);
+            if (p->out == NABLA_BF16)
+                ((nv_bf16 *)p->c)[at + j] = nv_bf16_from_float(v);
+            else
+                ((float *)p->c)[at + j] = v + (p->add ? ((float *)p->c)[at + j] : 0.0f);
         }
     }
 }

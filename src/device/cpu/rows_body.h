@@ -63,10 +63,14 @@ NV_INLINE void seam_row(const nv_seam *a, int64_t row, int y_bf16, int n_bf16) {
 static void seam(const nv_seam *a, int64_t first, int64_t last) {
     const int y_bf16 = a->y.data && a->y.dtype == NABLA_BF16, n_bf16 = a->n.data && a->n.dtype == NABLA_BF16;
     for (int64_t r = first; r < last; r++) {
-        if (y_bf16 && n_bf16) seam_row(a, r, 1, 1);
-        else if (y_bf16) seam_row(a, r, 1, 0);
-        else if (n_bf16) seam_row(a, r, 0, 1);
-        else seam_row(a, r, 0, 0);
+        if (y_bf16 && n_bf16)
+            seam_row(a, r, 1, 1);
+        else if (y_bf16)
+            seam_row(a, r, 1, 0);
+        else if (n_bf16)
+            seam_row(a, r, 0, 1);
+        else
+            seam_row(a, r, 0, 0);
     }
 }
 
@@ -134,10 +138,14 @@ static void seam_backward(const nv_seam *a, const nv_seam_grad *g, int64_t first
     const int y_bf16 = g->d_y.data && g->d_y.dtype == NABLA_BF16, n_bf16 = g->d_n.data && g->d_n.dtype == NABLA_BF16;
     for (int64_t r = first; r < last; r += NV_ROW_BLOCK) {
         int rows = last - r < NV_ROW_BLOCK ? (int)(last - r) : NV_ROW_BLOCK;
-        if (y_bf16 && n_bf16) seam_block_backward(a, g, r, rows, partial, 1, 1);
-        else if (y_bf16) seam_block_backward(a, g, r, rows, partial, 1, 0);
-        else if (n_bf16) seam_block_backward(a, g, r, rows, partial, 0, 1);
-        else seam_block_backward(a, g, r, rows, partial, 0, 0);
+        if (y_bf16 && n_bf16)
+            seam_block_backward(a, g, r, rows, partial, 1, 1);
+        else if (y_bf16)
+            seam_block_backward(a, g, r, rows, partial, 1, 0);
+        else if (n_bf16)
+            seam_block_backward(a, g, r, rows, partial, 0, 1);
+        else
+            seam_block_backward(a, g, r, rows, partial, 0, 0);
     }
 }
 
@@ -176,8 +184,10 @@ NV_INLINE void qk_norm_row(const nv_qk_norm *a, int64_t row, int bf16) {
 
 static void qk_norm(const nv_qk_norm *a, int64_t first, int64_t last) {
     for (int64_t r = first; r < last; r++) {
-        if (a->x.dtype == NABLA_BF16) qk_norm_row(a, r, 1);
-        else qk_norm_row(a, r, 0);
+        if (a->x.dtype == NABLA_BF16)
+            qk_norm_row(a, r, 1);
+        else
+            qk_norm_row(a, r, 0);
     }
 }
 
@@ -227,8 +237,10 @@ static void qk_norm_backward(const nv_qk_norm *a, nv_matrix d_y, nv_matrix d_x, 
                              float *partial) {
     for (int64_t r = first; r < last; r += NV_ROW_BLOCK) {
         int rows = last - r < NV_ROW_BLOCK ? (int)(last - r) : NV_ROW_BLOCK;
-        if (a->x.dtype == NABLA_BF16) qk_norm_block_backward(a, d_y, d_x, r, rows, partial, 1);
-        else qk_norm_block_backward(a, d_y, d_x, r, rows, partial, 0);
+        if (a->x.dtype == NABLA_BF16)
+            qk_norm_block_backward(a, d_y, d_x, r, rows, partial, 1);
+        else
+            qk_norm_block_backward(a, d_y, d_x, r, rows, partial, 0);
     }
 }
 
@@ -260,10 +272,14 @@ NV_INLINE void activate_row(nv_activation act, nv_matrix x, nv_matrix y, int64_t
 
 static void activate(nv_activation act, nv_matrix x, nv_matrix y, int64_t first, int64_t last) {
     for (int64_t r = first; r < last; r++) {
-        if (act == NV_GELU_TANH && x.dtype == NABLA_BF16) activate_row(NV_GELU_TANH, x, y, r, 1);
-        else if (act == NV_GELU_TANH) activate_row(NV_GELU_TANH, x, y, r, 0);
-        else if (x.dtype == NABLA_BF16) activate_row(NV_SILU, x, y, r, 1);
-        else activate_row(NV_SILU, x, y, r, 0);
+        if (act == NV_GELU_TANH && x.dtype == NABLA_BF16)
+            activate_row(NV_GELU_TANH, x, y, r, 1);
+        else if (act == NV_GELU_TANH)
+            activate_row(NV_GELU_TANH, x, y, r, 0);
+        else if (x.dtype == NABLA_BF16)
+            activate_row(NV_SILU, x, y, r, 1);
+        else
+            activate_row(NV_SILU, x, y, r, 0);
     }
 }
 
@@ -295,10 +311,14 @@ static void activate_backward(nv_activation act, nv_matrix x, nv_matrix d_y, nv_
     const activation_grad g = {act, x, d_y, d_x, again, partial};
     for (int64_t r = first; r < last; r += NV_ROW_BLOCK) {
         int rows = last - r < NV_ROW_BLOCK ? (int)(last - r) : NV_ROW_BLOCK;
-        if (act == NV_GELU_TANH && x.dtype == NABLA_BF16) activate_block_backward(&g, NV_GELU_TANH, r, rows, 1);
-        else if (act == NV_GELU_TANH) activate_block_backward(&g, NV_GELU_TANH, r, rows, 0);
-        else if (x.dtype == NABLA_BF16) activate_block_backward(&g, NV_SILU, r, rows, 1);
-        else activate_block_backward(&g, NV_SILU, r, rows, 0);
+        if (act == NV_GELU_TANH && x.dtype == NABLA_BF16)
+            activate_block_backward(&g, NV_GELU_TANH, r, rows, 1);
+        else if (act == NV_GELU_TANH)
+            activate_block_backward(&g, NV_GELU_TANH, r, rows, 0);
+        else if (x.dtype == NABLA_BF16)
+            activate_block_backward(&g, NV_SILU, r, rows, 1);
+        else
+            activate_block_backward(&g, NV_SILU, r, rows, 0);
     }
 }
 
@@ -376,6 +396,5 @@ static void product_tile(const float *a, const float *b, int64_t k, float *tile)
     memcpy(tile, sum, sizeof sum);
 }
 
-const nv_row_kernels NV_ROWS = {seam,        seam_backward, qk_norm,          qk_norm_backward,
-                                activate,    activate_backward, cast,         column_sums,
-                                add,         sum_squares,   adamw,            product_tile};
+const nv_row_kernels NV_ROWS = {seam, seam_backward, qk_norm, qk_norm_backward, activate, activate_backward,
+                                cast, column_sums,   add,     sum_squares,      adamw,    product_tile};

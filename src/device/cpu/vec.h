@@ -58,20 +58,26 @@ NV_INLINE int vleft(int64_t cols, int64_t c) {
 
 NV_INLINE vf vload_f32(const float *p, int n) {
     vf v = {0};
-    if (__builtin_expect(n == NV_LANES, 1)) memcpy(&v, p, sizeof v);
-    else memcpy(&v, p, (size_t)n * sizeof *p);
+    if (__builtin_expect(n == NV_LANES, 1))
+        memcpy(&v, p, sizeof v);
+    else
+        memcpy(&v, p, (size_t)n * sizeof *p);
     return v;
 }
 
 NV_INLINE void vstore_f32(float *p, vf v, int n) {
-    if (__builtin_expect(n == NV_LANES, 1)) memcpy(p, &v, sizeof v);
-    else memcpy(p, &v, (size_t)n * sizeof *p);
+    if (__builtin_expect(n == NV_LANES, 1))
+        memcpy(p, &v, sizeof v);
+    else
+        memcpy(p, &v, (size_t)n * sizeof *p);
 }
 
 NV_INLINE vf vload_bf16(const nv_bf16 *p, int n) {
     vh h = {0};
-    if (__builtin_expect(n == NV_LANES, 1)) memcpy(&h, p, sizeof h);
-    else memcpy(&h, p, (size_t)n * sizeof *p);
+    if (__builtin_expect(n == NV_LANES, 1))
+        memcpy(&h, p, sizeof h);
+    else
+        memcpy(&h, p, (size_t)n * sizeof *p);
     return (vf)(__builtin_convertvector(h, vu) << 16);
 }
 
@@ -82,8 +88,10 @@ NV_INLINE void vstore_bf16(nv_bf16 *p, vf v, int n) {
     vu nan = (vu)(v != v);
     rounded = (nan & ((u >> 16) | 0x40u)) | (~nan & rounded);
     vh h = __builtin_convertvector(rounded, vh);
-    if (__builtin_expect(n == NV_LANES, 1)) memcpy(p, &h, sizeof h);
-    else memcpy(p, &h, (size_t)n * sizeof *p);
+    if (__builtin_expect(n == NV_LANES, 1))
+        memcpy(p, &h, sizeof h);
+    else
+        memcpy(p, &h, (size_t)n * sizeof *p);
 }
 
 /* n numbers at element i of an array of fp32 or bf16; `bf16` is a constant where these are inlined. */
@@ -92,8 +100,10 @@ NV_INLINE vf vload(const void *p, int64_t i, int n, int bf16) {
 }
 
 NV_INLINE void vstore(void *p, int64_t i, vf v, int n, int bf16) {
-    if (bf16) vstore_bf16((nv_bf16 *)p + i, v, n);
-    else vstore_f32((float *)p + i, v, n);
+    if (bf16)
+        vstore_bf16((nv_bf16 *)p + i, v, n);
+    else
+        vstore_f32((float *)p + i, v, n);
 }
 
 /* e^x to 2 ulp for x in [-87, 88]; clamped outside. 2^n * e^r with |r| <= ln(2) / 2. */

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The transformer against diffusers': outputs and every gradient; then against itself in bf16, sparse, and again. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "check.h"
+#include "dit/dit.h"
+
+typedef struct dit_case {
+    const char *file, *policy;
+    nv_dit_config config;
+    nv_dit_shape shape;
+} dit_case;
+
+#define SHAPE(b, f, h, w, text)                                                                   \
+    {                                                                                             \
+        .batch = b, .frames = f, .height = h, .width = w, .text_length = text, .tile = {1, 8, 8}, \
+        .rope_scale = {1, 1, 1}, .train = 1                                                       \
+    }
+#define CONFIG(pf, ph, pw, head_count, d, layer_count, ffn, cross_norm)                                       \
+    {                                                                                                         \
+        .patch = {pf, ph, pw}, .in_channels = 3, .out_channels = 4, .heads = head_count, .head_dim = d,       \
+        .layers = layer_count, .ffn_dim = ffn, .freq_dim = 32, .text_dim = 20, .cross_attn_norm = cross_norm, \
+        .rope_max = 64, .eps = 1e-6f                                                                          \
+    }
+
+/* The sizes are those of make_dit.py. */
+static const dit_case cases[] = {
+    {"dit_dense", "dense", CONFIG(1, 2, 2, 2, 16, 2, 56, 1), SHAPE(2, 3, 20, 18, 7)},
+    {"dit_sta", "sta-3-1-3", CONFIG(1, 1, 1, 1, 24, 1, 40, 0), SHAPE(1, 3, 18, 10, 5)},
+    {"dit_nabla", "nabla-0.6_sta-1-3-1", CONFIG(1, 2, 1, 2, 16, 1, 40, 1), SHAPE(2, 2, 36, 17, 3)},
+};
+enum { CASES = sizeof cases / sizeof *cases };
+
+/* A model with its inputs and what came of them. */
+typedef struct fixture {
+    const dit_case *c;
+    nv_st_file *file;
+    nv_device *device;
+    nv_dit *model;
+    nv_dit_run *run;
+    float *latent, *time, *context, *d_out, *out, *d_context;
+    size_t outputs, contexts;
+} fixture;
+
+#define GOOD(call)                                                        \
+    do {                                                                  \
+        nv_error good_err = {0}, *why = &good_err;                        \
+        if ((call) != NABLA_OK) fail_msg("%s: %s", #call, good_err.text); \
+    } while (0)
+
+static float *read_tensor(const nv_st_file *file, const char *name, size_t *count) {
+    const nv_st_entry *e = nv_st_find(file, name);
+    if (!e) fail_msg("no tensor %s", name);
+    const size_t n = e->bytes / sizeof(float);
+    float *data = malloc(e->bytes);
+    GOOD(nv_st_read_f32(e, data, n, why));
+    if (count) *count = n;
+    return data;
+}
+
+static fixture open_case(const dit_case *c, nabla_dtype compute, int32_t threads, const char *level) {
+    fixture f = {.c = c};
+    char path[512];
+    const nv_device_options options = {.threads = threads, .level = level};
+    snprintf(path, sizeof path, NABLA_TEST_DATA "/%s.safetensors", c->file);
+    GOOD(nv_st_open(path, &f.file, why));
+    GOOD(nv_device_create(&options, &f.device, why));
+    GOOD(nv_dit_create(f.device, &c->config, compute, 1, &f.model, why));
+    GOOD(nv_dit_load(f.model, f.file, "model.", why));
+    GOOD(nv_dit_run_create(f.model, &c->shape, &f.run, why));
+    f.latent = read_tensor(f.file, "latent", NULL);
+    f.time = read_tensor(f.file, "time", NULL);
+    f.context = read_tensor(f.file, "context", &f.contexts);
+    f.d_out = read_tensor(f.file, "d_out", &f.outputs);
+    f.out = calloc(f.outputs, sizeof(float));
+    f.d_context = calloc(f.contexts, sizeof(float));
+    return f;
+}
+
+static void close_case(fixture *f) {
+    nv_dit_run_destroy(f->run);
+    nv_dit_destroy(f->model);
+    nv_device_destroy(f->device);
+    nv_st_close(f->file);
+    float *const all[] = {f->latent, f->time, f->context, f->d_out, f->out, f->d_context};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        free(all[i]);
+}
+
+static void forward(fixture *f, nv_dit_run *run, const char *policy_text) {
+    nabla_policy policy;
+    assert_int_equal(nabla_policy_parse(f->device->context, policy_text, &policy), NABLA_OK);
+    const nv_dit_inputs in = {f->latent, f->time, f->context, &policy};
+    GOOD(nv_dit_forward(f->model, run, &in, f->out, why));
+}
+
+static void backward(fixture *f) {
+    const nv_dit_inputs in = {f->latent, f->time, f->context, NULL};
+    GOOD(nv_dit_backward(f->model, f->run, &in, f->d_out, f->d_context, why));
+}
+
+/* ||a - b|| / ||b|| */
+static double distance(const float *a, const float *b, size_t n) {
+    double difference = 0, norm = 0;
+    for (size_t i = 0; i < n; i++) {
+        difference += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+        norm += (double)b[i] * b[i];
+    }
+    return sqrt(difference / (norm > 0 ? norm : 1));
+}
+
+static void expect_near(const float *a, const float *b, size_t n, double limit, const char *what, const char *where) {
+    const double d = distance(a, b, n);
+    if (!(d <= limit)) fail_msg("%s: %s is %.3g away, allowed %.3g", where, what, d, limit);
+}
+
+static void expect_file(const fixture *f, const float *a, const char *prefix, const char *name, double limit) {
+    char full[160];
+    size_t n;
+    snprintf(full, sizeof full, "%s%s", prefix, name);
+    float *b = read_tensor(f->file, full, &n);
+    expect_near(a, b, n, limit, full, f->c->file);
+    free(b);
+}
+
+static void agrees_with_diffusers_on(const char *level) {
+    for (int i = 0; i < CASES; i++) {
+        fixture f = open_case(&cases[i], NABLA_FP32, 2, level);
+        forward(&f, f.run, cases[i].policy);
+        expect_file(&f, f.out, "", "out", 1e-5);
+        backward(&f);
+        expect_file(&f, f.d_context, "", "d_context", 1e-4);
+        for (size_t p = 0; p < nv_dit_parameter_count(f.model); p++) {
+            const nv_parameter *parameter = nv_dit_parameter(f.model, p);
+            expect_file(&f, parameter->grad, "grad.", parameter->name, 1e-4);
+        }
+        close_case(&f);
+    }
+}
+
+static void agrees_with_diffusers(void **state) {
+    (void)state;
+    for (int i = 0; nabla_level_name(i); i++)
+        agrees_with_diffusers_on(nabla_level_name(i));
+}
+
+static void adds_to_gradients(void **state) {
+    (void)state;
+    fixture f = open_case(&cases[0], NABLA_FP32, 1, NULL);
+    for (int i = 0; i < 2; i++) {
+        forward(&f, f.run, "dense");
+        backward(&f);
+    }
+    for (size_t p = 0; p < nv_dit_parameter_count(f.model); p++) {
+        const nv_parameter *parameter = nv_dit_parameter(f.model, p);
+        for (size_t i = 0; i < parameter->count; i++)
+            parameter->grad[i] *= 0.5f;
+        expect_file(&f, parameter->grad, "grad.", parameter->name, 1e-4);
+    }
+    close_case(&f);
+}
+
+static void all_mass_is_dense(void **state) {
+    (void)state;
+    for (int i = 0; i < CASES; i++) {
+        fixture f = open_case(&cases[i], NABLA_FP32, 2, NULL);
+        nv_dit_stats stats;
+        forward(&f, f.run, "dense");
+        float *dense = f.out;
+        f.out = calloc(f.outputs, sizeof(float));
+        forward(&f, f.run, "nabla-1.0");
+        assert_memory_equal(f.out, dense, f.outputs * sizeof(float));
+        nv_dit_get_stats(f.run, &stats);
+        assert_true(stats.density == 1.0);
+        free(dense);
+        close_case(&f);
+    }
+}
+
+static void bf16_stays_near(void **state) {
+    (void)state;
+    for (int i = 0; i < CASES; i++) {
+        fixture f = open_case(&cases[i], NABLA_BF16, 2, NULL);
+        /* Dense, as bf16 may choose other blocks; the reference is our own fp32. */
+        fixture g = open_case(&cases[i], NABLA_FP32, 2, NULL);
+        forward(&f, f.run, "dense");
+        forward(&g, g.run, "dense");
+        backward(&f);
+        backward(&g);
+        expect_near(f.out, g.out, g.outputs, 0.01, "out in bf16", g.c->file);
+        expect_near(f.d_context, g.d_context, g.contexts, 0.03, "d_context in bf16", g.c->file);
+        for (size_t p = 0; p < nv_dit_parameter_count(f.model); p++) {
+            const nv_parameter *a = nv_dit_parameter(f.model, p), *b = nv_dit_parameter(g.model, p);
+            /* A bias of k shifts all scores of a row alike: its gradient is zero but for rounding and the norm. */
+            if (!strstr(a->name, "to_k.bias")) expect_near(a->grad, b->grad, a->count, 0.15, a->name, g.c->file);
+        }
+        expect_near(nv_dit_parameter(f.model, 0)->grad, nv_dit_parameter(g.model, 0)->grad, nv_dit_values(f.model),
+                    0.02, "the whole gradient in bf16", g.c->file);
+        close_case(&f);
+        close_case(&g);
+    }
+}
+
+/* The same bits each time. */
+static void repeats_itself(void **state) {
+    (void)state;
+    for (int dtype = 0; dtype < 2; dtype++) {
+        fixture f = open_case(&cases[2], dtype ? NABLA_BF16 : NABLA_FP32, 2, NULL);
+        fixture g = open_case(&cases[2], dtype ? NABLA_BF16 : NABLA_FP32, 2, NULL);
+        forward(&f, f.run, cases[2].policy);
+        backward(&f);
+        forward(&g, g.run, cases[2].policy);
+        backward(&g);
+        assert_memory_equal(f.out, g.out, f.outputs * sizeof(float));
+        assert_memory_equal(nv_dit_parameter(f.model, 0)->grad, nv_dit_parameter(g.model, 0)->grad,
+                            nv_dit_values(f.model) * sizeof(float));
+        close_case(&f);
+        close_case(&g);
+    }
+}
+
+static void infers_as_it_trains(void **state) {
+    (void)state;
+    fixture f = open_case(&cases[0], NABLA_BF16, 2, NULL);
+    nv_dit_shape shape = f.c->shape;
+    nv_dit_run *run;
+    size_t train_bytes, bytes;
+    forward(&f, f.run, "dense");
+    float *trained = f.out;
+    f.out = calloc(f.outputs, sizeof(float));
+    GOOD(nv_dit_run_memory(f.model, &shape, &train_bytes, why));
+    shape.train = 0;
+    GOOD(nv_dit_run_memory(f.model, &shape, &bytes, why));
+    assert_true(bytes < train_bytes / 2);
+    GOOD(nv_dit_run_create(f.model, &shape, &run, why));
+    forward(&f, run, "dense");
+    assert_memory_equal(f.out, trained, f.outputs * sizeof(float));
+    nv_dit_run_destroy(run);
+    free(trained);
+    close_case(&f);
+}
+
+static void begins_with_nothing_to_say(void **state) {
+    (void)state;
+    fixture f = open_case(&cases[0], NABLA_FP32, 1, NULL);
+    nv_dit_init(f.model, 7);
+    GOOD(nv_dit_update(f.model, why));
+    forward(&f, f.run, "dense");
+    for (size_t i = 0; i < f.outputs; i++)
+        assert_true(f.out[i] == 0.0f);
+    close_case(&f);
+}
+
+static void expect_refusal(nabla_status status, const nv_error *err, nabla_status wanted, const char *word) {
+    assert_int_equal(status, wanted);
+    assert_non_null(strstr(err->text, word));
+}
+
+static void refuses_what_cannot_work(void **state) {
+    (void)state;
+    fixture f = open_case(&cases[0], NABLA_FP32, 1, NULL);
+    const nv_dit_inputs none = {0};
+    nv_error err = {0};
+    nv_dit_run *run;
+    nv_dit *model;
+    nv_dit_shape shape = f.c->shape;
+    nv_dit_config config = f.c->config;
+    expect_refusal(nv_dit_backward(f.model, f.run, &none, f.d_out, NULL, &err), &err, NABLA_INVALID_ARGUMENT,
+                   "forward");
+    expect_refusal(nv_dit_forward(f.model, f.run, &none, f.out, &err), &err, NABLA_INVALID_ARGUMENT, "latent");
+    shape.height = 21;
+    expect_refusal(nv_dit_run_create(f.model, &shape, &run, &err), &err, NABLA_INVALID_ARGUMENT, "height");
+    shape.height = 20;
+    shape.rope_scale[1] = 8.0f;
+    expect_refusal(nv_dit_run_create(f.model, &shape, &run, &err), &err, NABLA_INVALID_ARGUMENT, "rope_max");
+    config.head_dim = 20;
+    expect_refusal(nv_dit_create(f.device, &config, NABLA_FP32, 0, &model, &err), &err, NABLA_INVALID_ARGUMENT, "20");
+    config.head_dim = 16;
+    config.ffn_dim = 57;
+    GOOD(nv_dit_create(f.device, &config, NABLA_FP32, 0, &model, why));
+    expect_refusal(nv_dit_load(model, f.file, "model.", &err), &err, NABLA_INVALID_ARGUMENT, "ffn");
+    expect_refusal(nv_dit_load(model, f.file, "", &err), &err, NABLA_INVALID_ARGUMENT, "no part");
+    nv_dit_destroy(model);
+    close_case(&f);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(agrees_with_diffusers),
+        cmocka_unit_test(adds_to_gradients),
+        cmocka_unit_test(all_mass_is_dense),
+        cmocka_unit_test(bf16_stays_near),
+        cmocka_unit_test(repeats_itself),
+        cmocka_unit_test(infers_as_it_trains),
+        cmocka_unit_test(begins_with_nothing_to_say),
+        cmocka_unit_test(refuses_what_cannot_work),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
