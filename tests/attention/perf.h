@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PERF_H
+#define PERF_H
+
+/* Both return 0, or 1 after printing what failed. peak: GFLOP/s of one core, 0 where unknown. */
+int run_perf(const char *level, double peak);
+int run_support(void);
+
+#endif
