@@ -87,7 +87,7 @@ nabla_status nv_log_open(const char *path, int64_t keep, double *seconds, nv_log
 }
 
 nabla_status nv_log_add(nv_log *log, const nv_log_row *row, nv_error *err) {
-    int n = fprintf(log->file, "%" PRId64 ",%.9g,%.9g,%.9g,%.4g,%.6g,%.2f\n", row->step, row->loss, row->grad_norm,
+    int n = fprintf(log->file, "%" PRId64 ",%.9g,%.9g,%.9g,%.4g,%.6f,%.2f\n", row->step, row->loss, row->grad_norm,
                     row->lr, row->samples_per_second, row->sparsity, row->seconds);
     if (n < 0 || fflush(log->file) != 0) return failed(err, log->path);
     return NABLA_OK;

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From noise to clips: the model and the solver taking turns over a batch of prompts. With guidance the batch holds
+   every prompt twice, [with caption ..., with negative ...], in one forward; each entry has its own plan. */
+#ifndef NV_DENOISE_H
+#define NV_DENOISE_H
+
+#include "sample/sampler.h"
+#include "video/model.h"
+
+typedef struct nv_denoise_rule {
+    int32_t prompts;
+    nv_clip_size clip;
+    nabla_policy policy;
+    int32_t dense_steps; /* first steps with dense attention */
+    const char *solver;
+    int32_t steps;
+    float guidance, shift;
+} nv_denoise_rule;
+
+typedef struct nv_denoiser nv_denoiser;
+
+nabla_status nv_denoiser_create(nv_clip_model *model, const nv_denoise_rule *rule, nv_denoiser **out, nv_error *err);
+void nv_denoiser_destroy(nv_denoiser *d);
+size_t nv_denoiser_clip(const nv_denoiser *d); /* numbers of one clip */
+
+/* After each step: `done` of rule.steps; clean: the clips as the model sees them now, [prompts, 3, F, H, W]. Returns
+   NABLA_OK to go on. */
+typedef nabla_status (*nv_denoise_watch)(void *user, int32_t done, const float *clean, nv_error *err);
+
+typedef struct nv_denoise_totals {
+    double density; /* mean over steps */
+    double plan_s, attention_s, products_s;
+} nv_denoise_totals;
+
+/* ids: [prompts, words]; negative: [words]; x: noise in, clips out, [prompts, 3, F, H, W]. watch may be NULL. */
+nabla_status nv_denoise(nv_denoiser *d, const int32_t *ids, const int32_t *negative, float *x, nv_denoise_watch watch,
+                        void *user, nv_denoise_totals *totals, nv_error *err);
+const nv_dit_run *nv_denoiser_run(const nv_denoiser *d);
+int32_t nv_denoiser_entries(const nv_denoiser *d); /* of the model's batch: prompts, or twice as many */
+
+#endif

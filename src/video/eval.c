@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How well a model follows prompts that training never saw, read back by the checker of procedural clips. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tensor/random.h"
+#include "train/clips.h"
+#include "train/draw.h"
+#include "video/denoise.h"
+#include "video/report.h"
+
+enum { BATCH = 4, COLOUR_RIGHT = 1, SHAPE_RIGHT = 2, MOTION_RIGHT = 4 };
+
+typedef struct job {
+    const nabla_eval_options *options;
+    const nabla_video_machine *machine;
+    nabla_eval_result *result;
+    nv_clip_model model;
+    nv_denoise_rule rule;
+    nv_denoiser *denoiser;
+    nv_wish wishes[BATCH];
+    int32_t *ids, *empty; /* [BATCH, words], [words] */
+    float *x;             /* [BATCH, 3, F, H, W] */
+    int32_t done;
+} job;
+
+nabla_eval_options nabla_eval_options_default(void) {
+    return (nabla_eval_options){.size = sizeof(nabla_eval_options), .prompts = 200, .guidance = -1.0f, .shift = -1.0f};
+}
+
+static nabla_status settle(job *j, nv_error *err) {
+    const nabla_eval_options *o = j->options;
+    const nv_model_index *index = &j->model.index;
+    nabla_context *ctx = j->model.device->context;
+    nv_denoise_rule *r = &j->rule;
+    const char *policy = o->policy ? o->policy : index->policy[0] ? index->policy : "dense";
+    nabla_status status = nabla_policy_parse(ctx, policy, &r->policy);
+    if (status != NABLA_OK) return nv_fail(err, status, "%s", nabla_context_message(ctx));
+    r->clip.width = o->width ? o->width : index->width;
+    r->clip.height = o->height ? o->height : index->height;
+    r->clip.frames = o->frames ? o->frames : index->frames;
+    r->steps = o->steps ? o->steps : index->steps;
+    r->solver = index->solver;
+    r->guidance = o->guidance < 0.0f ? index->guidance : o->guidance;
+    r->shift = o->shift < 0.0f ? index->shift : o->shift;
+    if (o->prompts < 1 || o->prompts >= 1 << NV_DRAW_SAMPLE_BITS)
+        return nv_fail(err, NABLA_INVALID_ARGUMENT, "%d prompts: choose 1 or more, say 200", o->prompts);
+    return NABLA_OK;
+}
+
+static nabla_status make_buffers(job *j, nv_error *err) {
+    size_t words = (size_t)nv_words_length(j->model.words);
+    j->rule.prompts = j->options->prompts < BATCH ? j->options->prompts : BATCH;
+    NV_TRY(nv_denoiser_create(&j->model, &j->rule, &j->denoiser, err));
+    j->ids = calloc(BATCH * words, sizeof *j->ids);
+    j->empty = calloc(words, sizeof *j->empty);
+    j->x = malloc((size_t)j->rule.prompts * nv_denoiser_clip(j->denoiser) * sizeof *j->x);
+    if (!j->ids || !j->empty || !j->x) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a batch of clips");
+    nv_words_encode(j->model.words, "", j->empty, NULL, 0);
+    return NABLA_OK;
+}
+
+/* Prompt i's caption, from the held-out combinations, and its noise. */
+static void draw_prompt(job *j, int32_t i, int32_t slot) {
+    char caption[256];
+    nv_scene scene;
+    size_t words = (size_t)nv_words_length(j->model.words), n = nv_denoiser_clip(j->denoiser);
+    nv_philox g = nv_draw(j->options->seed, NV_DRAW_PROMPT, 0, i);
+    nv_scene_draw(&g, 1, &scene);
+    nv_scene_caption(&scene, caption, sizeof caption);
+    nv_wish_parse(caption, &j->wishes[slot]);
+    nv_words_encode(j->model.words, caption, j->ids + (size_t)slot * words, NULL, 0);
+    nv_torch_randn(j->options->seed + (uint64_t)i, j->x + (size_t)slot * n, n);
+}
+
+static int agrees(int32_t wish, int32_t seen) {
+    return wish < 0 || wish == seen;
+}
+
+static uint8_t check_clip(const job *j, int32_t slot) {
+    const nv_clip_size *clip = &j->rule.clip;
+    const nv_wish *wish = &j->wishes[slot];
+    nv_sighting seen;
+    nv_clip_check(j->x + (size_t)slot * nv_denoiser_clip(j->denoiser), clip->frames, clip->height, clip->width, &seen);
+    return (uint8_t)((agrees(wish->colour, seen.colour) ? COLOUR_RIGHT : 0) |
+                     (agrees(wish->shape, seen.shape) ? SHAPE_RIGHT : 0) |
+                     (agrees(wish->motion, seen.motion) ? MOTION_RIGHT : 0));
+}
+
+/* Between steps: only whether to stop. */
+static nabla_status watch(void *user, int32_t step, const float *clean, nv_error *err) {
+    job *j = user;
+    char note[128];
+    (void)clean;
+    if (!j->machine->progress) return NABLA_OK;
+    double n = j->done > 0 ? (double)j->done : 1.0;
+    const nabla_eval_result *r = j->result;
+    snprintf(note, sizeof note, "step %d of %d; colour %.0f %%, shape %.0f %%, motion %.0f %%", step, j->rule.steps,
+             100.0 * r->colour / n, 100.0 * r->shape / n, 100.0 * r->motion / n);
+    if (!j->machine->progress(j->machine->user, "evaluate", j->done, j->options->prompts, note)) return NABLA_OK;
+    return nv_fail(err, NABLA_CANCELLED, "stopped after %d of %d prompts", j->done, j->options->prompts);
+}
+
+/* Up to BATCH prompts from the first on. The last batch is filled up with prompts whose clips are not counted. Until
+   the end the result's shares hold counts. */
+static nabla_status run_batch(job *j, nv_error *err) {
+    nv_denoise_totals totals;
+    int32_t batch = j->rule.prompts, first = j->done, left = j->options->prompts - first;
+    for (int32_t slot = 0; slot < batch; slot++)
+        draw_prompt(j, first + slot, slot);
+    NV_TRY(nv_denoise(j->denoiser, j->ids, j->empty, j->x, watch, j, &totals, err));
+    for (int32_t slot = 0; slot < batch && slot < left; slot++) {
+        uint8_t right = check_clip(j, slot);
+        if (j->result->right) j->result->right[first + slot] = right;
+        j->result->colour += (right & COLOUR_RIGHT) != 0;
+        j->result->shape += (right & SHAPE_RIGHT) != 0;
+        j->result->motion += (right & MOTION_RIGHT) != 0;
+        j->result->sparsity += 1.0 - totals.density;
+        j->done++;
+    }
+    return NABLA_OK;
+}
+
+static nabla_status run(job *j, nv_error *err) {
+    nabla_eval_result *r = j->result;
+    if (!j->options->model) return nv_fail(err, NABLA_INVALID_ARGUMENT, "no model folder: say which model to evaluate");
+    NV_TRY(nv_clip_model_open(j->options->model, j->machine, 0, &j->model, err));
+    NV_TRY(settle(j, err));
+    NV_TRY(make_buffers(j, err));
+    double start = nv_now();
+    nabla_status status = NABLA_OK;
+    while (status == NABLA_OK && j->done < j->options->prompts)
+        status = run_batch(j, err);
+    double n = j->done > 0 ? (double)j->done : 1.0;
+    r->prompts = j->done;
+    r->seconds = (nv_now() - start) / n;
+    r->colour /= n;
+    r->shape /= n;
+    r->motion /= n;
+    r->sparsity /= n;
+    return status;
+}
+
+nabla_status nabla_evaluate(const nabla_eval_options *options, const nabla_video_machine *machine,
+                            nabla_eval_result *result, nabla_video_error *err) {
+    nv_error inner = {0};
+    nabla_video_machine defaults = nabla_video_machine_default();
+    nabla_eval_result ignored = {.size = sizeof ignored};
+    job j = {.options = options, .machine = machine ? machine : &defaults, .result = result ? result : &ignored};
+    *j.result = (nabla_eval_result){.size = sizeof ignored, .right = j.result->right};
+    nabla_status status = run(&j, &inner);
+    nv_denoiser_destroy(j.denoiser);
+    nv_clip_model_close(&j.model);
+    free(j.ids);
+    free(j.empty);
+    free(j.x);
+    return nv_report(err, status, &inner);
+}
+
+nabla_eval_difference nabla_eval_compare(const uint8_t *a, const uint8_t *b, int32_t n, uint8_t mask) {
+    double gained = 0.0, lost = 0.0;
+    for (int32_t i = 0; i < n; i++) {
+        int right_a = (a[i] & mask) == mask, right_b = (b[i] & mask) == mask;
+        gained += right_b && !right_a;
+        lost += right_a && !right_b;
+    }
+    double total = (double)n + 2.0, centre = (gained - lost) / total;
+    double spread = 1.959964 * sqrt((gained + lost + 1.0) - (gained - lost) * centre) / total;
+    return (nabla_eval_difference){n > 0 ? (gained - lost) / (double)n : 0.0, centre - spread, centre + spread};
+}

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "video/files.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+nabla_status nv_path_join(char path[NV_PATH_SIZE], const char *folder, const char *file, nv_error *err) {
+    int n = snprintf(path, NV_PATH_SIZE, "%s/%s", folder, file);
+    if (n < 0 || n >= NV_PATH_SIZE)
+        return nv_fail(err, NABLA_INVALID_ARGUMENT, "the path %.100s.../%.100s is longer than %d bytes", folder, file,
+                       NV_PATH_SIZE - 1);
+    return NABLA_OK;
+}
+
+static nabla_status make_one(const char *path, nv_error *err) {
+    struct stat info;
+    if (mkdir(path, 0777) == 0) return NABLA_OK;
+    if (errno == EEXIST && stat(path, &info) == 0) {
+        if (S_ISDIR(info.st_mode)) return NABLA_OK;
+        errno = ENOTDIR;
+    }
+    return nv_fail(err, NABLA_IO, "cannot make the folder %.400s: %s", path, strerror(errno));
+}
+
+nabla_status nv_folder_make(const char *path, nv_error *err) {
+    char part[NV_PATH_SIZE];
+    size_t length = strlen(path);
+    if (length == 0 || length >= sizeof part)
+        return nv_fail(err, NABLA_INVALID_ARGUMENT, "\"%.100s\" is no name for a folder", path);
+    memcpy(part, path, length + 1);
+    for (size_t i = 1; i < length; i++) {
+        if (part[i] != '/') continue;
+        part[i] = '\0';
+        NV_TRY(make_one(part, err));
+        part[i] = '/';
+    }
+    return make_one(part, err);
+}
+
+int nv_file_exists(const char *path) {
+    return access(path, F_OK) == 0;
+}
+
+/* The number after `key` at a line's start; UINT64_MAX where there is none ("max" in a cgroup's limit). */
+static uint64_t read_number(const char *path, const char *key) {
+    char line[256];
+    uint64_t value = UINT64_MAX;
+    FILE *file = fopen(path, "r");
+    if (!file) return value;
+    size_t length = strlen(key);
+    while (fgets(line, sizeof line, file))
+        if (strncmp(line, key, length) == 0 && sscanf(line + length, "%" SCNu64, &value) == 1) break;
+    fclose(file);
+    return value;
+}
+
+/* What the machine has left, or the container (cgroup v2) where that is less. */
+static uint64_t available_memory(void) {
+    uint64_t available = read_number("/proc/meminfo", "MemAvailable:");
+    if (available < UINT64_MAX / 1024) available *= 1024;
+    uint64_t limit = read_number("/sys/fs/cgroup/memory.max", "");
+    uint64_t used = read_number("/sys/fs/cgroup/memory.current", "");
+    if (limit != UINT64_MAX && used != UINT64_MAX) {
+        uint64_t left = limit > used ? limit - used : 0;
+        if (left < available) available = left;
+    }
+    return available;
+}
+
+nabla_status nv_memory_check(size_t bytes, const char *what, const char *remedy, nv_error *err) {
+    uint64_t available = available_memory();
+    if ((uint64_t)bytes <= available) return NABLA_OK;
+    return nv_fail(err, NABLA_OUT_OF_MEMORY, "%s needs %.1f GB of memory and %.1f GB is available: %s", what,
+                   (double)bytes / 1e9, (double)available / 1e9, remedy);
+}
+
+nabla_status nv_memory_add(size_t *total, size_t size, int64_t a, int64_t b, int64_t c, int64_t d, nv_error *err) {
+    size_t bytes;
+    if (__builtin_mul_overflow(size, (size_t)a, &bytes) || __builtin_mul_overflow(bytes, (size_t)b, &bytes) ||
+        __builtin_mul_overflow(bytes, (size_t)c, &bytes) || __builtin_mul_overflow(bytes, (size_t)d, &bytes) ||
+        __builtin_add_overflow(*total, bytes, total))
+        return nv_fail(err, NABLA_OVERFLOW,
+                       "%" PRId64 " x %" PRId64 " x %" PRId64 " x %" PRId64
+                       " elements are too many: choose smaller sizes",
+                       a, b, c, d);
+    return NABLA_OK;
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Paths, folders and the memory that is left: the little that pipelines need of the operating system. */
+#ifndef NV_FILES_H
+#define NV_FILES_H
+
+#include "tensor/error.h"
+
+enum { NV_PATH_SIZE = 4096 };
+
+/* folder/file, which may themselves hold slashes. */
+nabla_status nv_path_join(char path[NV_PATH_SIZE], const char *folder, const char *file, nv_error *err);
+/* Makes a folder and those above it; one that exists is fine. */
+nabla_status nv_folder_make(const char *path, nv_error *err);
+int nv_file_exists(const char *path);
+
+/* Fails, naming both figures, when `bytes` for `what` exceed the memory that is available now. */
+nabla_status nv_memory_check(size_t bytes, const char *what, const char *remedy, nv_error *err);
+/* *total += a * b * c * d elements of `size` bytes. */
+nabla_status nv_memory_add(size_t *total, size_t size, int64_t a, int64_t b, int64_t c, int64_t d, nv_error *err);
+
+#endif

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From a prompt to a video file. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "media/media.h"
+#include "tensor/random.h"
+#include "video/denoise.h"
+#include "video/files.h"
+#include "video/mask.h"
+#include "video/report.h"
+
+typedef struct job {
+    const nabla_generate_options *options;
+    const nabla_video_machine *machine;
+    nabla_generate_result *result;
+    nv_clip_model model;
+    nv_denoise_rule rule;
+    nv_denoiser *denoiser;
+    int32_t *ids, *negative; /* word ids */
+    float *x;                /* [3, F, H, W]: noise, then the clip */
+    nv_media_options media;
+    char comment[512];
+    nv_denoise_totals totals;
+} job;
+
+nabla_generate_options nabla_generate_options_default(void) {
+    return (nabla_generate_options){
+        .size = sizeof(nabla_generate_options), .guidance = -1.0f, .shift = -1.0f, .crf = -1, .preview_every = 5};
+}
+
+/* ------------------------------------------------------------------ what the options and the model say */
+
+static nabla_status parse_policy(job *j, nv_error *err) {
+    nabla_context *ctx = j->model.device->context;
+    const char *text = j->options->policy;
+    if (!text) text = j->model.index.policy[0] ? j->model.index.policy : "dense";
+    nabla_status status = nabla_policy_parse(ctx, text, &j->rule.policy);
+    if (status != NABLA_OK) return nv_fail(err, status, "%s", nabla_context_message(ctx));
+    nabla_policy_format(&j->rule.policy, j->result->policy, sizeof j->result->policy);
+    return NABLA_OK;
+}
+
+static nabla_status check_numbers(const job *j, nv_error *err) {
+    const nv_denoise_rule *r = &j->rule;
+    if (r->steps < 1 || r->steps > 1000)
+        return nv_fail(err, NABLA_INVALID_ARGUMENT, "%d steps: choose 1 to 1000", r->steps);
+    if (r->dense_steps < 0)
+        return nv_fail(err, NABLA_INVALID_ARGUMENT, "%d dense steps: choose 0 or more", r->dense_steps);
+    if (!(r->guidance <= 100.0f)) /* NaN too */
+        return nv_fail(err, NABLA_INVALID_ARGUMENT, "guidance %g: choose 0 to 100", (double)r->guidance);
+    if (!(r->shift > 0.0f && r->shift <= 1000.0f))
+        return nv_fail(err, NABLA_INVALID_ARGUMENT, "shift %g: choose above 0, to 1000", (double)r->shift);
+    if (r->clip.width < 1 || r->clip.height < 1 || r->clip.frames < 1 || r->clip.width > 65536 ||
+        r->clip.height > 65536 || r->clip.frames > 65536)
+        return nv_fail(err, NABLA_INVALID_ARGUMENT, "a clip of %dx%d and %d frames: choose 1 to 65536 of each",
+                       r->clip.width, r->clip.height, r->clip.frames);
+    if (j->media.fps < 1 || j->media.fps > 240)
+        return nv_fail(err, NABLA_INVALID_ARGUMENT, "%d frames a second: choose 1 to 240", j->media.fps);
+    if (j->media.crf > 51) return nv_fail(err, NABLA_INVALID_ARGUMENT, "crf %d: choose 0 to 51", j->media.crf);
+    return NABLA_OK;
+}
+
+/* Options where given, else the model's own; NaN is kept for check_numbers to refuse. */
+static nabla_status settle(job *j, nv_error *err) {
+    const nabla_generate_options *o = j->options;
+    const nv_model_index *index = &j->model.index;
+    nv_denoise_rule *r = &j->rule;
+    r->prompts = 1;
+    r->clip.width = o->width ? o->width : index->width;
+    r->clip.height = o->height ? o->height : index->height;
+    r->clip.frames = o->frames ? o->frames : index->frames;
+    r->steps = o->steps ? o->steps : index->steps;
+    r->dense_steps = o->dense_steps;
+    r->solver = o->solver ? o->solver : index->solver;
+    r->guidance = o->guidance < 0.0f ? index->guidance : o->guidance;
+    r->shift = o->shift < 0.0f ? index->shift : o->shift;
+    j->media = (nv_media_options){.width = r->clip.width, .height = r->clip.height, .title = o->prompt};
+    j->media.fps = o->fps ? o->fps : index->fps;
+    j->media.crf = o->crf < 0 ? 18 : o->crf;
+    j->media.comment = j->comment;
+    NV_TRY(check_numbers(j, err));
+    return parse_policy(j, err);
+}
+
+static void describe(job *j) {
+    const nv_denoise_rule *r = &j->rule;
+    nabla_generate_result *result = j->result;
+    result->width = r->clip.width;
+    result->height = r->clip.height;
+    result->frames = r->clip.frames;
+    result->fps = j->media.fps;
+    result->steps = r->steps;
+    result->guidance = r->guidance;
+    result->shift = r->shift;
+    snprintf(result->solver, sizeof result->solver, "%s", r->solver);
+    snprintf(j->comment, sizeof j->comment,
+             "nabla %s; %dx%d, %d frames; policy %s, %d dense steps; %s, %d steps, shift %g, guidance %g; seed %" PRIu64
+             "%s%s",
+             nabla_version(), r->clip.width, r->clip.height, r->clip.frames, result->policy, r->dense_steps, r->solver,
+             r->steps, (double)r->shift, (double)r->guidance, j->options->seed,
+             j->options->init_noise ? "; noise from a file" : "",
+             j->options->negative && *j->options->negative ? "; with a negative prompt" : "");
+}
+
+/* ------------------------------------------------------------------ text and noise */
+
+/* "no such word here: pinkk (pink?), dog" */
+static void warn_of_words(const job *j, const char *unknown, char *text, size_t size) {
+    char list[192], *word, *rest = list;
+    size_t n = (size_t)snprintf(text, size, "the model does not know: ");
+    snprintf(list, sizeof list, "%s", unknown);
+    while ((word = strtok_r(rest, ", ", &rest)) && n < size) {
+        const char *nearest = nv_words_nearest(j->model.words, word);
+        const char *comma = word == list ? "" : ", ";
+        n += (size_t)(nearest ? snprintf(text + n, size - n, "%s%s (%s?)", comma, word, nearest)
+                              : snprintf(text + n, size - n, "%s%s", comma, word));
+    }
+}
+
+static nabla_status encode(job *j, nv_error *err) {
+    char unknown[192] = "";
+    int32_t length = nv_words_length(j->model.words);
+    j->ids = calloc((size_t)length, sizeof *j->ids);
+    j->negative = calloc((size_t)length, sizeof *j->negative);
+    if (!j->ids || !j->negative) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for %d word ids", length);
+    int32_t count = nv_words_encode(j->model.words, j->options->prompt, j->ids, unknown, sizeof unknown);
+    nv_words_encode(j->model.words, j->options->negative ? j->options->negative : "", j->negative, NULL, 0);
+    char *warning = j->result->warning;
+    if (unknown[0])
+        warn_of_words(j, unknown, warning, sizeof j->result->warning);
+    else if (count > length)
+        snprintf(warning, sizeof j->result->warning, "the prompt has %d words; the model reads the first %d", count,
+                 length);
+    return NABLA_OK;
+}
+
+static nabla_status read_noise(job *j, nv_error *err) {
+    const char *path = j->options->init_noise;
+    const nv_clip_size *clip = &j->rule.clip;
+    nv_st_file *file;
+    NV_TRY(nv_st_open(path, &file, err));
+    const nv_st_entry *e = nv_st_find(file, "noise");
+    nabla_status status;
+    if (!e || e->dtype != NV_ST_F32 || e->rank != 4 || e->shape[0] != 3 || e->shape[1] != clip->frames ||
+        e->shape[2] != clip->height || e->shape[3] != clip->width)
+        status = nv_fail(err, NABLA_INVALID_ARGUMENT,
+                         "%s must hold a tensor \"noise\" of fp32 [3, %d, %d, %d], the clip's channels, frames, height "
+                         "and width",
+                         path, clip->frames, clip->height, clip->width);
+    else
+        status = nv_st_read_f32(e, j->x, nv_denoiser_clip(j->denoiser), err);
+    nv_st_close(file);
+    return status;
+}
+
+static nabla_status make_noise(job *j, nv_error *err) {
+    size_t n = nv_denoiser_clip(j->denoiser);
+    j->x = malloc(n * sizeof *j->x);
+    if (!j->x) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a clip of %zu numbers", n);
+    if (j->options->init_noise) return read_noise(j, err);
+    nv_torch_randn(j->options->seed, j->x, n);
+    return NABLA_OK;
+}
+
+/* ------------------------------------------------------------------ pictures on the way */
+
+/* All frames side by side. */
+static nabla_status write_preview(const job *j, int32_t step, const float *clean, nv_error *err) {
+    char name[32], path[NV_PATH_SIZE];
+    const nv_clip_size *clip = &j->rule.clip;
+    size_t row = (size_t)clip->width * 3, frame = row * (size_t)clip->height;
+    uint8_t *rgb = malloc(frame), *strip = malloc(frame * (size_t)clip->frames);
+    nabla_status status = NABLA_OK;
+    if (!rgb || !strip) status = nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a preview");
+    for (int32_t f = 0; status == NABLA_OK && f < clip->frames; f++) {
+        nv_media_to_rgb(clean, clip->frames, clip->height, clip->width, f, rgb);
+        for (size_t y = 0; y < (size_t)clip->height; y++)
+            memcpy(strip + (y * (size_t)clip->frames + (size_t)f) * row, rgb + y * row, row);
+    }
+    snprintf(name, sizeof name, "step-%04d.png", step);
+    if (status == NABLA_OK) status = nv_path_join(path, j->options->preview, name, err);
+    if (status == NABLA_OK) status = nv_png_write(path, strip, clip->width * clip->frames, clip->height, err);
+    free(rgb);
+    free(strip);
+    return status;
+}
+
+static nabla_status watch(void *user, int32_t done, const float *clean, nv_error *err) {
+    job *j = user;
+    const nabla_generate_options *o = j->options;
+    char note[64];
+    if (o->preview && o->preview_every > 0 && done % o->preview_every == 0) NV_TRY(write_preview(j, done, clean, err));
+    if (!j->machine->progress) return NABLA_OK;
+    double density = j->totals.density * (double)j->rule.steps / (double)done;
+    snprintf(note, sizeof note, "sparsity %.0f %%", 100.0 * (1.0 - density));
+    if (!j->machine->progress(j->machine->user, "sample", done, j->rule.steps, note)) return NABLA_OK;
+    return nv_fail(err, NABLA_CANCELLED, "stopped after step %d of %d; nothing was written", done, j->rule.steps);
+}
+
+/* ------------------------------------------------------------------ files */
+
+static nabla_status check_finite(const job *j, nv_error *err) {
+    size_t n = nv_denoiser_clip(j->denoiser);
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(j->x[i]))
+            return nv_fail(err, NABLA_INTERNAL,
+                           "the model %s gave values that are no numbers: try fp32, or another checkpoint",
+                           j->options->model);
+    return NABLA_OK;
+}
+
+static nabla_status write_latent(const job *j, nv_error *err) {
+    const nv_clip_size *clip = &j->rule.clip;
+    nv_st_entry entry = {.name = "latent", .dtype = NV_ST_F32, .rank = 4, .data = j->x};
+    entry.shape[0] = 3;
+    entry.shape[1] = clip->frames;
+    entry.shape[2] = clip->height;
+    entry.shape[3] = clip->width;
+    entry.bytes = nv_denoiser_clip(j->denoiser) * sizeof *j->x;
+    return nv_st_write(j->options->save_latent, &entry, 1, NULL, 0, err);
+}
+
+static nabla_status write_frames(job *j, nv_media_writer *writer, uint8_t *rgb, nv_error *err) {
+    const nv_clip_size *clip = &j->rule.clip;
+    for (int32_t f = 0; f < clip->frames; f++) {
+        double start = nv_now();
+        nv_media_to_rgb(j->x, clip->frames, clip->height, clip->width, f, rgb);
+        j->result->decode_s += nv_now() - start;
+        NV_TRY(nv_media_frame(writer, rgb, err));
+    }
+    return NABLA_OK;
+}
+
+static nabla_status write_video(job *j, nv_error *err) {
+    nv_media_writer *writer;
+    uint8_t *rgb = malloc((size_t)j->rule.clip.width * (size_t)j->rule.clip.height * 3);
+    if (!rgb) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a frame");
+    nabla_status status = nv_media_open(j->options->output, &j->media, &writer, err);
+    if (status == NABLA_OK) {
+        status = write_frames(j, writer, rgb, err);
+        if (status == NABLA_OK)
+            status = nv_media_finish(writer, err);
+        else
+            nv_media_abandon(writer);
+    }
+    free(rgb);
+    return status;
+}
+
+static nabla_status write_files(job *j, nv_error *err) {
+    const nabla_generate_options *o = j->options;
+    const nv_dit_config *config = nv_dit_get_config(j->model.dit);
+    double start = nv_now();
+    NV_TRY(check_finite(j, err));
+    if (o->save_latent) NV_TRY(write_latent(j, err));
+    if (o->mask_png) {
+        const nabla_plan *plan = nv_dit_run_plan(nv_denoiser_run(j->denoiser), config->layers / 2);
+        NV_TRY(nv_mask_write(j->model.device->context, plan, nv_denoiser_entries(j->denoiser), config->heads, 0,
+                             o->mask_png, err));
+    }
+    if (o->output) NV_TRY(write_video(j, err));
+    j->result->write_s = nv_now() - start - j->result->decode_s;
+    return NABLA_OK;
+}
+
+/* ------------------------------------------------------------------ the whole */
+
+static nabla_status sample(job *j, nv_error *err) {
+    nabla_generate_result *result = j->result;
+    double start = nv_now();
+    NV_TRY(nv_denoise(j->denoiser, j->ids, j->negative, j->x, watch, j, &j->totals, err));
+    result->sample_s = nv_now() - start;
+    result->sparsity = 1.0 - j->totals.density;
+    result->plan_s = j->totals.plan_s;
+    result->attention_s = j->totals.attention_s;
+    result->products_s = j->totals.products_s;
+    result->other_s = result->sample_s - result->plan_s - result->attention_s - result->products_s;
+    return NABLA_OK;
+}
+
+static nabla_status run(job *j, nv_error *err) {
+    const nabla_generate_options *o = j->options;
+    double start = nv_now();
+    if (!o->model) return nv_fail(err, NABLA_INVALID_ARGUMENT, "no model folder: say which model to use");
+    if (!o->prompt) return nv_fail(err, NABLA_INVALID_ARGUMENT, "no prompt: say what the video should show");
+    NV_TRY(nv_clip_model_open(o->model, j->machine, 0, &j->model, err));
+    NV_TRY(settle(j, err));
+    describe(j);
+    if (o->output) NV_TRY(nv_media_check(o->output, &j->media, err));
+    if (o->preview) NV_TRY(nv_folder_make(o->preview, err));
+    NV_TRY(nv_denoiser_create(&j->model, &j->rule, &j->denoiser, err));
+    double loaded = nv_now();
+    j->result->load_s = loaded - start;
+    NV_TRY(encode(j, err));
+    NV_TRY(make_noise(j, err));
+    j->result->text_s = nv_now() - loaded;
+    NV_TRY(sample(j, err));
+    return write_files(j, err);
+}
+
+nabla_status nabla_generate(const nabla_generate_options *options, const nabla_video_machine *machine,
+                            nabla_generate_result *result, nabla_video_error *err) {
+    nv_error inner = {0};
+    nabla_video_machine defaults = nabla_video_machine_default();
+    nabla_generate_result ignored = {.size = sizeof ignored};
+    job j = {.options = options, .machine = machine ? machine : &defaults, .result = result ? result : &ignored};
+    *j.result = (nabla_generate_result){.size = sizeof ignored};
+    nabla_status status = run(&j, &inner);
+    nv_denoiser_destroy(j.denoiser);
+    nv_clip_model_close(&j.model);
+    free(j.ids);
+    free(j.negative);
+    free(j.x);
+    return nv_report(err, status, &inner);
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The seam between the engine's errors and the public ones. */
+#ifndef NV_REPORT_H
+#define NV_REPORT_H
+
+#include <stdio.h>
+
+#include "nabla/video.h"
+#include "tensor/error.h"
+
+/* Copies the sentence of a failure out, "" for success, and returns the status. out may be NULL. */
+static inline nabla_status nv_report(nabla_video_error *out, nabla_status status, const nv_error *err) {
+    if (!out) return status;
+    out->status = status;
+    snprintf(out->text, sizeof out->text, "%s", status == NABLA_OK ? "" : err->text);
+    return status;
+}
+
+#endif

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One step of training. All random numbers come from streams named by (seed, step, sample), and every sum has a fixed
+   order, so that a step's bits depend on the state it starts from and nothing else. */
+#include <string.h>
+
+#include "train/draw.h"
+#include "video/trainer.h"
+
+/* Sample i of the step: clip, caption, noise level, noise. */
+static nabla_status draw_sample(nv_trainer *t, int32_t i, float level, nv_error *err) {
+    const nabla_train_options *o = t->options;
+    int64_t step = t->state.step;
+    char caption[NV_CAPTION_SIZE];
+    float *x = t->x + (size_t)i * t->values, *target = t->target + (size_t)i * t->values;
+    nv_philox clip = nv_draw(o->seed, NV_DRAW_CLIP, step, i), noise = nv_draw(o->seed, NV_DRAW_NOISE, step, i);
+    nv_philox drop = nv_draw(o->seed, NV_DRAW_CAPTION, step, i);
+    NV_TRY(t->source.draw(t->source.user, &clip, &t->clip, target, caption, err));
+    if (nv_philox_uniform(&drop) < o->caption_dropout) caption[0] = '\0';
+    nv_words_encode(t->model.words, caption, t->ids + (size_t)i * NV_TEXT_LENGTH, NULL, 0);
+    float sigma = nv_noise_level(&t->levels, level, i, o->batch);
+    t->sigma[i] = sigma;
+    t->time[i] = 1000.0f * sigma;
+    t->weight[i] = nv_loss_weight(t->weighting, t->model.prediction, sigma);
+    nv_philox_normal(&noise, x, t->values);
+    nv_flow_mix(t->model.prediction, sigma, t->values, x, target);
+    return NABLA_OK;
+}
+
+static nabla_status draw_batch(nv_trainer *t, nv_error *err) {
+    int32_t batch = t->options->batch;
+    nv_philox g = nv_draw(t->options->seed, NV_DRAW_LEVEL, t->state.step, 0);
+    float level = nv_philox_uniform(&g);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(t->model.device->threads)
+    for (int32_t i = 0; i < batch; i++)
+        t->errors[i].status = draw_sample(t, i, level, &t->errors[i]);
+    for (int32_t i = 0; i < batch; i++) {
+        if (t->errors[i].status == NABLA_OK) continue;
+        *err = t->errors[i];
+        return err->status;
+    }
+    return NABLA_OK;
+}
+
+static nabla_status upload_batch(nv_trainer *t, nv_error *err) {
+    nv_device *device = t->model.device;
+    size_t batch = (size_t)t->options->batch;
+    device->ops->upload(device, t->latent, t->x, batch * t->values * sizeof *t->x);
+    device->ops->upload(device, t->device_time, t->time, batch * sizeof *t->time);
+    device->ops->upload(device, t->device_ids, t->ids, batch * NV_TEXT_LENGTH * sizeof *t->ids);
+    return device->ops->embed(device, t->model.table, t->device_ids, (int64_t)batch * NV_TEXT_LENGTH,
+                              nv_clip_model_text_dim(&t->model), t->context, err);
+}
+
+/* Loss of the model's output, which makes way for its gradient. */
+static double find_loss(nv_trainer *t) {
+    nv_device *device = t->model.device;
+    size_t bytes = (size_t)t->options->batch * t->values * sizeof *t->x;
+    device->ops->download(device, t->x, t->output, bytes);
+    double loss = nv_loss_mse(t->options->batch, t->values, t->weight, t->target, t->x, t->scratch, device->threads);
+    device->ops->upload(device, t->output, t->x, bytes);
+    return loss;
+}
+
+static nabla_status learn(nv_trainer *t, nv_step_result *result, nv_error *err) {
+    nv_device *device = t->model.device;
+    nv_dit *dit = t->model.dit;
+    nv_dit_inputs in = {.latent = t->latent, .time = t->device_time, .context = t->context, .policy = &t->policy};
+    nv_dit_stats stats;
+    double start = nv_now();
+    NV_TRY(nv_dit_forward(dit, t->run, &in, t->output, err));
+    result->model_s = nv_now() - start;
+    nv_dit_get_stats(t->run, &stats);
+    result->density = stats.density;
+    result->loss = find_loss(t);
+    start = nv_now();
+    NV_TRY(nv_dit_backward(dit, t->run, &in, t->output, t->d_context, err));
+    result->model_s += nv_now() - start;
+    result->flop = device->clock.product_flop + device->clock.attention_flop; /* since the forward pass began */
+    NV_TRY(device->ops->embed_backward(device, t->d_context, t->device_ids, (int64_t)t->options->batch * NV_TEXT_LENGTH,
+                                       nv_clip_model_text_dim(&t->model), t->model.table_grad, err));
+    int64_t step = t->state.step;
+    NV_TRY(nv_optimizer_step(t->optimizer, step, nv_schedule_lr(&t->schedule, step),
+                             nv_schedule_ema((double)t->options->ema, step), &result->grad_norm, err));
+    return nv_dit_update(dit, err);
+}
+
+nabla_status nv_trainer_step(nv_trainer *t, nv_step_result *result, nv_error *err) {
+    *result = (nv_step_result){0};
+    NV_TRY(draw_batch(t, err));
+    NV_TRY(upload_batch(t, err));
+    NV_TRY(learn(t, result, err));
+    t->state.step++;
+    t->state.interval_loss += result->loss;
+    t->state.interval_density += result->density;
+    t->state.interval_steps++;
+    return NABLA_OK;
+}

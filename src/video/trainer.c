@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "video/trainer.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "video/files.h"
+#include "video/folder.h"
+
+static const char state_file[] = "train/state.safetensors";
+static const char log_file[] = "train/log.csv";
+
+/* ------------------------------------------------------------------ the model it starts from */
+
+static nabla_status copy_text(char *to, size_t size, const char *from, const char *what, nv_error *err) {
+    if ((size_t)snprintf(to, size, "%s", from) >= size)
+        return nv_fail(err, NABLA_INVALID_ARGUMENT, "%s \"%.60s\" is longer than %zu bytes", what, from, size - 1);
+    return NABLA_OK;
+}
+
+/* What the folder says about how to use the model, of the options. */
+static nabla_status fill_index(const nabla_train_options *o, nv_model_index *index, nv_error *err) {
+    index->width = o->width;
+    index->height = o->height;
+    index->frames = o->frames;
+    index->fps = o->fps;
+    index->shift = o->shift;
+    index->guidance = o->guidance;
+    index->steps = o->sample_steps;
+    NV_TRY(copy_text(index->kind, sizeof index->kind, NV_KIND_CLIP, "kind", err));
+    NV_TRY(copy_text(index->solver, sizeof index->solver, "euler", "solver", err));
+    return copy_text(index->policy, sizeof index->policy, o->policy, "policy", err);
+}
+
+static nabla_status start_anew(nv_trainer *t, const nabla_video_machine *machine, nv_error *err) {
+    const nabla_train_options *o = t->options;
+    nv_model_index index = {.position_grid = o->position_grid};
+    NV_TRY(fill_index(o, &index, err));
+    NV_TRY(copy_text(index.prediction, sizeof index.prediction, o->prediction ? o->prediction : "sample", "prediction",
+                     err));
+    nv_dit_config config = {
+        .patch = {1, o->patch, o->patch},
+        .in_channels = 3,
+        .out_channels = 3,
+        .heads = o->heads,
+        .head_dim = o->dim / o->heads,
+        .layers = o->layers,
+        .ffn_dim = o->ffn_dim,
+        .freq_dim = 256,
+        .text_dim = o->dim,
+        .cross_attn_norm = 1,
+        .rope_max = 1024,
+        .eps = 1e-6f,
+    };
+    return nv_clip_model_new(&index, &config, &t->source, NV_TEXT_LENGTH, o->seed, machine, &t->model, err);
+}
+
+/* A finished model, or the folder of the run to resume (whose weights the state then replaces). */
+static nabla_status start_from(nv_trainer *t, const char *folder, const nabla_video_machine *machine, nv_error *err) {
+    const nabla_train_options *o = t->options;
+    NV_TRY(nv_clip_model_open(folder, machine, 1, &t->model, err));
+    if (nv_words_length(t->model.words) != NV_TEXT_LENGTH)
+        return nv_fail(err, NABLA_UNSUPPORTED, "%s takes captions of %d words, this version trains with %d", folder,
+                       nv_words_length(t->model.words), NV_TEXT_LENGTH);
+    if (o->prediction && strcmp(o->prediction, t->model.index.prediction) != 0)
+        return nv_fail(err, NABLA_INVALID_ARGUMENT,
+                       "%s predicts \"%s\" and cannot go on with \"%.40s\": leave prediction out", folder,
+                       t->model.index.prediction, o->prediction);
+    return fill_index(o, &t->model.index, err);
+}
+
+/* ------------------------------------------------------------------ memory */
+
+static nabla_status check_memory(const nv_trainer *t, const nv_dit_shape *shape, nv_error *err) {
+    size_t bytes = 0, run_bytes = 0;
+    NV_TRY(nv_memory_add(&bytes, sizeof(float), 4, t->options->batch, (int64_t)t->values, 1, err));
+    NV_TRY(nv_memory_add(&bytes, sizeof(float), 3, (int64_t)nv_dit_values(t->model.dit), 1, 1, err));
+    NV_TRY(nv_dit_run_memory(t->model.dit, shape, &run_bytes, err));
+    NV_TRY(nv_memory_add(&bytes, 1, (int64_t)run_bytes, 1, 1, 1, err));
+    return nv_memory_check(bytes, "this training run", "choose a smaller batch, size or model", err);
+}
+
+static nabla_status make_batch(nv_trainer *t, const nv_dit_shape *shape, nv_error *err) {
+    nv_device *device = t->model.device;
+    size_t batch = (size_t)t->options->batch, clips = batch * t->values * sizeof(float);
+    size_t words = batch * NV_TEXT_LENGTH, context = words * (size_t)nv_clip_model_text_dim(&t->model) * sizeof(float);
+    NV_TRY(check_memory(t, shape, err));
+    NV_TRY(nv_dit_run_create(t->model.dit, shape, &t->run, err));
+    NV_TRY(device->ops->allocate(device, clips, (void **)&t->latent, err));
+    NV_TRY(device->ops->allocate(device, clips, (void **)&t->output, err));
+    NV_TRY(device->ops->allocate(device, batch * sizeof(float), (void **)&t->device_time, err));
+    NV_TRY(device->ops->allocate(device, context, (void **)&t->context, err));
+    NV_TRY(device->ops->allocate(device, context, (void **)&t->d_context, err));
+    NV_TRY(device->ops->allocate(device, words * sizeof(int32_t), (void **)&t->device_ids, err));
+    t->x = malloc(clips);
+    t->target = malloc(clips);
+    t->sigma = malloc(batch * sizeof *t->sigma);
+    t->time = malloc(batch * sizeof *t->time);
+    t->weight = malloc(batch * sizeof *t->weight);
+    t->ids = malloc(words * sizeof *t->ids);
+    t->scratch = malloc(nv_loss_scratch(t->options->batch, t->values) * sizeof *t->scratch);
+    t->errors = calloc(batch, sizeof *t->errors);
+    if (!t->x || !t->target || !t->sigma || !t->time || !t->weight || !t->ids || !t->scratch || !t->errors)
+        return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a batch of %zu clips", batch);
+    return NABLA_OK;
+}
+
+static nabla_status make_optimizer(nv_trainer *t, nv_error *err) {
+    const nabla_train_options *o = t->options;
+    size_t count = nv_dit_parameter_count(t->model.dit);
+    nv_trainable *tensors = calloc(count + 1, sizeof *tensors);
+    if (!tensors) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory to list %zu tensors", count);
+    for (size_t i = 0; i < count; i++) {
+        const nv_parameter *p = nv_dit_parameter(t->model.dit, i);
+        tensors[i] = (nv_trainable){.name = p->name, .rank = p->rank, .count = p->count, .value = p->value};
+        tensors[i].grad = p->grad;
+        tensors[i].decay = p->decay;
+        memcpy(tensors[i].shape, p->shape, sizeof p->shape);
+    }
+    int64_t rows = nv_words_rows(t->model.words), columns = nv_clip_model_text_dim(&t->model);
+    tensors[count] = (nv_trainable){.name = "text.table", .rank = 2, .shape = {rows, columns}};
+    tensors[count].count = (size_t)(rows * columns);
+    tensors[count].value = t->model.table;
+    tensors[count].grad = t->model.table_grad;
+    nv_adamw_rule rule = {.beta1 = o->beta1, .beta2 = o->beta2, .epsilon = 1e-8f};
+    rule.weight_decay = o->weight_decay;
+    rule.clip = o->clip;
+    nabla_status status = nv_optimizer_create(t->model.device, tensors, count + 1, &rule, &t->optimizer, err);
+    free(tensors);
+    return status;
+}
+
+/* ------------------------------------------------------------------ opening, saving, closing */
+
+static nabla_status read_rules(nv_trainer *t, nv_error *err) {
+    const nabla_train_options *o = t->options;
+    t->clip = (nv_clip_size){o->frames, o->height, o->width};
+    t->levels.shift = o->shift;
+    t->schedule = (nv_schedule){.lr = (double)o->lr, .warmup = o->warmup, .steps = o->steps};
+    t->schedule.final = (double)o->final_lr;
+    NV_TRY(nv_noise_parse(o->noise, &t->levels.kind, err));
+    return nv_weighting_parse(o->weighting, &t->weighting, err);
+}
+
+static nabla_status parse_policy(nv_trainer *t, nv_error *err) {
+    nabla_context *ctx = t->model.device->context;
+    nabla_status status = nabla_policy_parse(ctx, t->options->policy, &t->policy);
+    return status == NABLA_OK ? status : nv_fail(err, status, "%s", nabla_context_message(ctx));
+}
+
+/* Whether the output folder may be used as the options say. */
+static nabla_status check_output(const nabla_train_options *o, const char *state, nv_error *err) {
+    int exists = nv_file_exists(state);
+    if (o->resume && !exists)
+        return nv_fail(err, NABLA_IO, "%s does not exist: there is no run to resume; start one without resume", state);
+    if (!o->resume && exists)
+        return nv_fail(err, NABLA_INVALID_ARGUMENT,
+                       "%s already holds a training run: resume it, or choose another output folder", o->output);
+    return NABLA_OK;
+}
+
+static nabla_status open_model(nv_trainer *t, const nabla_video_machine *machine, nv_error *err) {
+    const nabla_train_options *o = t->options;
+    if (strcmp(o->data, "clips") == 0)
+        t->source = nv_source_clips();
+    else
+        NV_TRY(nv_source_folder(o->data, &t->clip, &t->source, err));
+    if (o->resume) return start_from(t, o->output, machine, err);
+    if (o->model) return start_from(t, o->model, machine, err);
+    return start_anew(t, machine, err);
+}
+
+static nabla_status open_files(nv_trainer *t, const char *state, nv_error *err) {
+    char path[NV_PATH_SIZE];
+    if (t->options->resume) {
+        NV_TRY(nv_checkpoint_read(state, t->optimizer, &t->state, t->settings, err));
+        NV_TRY(nv_dit_update(t->model.dit, err));
+    }
+    NV_TRY(nv_path_join(path, t->options->output, "train", err));
+    NV_TRY(nv_folder_make(path, err));
+    NV_TRY(nv_path_join(path, t->options->output, log_file, err));
+    return nv_log_open(path, t->options->resume ? t->state.step : -1, &t->earlier_s, &t->log, err);
+}
+
+static nabla_status open_parts(nv_trainer *t, const nabla_video_machine *machine, nv_error *err) {
+    const nabla_train_options *o = t->options;
+    char state[NV_PATH_SIZE];
+    nv_dit_shape shape;
+    NV_TRY(nv_settings_check(o, err));
+    NV_TRY(nv_settings_format(o, machine->compute, t->settings, err));
+    NV_TRY(nv_path_join(state, o->output, state_file, err));
+    NV_TRY(check_output(o, state, err));
+    NV_TRY(read_rules(t, err));
+    NV_TRY(open_model(t, machine, err));
+    NV_TRY(parse_policy(t, err));
+    NV_TRY(nv_memory_add(&t->values, 1, 3, t->clip.frames, t->clip.height, t->clip.width, err));
+    NV_TRY(nv_clip_model_shape(&t->model, o->batch, &t->clip, 1, &shape, err));
+    NV_TRY(make_optimizer(t, err));
+    NV_TRY(make_batch(t, &shape, err));
+    return open_files(t, state, err);
+}
+
+nabla_status nv_trainer_open(const nabla_train_options *options, const nabla_video_machine *machine, nv_trainer *t,
+                             nv_error *err) {
+    *t = (nv_trainer){.options = options};
+    nabla_status status = open_parts(t, machine, err);
+    if (status != NABLA_OK) nv_trainer_close(t);
+    return status;
+}
+
+static const float *averaged(void *user, size_t i) {
+    nv_trainer *t = user;
+    return nv_optimizer_at(t->optimizer, i)->ema;
+}
+
+nabla_status nv_trainer_save(nv_trainer *t, nv_error *err) {
+    char path[NV_PATH_SIZE];
+    NV_TRY(nv_path_join(path, t->options->output, state_file, err));
+    NV_TRY(nv_checkpoint_write(path, t->optimizer, &t->state, t->settings, err));
+    return nv_clip_model_save(&t->model, t->options->output, averaged, t, err);
+}
+
+void nv_trainer_close(nv_trainer *t) {
+    nv_device *device = t->model.device;
+    nv_log_close(t->log);
+    nv_optimizer_destroy(t->optimizer);
+    nv_dit_run_destroy(t->run);
+    if (device) {
+        device->ops->release(device, t->latent);
+        device->ops->release(device, t->output);
+        device->ops->release(device, t->device_time);
+        device->ops->release(device, t->context);
+        device->ops->release(device, t->d_context);
+        device->ops->release(device, t->device_ids);
+    }
+    free(t->x);
+    free(t->target);
+    free(t->sigma);
+    free(t->time);
+    free(t->weight);
+    free(t->ids);
+    free(t->scratch);
+    free(t->errors);
+    nv_clip_model_close(&t->model);
+    nv_source_destroy(&t->source);
+    *t = (nv_trainer){0};
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a training run holds; shared by train.c (the loop), trainer.c (making it), train_step.c and settings.c. */
+#ifndef NV_TRAINER_H
+#define NV_TRAINER_H
+
+#include "train/checkpoint.h"
+#include "train/log.h"
+#include "train/loss.h"
+#include "train/noise.h"
+#include "train/schedule.h"
+#include "video/model.h"
+
+enum { NV_SETTINGS_SIZE = 8192, NV_TEXT_LENGTH = 16 /* words a caption has room for */ };
+
+typedef struct nv_trainer {
+    const nabla_train_options *options;
+    nv_clip_model model;
+    nv_source source;
+    nv_optimizer *optimizer;
+    nv_dit_run *run;
+    nv_log *log;
+    nv_checkpoint state;
+    double earlier_s; /* seconds of earlier sessions */
+
+    nv_clip_size clip;
+    size_t values; /* numbers of a clip */
+    nabla_policy policy;
+    nv_noise_rule levels;
+    nv_weighting weighting;
+    nv_schedule schedule;
+    char settings[NV_SETTINGS_SIZE]; /* see nv_checkpoint_write */
+
+    /* The batch on the host. x: noisy clips, then the model's output, then its gradient. */
+    float *x, *target;            /* [batch, values] */
+    float *sigma, *time, *weight; /* [batch] */
+    int32_t *ids;                 /* [batch, NV_TEXT_LENGTH] */
+    double *scratch;
+    nv_error *errors; /* [batch] */
+
+    /* The batch on the device. output: the model's, then its gradient. */
+    float *latent, *output, *device_time, *context, *d_context;
+    int32_t *device_ids;
+} nv_trainer;
+
+/* Everything that can be wrong with the options is found here, before anything is written. */
+nabla_status nv_trainer_open(const nabla_train_options *options, const nabla_video_machine *machine, nv_trainer *t,
+                             nv_error *err);
+void nv_trainer_close(nv_trainer *t);
+/* The state first, then the model as others use it: whatever moment the process dies at, the state is whole. */
+nabla_status nv_trainer_save(nv_trainer *t, nv_error *err);
+
+/* One step: draws the batch, forward, loss, backward, update. */
+typedef struct nv_step_result {
+    double loss, grad_norm, density;
+    double model_s; /* seconds of forward and backward ... */
+    double flop;    /* ... and their products and attention */
+} nv_step_result;
+nabla_status nv_trainer_step(nv_trainer *t, nv_step_result *result, nv_error *err);
+
+/* Ranges of every option that stands alone. */
+nabla_status nv_settings_check(const nabla_train_options *o, nv_error *err);
+/* The settings that a resumed run must share, one "key=value" a line. */
+nabla_status nv_settings_format(const nabla_train_options *o, nabla_dtype compute, char text[NV_SETTINGS_SIZE],
+                                nv_error *err);
+
+#endif
