@@ -4,6 +4,8 @@
 #include <math.h>
 #include <stddef.h>
 
+#include "train/outline.h"
+
 /* Red, green, blue in [0, 1]: saturated and far apart in hue; backgrounds so dark that every colour stands out. */
 static const float colour_rgb[NV_COLOURS][3] = {
     [NV_RED] = {0.92f, 0.16f, 0.14f},    [NV_GREEN] = {0.16f, 0.80f, 0.24f}, [NV_BLUE] = {0.16f, 0.38f, 0.98f},
@@ -18,8 +20,7 @@ static const float tint_range = 0.06f, background_tint = 0.4f;
 static const float size_radius[NV_SIZES] = {[NV_SMALL] = 0.10f, [NV_MEDIUM] = 0.14f, [NV_LARGE] = 0.18f};
 static const float shape_scale[NV_SHAPES] = {
     [NV_CIRCLE] = 0.90f, [NV_SQUARE] = 1.04f, [NV_TRIANGLE] = 1.12f, [NV_STAR] = 1.12f};
-enum { STAR_POINTS = 5, MAX_CORNERS = 2 * STAR_POINTS };
-static const float star_inner = 0.45f, pi = 3.14159265358979f;
+static const float pi = 3.14159265358979f;
 
 /* ------------------------------------------------------------------ drawing lots */
 
@@ -98,35 +99,6 @@ void nv_scene_draw(nv_philox *g, int held_out, nv_scene *scene) {
 
 /* ------------------------------------------------------------------ rendering */
 
-/* Corners around the centre, y downwards, first one up; circles have none. Returns how many. */
-static int corners_of(nv_shape shape, float radius, float corner[MAX_CORNERS][2]) {
-    int count = shape == NV_SQUARE ? 4 : shape == NV_TRIANGLE ? 3 : shape == NV_STAR ? MAX_CORNERS : 0;
-    float turn = shape == NV_SQUARE ? 0.25f * pi : 0.0f;
-    for (int i = 0; i < count; i++) {
-        float r = shape == NV_STAR && i % 2 ? radius * star_inner : radius;
-        float angle = turn + 2.0f * pi * (float)i / (float)count;
-        corner[i][0] = r * sinf(angle);
-        corner[i][1] = -r * cosf(angle);
-    }
-    return count;
-}
-
-/* Signed distance from (x, y) to a polygon's outline, negative inside (even-odd rule). */
-static float polygon_distance(int count, float corner[MAX_CORNERS][2], float x, float y) {
-    float nearest = INFINITY;
-    int inside = 0;
-    for (int i = 0, j = count - 1; i < count; j = i++) {
-        float ex = corner[j][0] - corner[i][0], ey = corner[j][1] - corner[i][1];
-        float px = x - corner[i][0], py = y - corner[i][1];
-        float t = clamp((px * ex + py * ey) / (ex * ex + ey * ey), 0.0f, 1.0f);
-        float dx = px - t * ex, dy = py - t * ey;
-        nearest = fminf(nearest, dx * dx + dy * dy);
-        int crosses = (corner[i][1] > y) != (corner[j][1] > y);
-        if (crosses && px < ex * py / ey) inside = !inside;
-    }
-    return inside ? -sqrtf(nearest) : sqrtf(nearest);
-}
-
 static void centre_in_frame(const nv_scene *scene, int32_t frame, int32_t frames, float *x, float *y) {
     float part = frames > 1 ? scene->travel * (float)frame / (float)(frames - 1) : 0.0f;
     *x = scene->x;
@@ -143,22 +115,18 @@ static void centre_in_frame(const nv_scene *scene, int32_t frame, int32_t frames
     }
 }
 
-/* Mixes the object into one frame; planes lie `plane` floats apart. A pixel's share of the object is taken from the
-   distance of its centre to the outline, which is close to its covered area. */
+/* Mixes the object into one frame; planes lie `plane` floats apart. */
 static void draw_object(const nv_scene *scene, const float rgb[3], float cx, float cy, int32_t height, int32_t width,
                         size_t plane, float *frame) {
-    float corner[MAX_CORNERS][2];
     float radius = radius_of(scene) * (float)(width < height ? width : height);
-    int count = corners_of(scene->shape, radius, corner);
+    nv_outline outline = nv_outline_make(scene->shape, radius);
     cx *= (float)width;
     cy *= (float)height;
     int32_t x0 = (int32_t)fmaxf(cx - radius - 1.0f, 0.0f), x1 = (int32_t)fminf(cx + radius + 2.0f, (float)width);
     int32_t y0 = (int32_t)fmaxf(cy - radius - 1.0f, 0.0f), y1 = (int32_t)fminf(cy + radius + 2.0f, (float)height);
     for (int32_t y = y0; y < y1; y++) {
         for (int32_t x = x0; x < x1; x++) {
-            float px = (float)x + 0.5f - cx, py = (float)y + 0.5f - cy;
-            float distance = count ? polygon_distance(count, corner, px, py) : sqrtf(px * px + py * py) - radius;
-            float share = clamp(0.5f - distance, 0.0f, 1.0f);
+            float share = nv_outline_cover(&outline, (float)x + 0.5f - cx, (float)y + 0.5f - cy);
             float *pixel = frame + (size_t)y * (size_t)width + (size_t)x;
             for (int c = 0; c < 3; c++) {
                 pixel[(size_t)c * plane] += share * (rgb[c] - pixel[(size_t)c * plane]);
