@@ -12,7 +12,7 @@
 #include "video/denoise.h"
 #include "video/report.h"
 
-enum { BATCH = 4, COLOUR_RIGHT = 1, SHAPE_RIGHT = 2, MOTION_RIGHT = 4 };
+enum { MAX_BATCH = 16, BATCH_TOKENS = 16384, COLOUR_RIGHT = 1, SHAPE_RIGHT = 2, MOTION_RIGHT = 4 };
 
 typedef struct job {
     const nabla_eval_options *options;
@@ -21,9 +21,9 @@ typedef struct job {
     nv_clip_model model;
     nv_denoise_rule rule;
     nv_denoiser *denoiser;
-    nv_wish wishes[BATCH];
-    int32_t *ids, *empty; /* [BATCH, words], [words] */
-    float *x;             /* [BATCH, 3, F, H, W] */
+    nv_wish wishes[MAX_BATCH];
+    int32_t *ids, *empty; /* [batch, words], [words] */
+    float *x;             /* [batch, 3, F, H, W] */
     int32_t done;
 } job;
 
@@ -51,11 +51,21 @@ static nabla_status settle(job *j, nv_error *err) {
     return NABLA_OK;
 }
 
+/* Enough clips at once to keep the processors busy; few enough to show progress and spare memory. */
+static int32_t choose_batch(const job *j) {
+    const nv_clip_size *clip = &j->rule.clip;
+    const int32_t *patch = nv_dit_get_config(j->model.dit)->patch;
+    int64_t tokens = (int64_t)(clip->frames / patch[0]) * (clip->height / patch[1]) * (clip->width / patch[2]);
+    int64_t batch = BATCH_TOKENS / (tokens > 0 ? tokens : 1);
+    batch = batch < 1 ? 1 : batch > MAX_BATCH ? MAX_BATCH : batch;
+    return batch < j->options->prompts ? (int32_t)batch : j->options->prompts;
+}
+
 static nabla_status make_buffers(job *j, nv_error *err) {
     size_t words = (size_t)nv_words_length(j->model.words);
-    j->rule.prompts = j->options->prompts < BATCH ? j->options->prompts : BATCH;
+    j->rule.prompts = choose_batch(j);
     NV_TRY(nv_denoiser_create(&j->model, &j->rule, &j->denoiser, err));
-    j->ids = calloc(BATCH * words, sizeof *j->ids);
+    j->ids = calloc(MAX_BATCH * words, sizeof *j->ids);
     j->empty = calloc(words, sizeof *j->empty);
     j->x = malloc((size_t)j->rule.prompts * nv_denoiser_clip(j->denoiser) * sizeof *j->x);
     if (!j->ids || !j->empty || !j->x) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a batch of clips");
@@ -104,8 +114,8 @@ static nabla_status watch(void *user, int32_t step, const float *clean, nv_error
     return nv_fail(err, NABLA_CANCELLED, "stopped after %d of %d prompts", j->done, j->options->prompts);
 }
 
-/* Up to BATCH prompts from the first on. The last batch is filled up with prompts whose clips are not counted. Until
-   the end the result's shares hold counts. */
+/* Up to a batch of prompts from the first on. The last batch is filled up with prompts whose clips are not counted.
+   Until the end the result's shares hold counts. */
 static nabla_status run_batch(job *j, nv_error *err) {
     nv_denoise_totals totals;
     int32_t batch = j->rule.prompts, first = j->done, left = j->options->prompts - first;
@@ -151,6 +161,7 @@ nabla_status nabla_evaluate(const nabla_eval_options *options, const nabla_video
     nabla_eval_result ignored = {.size = sizeof ignored};
     job j = {.options = options, .machine = machine ? machine : &defaults, .result = result ? result : &ignored};
     *j.result = (nabla_eval_result){.size = sizeof ignored, .right = j.result->right};
+    if (options->size != sizeof *options) return nv_report_version(err, "nabla_eval_options");
     nabla_status status = run(&j, &inner);
     nv_denoiser_destroy(j.denoiser);
     nv_clip_model_close(&j.model);

@@ -16,4 +16,13 @@ static inline nabla_status nv_report(nabla_video_error *out, nabla_status status
     return status;
 }
 
+/* For a struct whose `size` is not this library's. */
+static inline nabla_status nv_report_version(nabla_video_error *out, const char *type) {
+    nv_error err;
+    nabla_status status =
+        nv_fail(&err, NABLA_INVALID_ARGUMENT,
+                "%s.size is not this library's: begin with %s_default(), of the same version", type, type);
+    return nv_report(out, status, &err);
+}
+
 #endif

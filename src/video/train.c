@@ -90,11 +90,25 @@ static nabla_status train(const nabla_train_options *options, const nabla_video_
     return status;
 }
 
+/* Texts left NULL mean the defaults, as in the header. */
+static nabla_train_options with_defaults(const nabla_train_options *options) {
+    const nabla_train_options defaults = nabla_train_options_default();
+    nabla_train_options o = *options;
+    if (!o.data) o.data = defaults.data;
+    if (!o.policy) o.policy = defaults.policy;
+    if (!o.noise) o.noise = defaults.noise;
+    if (!o.weighting) o.weighting = defaults.weighting;
+    return o;
+}
+
 nabla_status nabla_train(const nabla_train_options *options, const nabla_video_machine *machine,
                          nabla_train_result *result, nabla_video_error *err) {
     nv_error inner = {0};
     nabla_video_machine defaults = nabla_video_machine_default();
     nabla_train_result ignored = {.size = sizeof ignored};
     if (!result) result = &ignored;
-    return nv_report(err, train(options, machine ? machine : &defaults, result, &inner), &inner);
+    *result = (nabla_train_result){.size = sizeof ignored};
+    if (options->size != sizeof *options) return nv_report_version(err, "nabla_train_options");
+    const nabla_train_options filled = with_defaults(options);
+    return nv_report(err, train(&filled, machine ? machine : &defaults, result, &inner), &inner);
 }
