@@ -12,12 +12,18 @@ static void note_signal(int number) {
     asked = number;
 }
 
-void cli_catch_signals(void) {
+static void catch_signal(int number) {
+    struct sigaction old;
     struct sigaction action = {.sa_handler = note_signal};
     action.sa_flags = (int)SA_RESETHAND | SA_RESTART; /* the second one finds the default action: it kills */
     sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    /* A signal that whoever started the program chose to ignore (a shell's background job) stays ignored. */
+    if (sigaction(number, NULL, &old) == 0 && old.sa_handler != SIG_IGN) sigaction(number, &action, NULL);
+}
+
+void cli_catch_signals(void) {
+    catch_signal(SIGINT);
+    catch_signal(SIGTERM);
 }
 
 int cli_stop_asked(void) {
