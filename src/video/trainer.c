@@ -217,9 +217,10 @@ static const float *averaged(void *user, size_t i) {
 
 nabla_status nv_trainer_save(nv_trainer *t, nv_error *err) {
     char path[NV_PATH_SIZE];
+    /* The state last: a run that has one can be resumed, and resuming reads the model's configuration and words. */
     NV_TRY(nv_path_join(path, t->options->output, state_file, err));
-    NV_TRY(nv_checkpoint_write(path, t->optimizer, &t->state, t->settings, err));
-    return nv_clip_model_save(&t->model, t->options->output, averaged, t, err);
+    NV_TRY(nv_clip_model_save(&t->model, t->options->output, averaged, t, err));
+    return nv_checkpoint_write(path, t->optimizer, &t->state, t->settings, err);
 }
 
 void nv_trainer_close(nv_trainer *t) {
