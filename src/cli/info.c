@@ -9,6 +9,7 @@
 #include "cli/machine.h"
 #include "cli/report.h"
 #include "cli/verbs.h"
+#include "device/device.h"
 #include "weights/safetensors.h"
 
 typedef struct settings {
@@ -24,24 +25,48 @@ static json_t *levels_json(void) {
     return levels;
 }
 
-static int show_machine(int json) {
-    char name[128], total[32], available[32];
-    cli_processor_name(name, sizeof name);
-    if (json)
-        return cli_print_json("info",
-                              json_pack("{s:s, s:s, s:i, s:o, s:I, s:I, s:[s], s:b}", "version", nabla_version(),
-                                        "processor", name, "threads", cli_processors(), "levels", levels_json(),
-                                        "memory", (json_int_t)cli_memory_total(), "memory_available",
-                                        (json_int_t)cli_memory_available(), "devices", "cpu", "cuda", 0));
+/* What makes the matrix products of each dtype. */
+static json_t *products_json(const nv_device *device) {
+    return json_pack("{s:s, s:s}", "fp32", nv_device_products(device, NABLA_FP32), "bf16",
+                     nv_device_products(device, NABLA_BF16));
+}
+
+static int print_machine_json(const char *processor, const nv_device *device) {
+    return cli_print_json("info", json_pack("{s:s, s:s, s:i, s:o, s:I, s:I, s:[s], s:b, s:o}", "version",
+                                            nabla_version(), "processor", processor, "threads", cli_processors(),
+                                            "levels", levels_json(), "memory", (json_int_t)cli_memory_total(),
+                                            "memory_available", (json_int_t)cli_memory_available(), "devices", "cpu",
+                                            "cuda", 0, "products", products_json(device)));
+}
+
+static void print_machine(const char *processor, const nv_device *device) {
+    char total[32], available[32];
     printf("nabla %s\n", nabla_version());
-    printf("processor  %s, %d threads\n", name[0] ? name : "unknown", cli_processors());
+    printf("processor  %s, %d threads\n", processor[0] ? processor : "unknown", cli_processors());
     printf("levels    ");
     for (int32_t i = 0; nabla_level_name(i); i++)
         printf(" %s", nabla_level_name(i));
     printf("\nmemory     %s, %s available\n", cli_format_bytes(cli_memory_total(), total, sizeof total),
            cli_format_bytes(cli_memory_available(), available, sizeof available));
     printf("devices    cpu (this build has no CUDA)\n");
-    return CLI_DONE;
+    printf("products   fp32 %s; bf16 %s\n", nv_device_products(device, NABLA_FP32),
+           nv_device_products(device, NABLA_BF16));
+}
+
+static int show_machine(int json) {
+    char processor[128];
+    nv_device *device = NULL;
+    nv_error err = {0};
+    const nabla_status status = nv_device_create(NULL, &device, &err);
+    if (status != NABLA_OK) return cli_fail_status("info", status, err.text);
+    cli_processor_name(processor, sizeof processor);
+    int code = CLI_DONE;
+    if (json)
+        code = print_machine_json(processor, device);
+    else
+        print_machine(processor, device);
+    nv_device_destroy(device);
+    return code;
 }
 
 /* ------------------------------------------------------------------ a file of tensors */

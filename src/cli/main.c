@@ -8,10 +8,7 @@
 #include "cli/verbs.h"
 
 static const cli_verb *const verbs[] = {
-    &cli_verb_attend,
-    &cli_verb_mask,
-    &cli_verb_bench,
-    &cli_verb_info,
+    &cli_verb_train, &cli_verb_attend, &cli_verb_mask, &cli_verb_bench, &cli_verb_info,
 };
 
 static void print_screen(void) {
@@ -19,7 +16,10 @@ static void print_screen(void) {
            nabla_version());
     for (int32_t i = 0; i < CLI_COUNT(verbs); i++)
         printf("  nabla %-9s %s\n", verbs[i]->name, verbs[i]->summary);
-    printf("\nnabla VERB -h explains a verb.\n");
+    printf("\nexamples:\n"
+           "  nabla train -o mine --steps 2000 --policy nabla-0.7\n"
+           "  nabla attend qkv.safetensors --grid 4x32x32 --policy nabla-0.7_sta-1-3-3 -o out.safetensors\n"
+           "\nnabla VERB -h explains a verb, nabla VERB -H all its flags.\n");
 }
 
 static const cli_verb *find_verb(const char *name) {
