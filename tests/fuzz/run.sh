@@ -6,13 +6,14 @@ set -eu
 cd "$(dirname "$0")/../.."
 runs=${1:-1000000}
 [ $# -gt 0 ] && shift
-[ $# -gt 0 ] || set -- config safetensors
+[ $# -gt 0 ] || set -- config policy safetensors
 clang=${CLANG:-$(command -v clang || command -v clang-14)}
 
 sources() {
     case $1 in
     config) echo src/weights/config.c src/weights/json.c src/weights/file.c src/text/words.c src/text/words_file.c \
         src/tensor/error.c ;;
+    policy) find src/attention -name '*.c' ! -path '*/cpu/avx*' ;;
     safetensors) echo src/weights/safetensors.c src/weights/safetensors_convert.c src/tensor/error.c ;;
     *) echo "unknown fuzzer: $1" >&2 && exit 2 ;;
     esac
@@ -22,7 +23,7 @@ for name in "$@"; do
     mkdir -p "build-fuzz/$name"
     # shellcheck disable=SC2046
     "$clang" -std=c11 -g -O1 -D_GNU_SOURCE -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
-        -Iinclude -Isrc -o "build-fuzz/fuzz_$name" "tests/fuzz/fuzz_$name.c" $(sources "$name") -ljansson -lm
+        -Iinclude -Isrc -o "build-fuzz/fuzz_$name" "tests/fuzz/fuzz_$name.c" $(sources "$name") -ljansson -lm -fopenmp
     "build-fuzz/fuzz_$name" -runs="$runs" -max_len=4096 -print_final_stats=1 -verbosity=0 -dict=tests/fuzz/json.dict \
         -artifact_prefix="build-fuzz/$name-" "build-fuzz/$name" "tests/fuzz/corpus/$name"
 done
