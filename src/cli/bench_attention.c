@@ -137,7 +137,7 @@ static nabla_status time_plan(bench *b, nabla_context *ctx, nabla_plan *plan, co
                                           &d->dk, &d->dv);
     keep_least(&c->plan_s, planned - began);
     keep_least(&c->forward_s, forward - planned);
-    keep_least(&c->backward_s, cli_seconds() - forward);
+    if (b->s->backward) keep_least(&c->backward_s, cli_seconds() - forward);
     c->stats.size = sizeof c->stats;
     if (status == NABLA_OK) status = nabla_plan_get_stats(ctx, plan, &c->stats);
     return status;
@@ -169,49 +169,99 @@ static int time_case(bench *b, bench_case *c) {
 
 /* ------------------------------------------------------------------ figures */
 
-/* The case of the same threads with the first policy, which others are compared with. */
-static const bench_case *reference(const bench_case *cases, int32_t count, const bench_case *c) {
-    for (int32_t i = 0; i < count; i++)
-        if (cases[i].policy == 0 && cases[i].machine == c->machine) return &cases[i];
-    return c;
+/* What is said about a case; NaN where there is nothing to say. */
+typedef struct figures {
+    char grid[48];
+    const char *dtype, *policy;
+    int32_t threads;
+    double plan_s, forward_s, backward_s, forward_gflops, backward_gflops;
+    double forward_ratio, backward_ratio; /* how often faster than the first policy; plan and forward, backward */
+    double threads_ratio;                 /* how often faster, in all, than with the first number of threads */
+} figures;
+
+static double total(const bench_case *c) {
+    return c->plan_s + c->forward_s + c->backward_s;
 }
 
-static void print_case(bench *b, const bench_case *cases, int32_t count, const bench_case *c) {
-    const bench_case *first = reference(cases, count, c);
+/* cases: machine by machine, and policy by policy in each. */
+static figures work_out(const bench *b, const bench_case *cases, const bench_case *c) {
+    const bench_case *first = &cases[c->machine * b->policies.count], *alone = &cases[c->policy];
+    const int32_t *grid = b->data.grid;
+    /* Two products of D terms a visited pair, each a multiplication and an addition; five in the backward pass. */
     const double visited = 4e-9 * c->stats.density * (double)b->s->batch * b->s->heads * (double)b->data.tokens *
                            (double)b->data.tokens * b->s->head_dim;
-    const double ratio = (first->plan_s + first->forward_s) / (c->plan_s + c->forward_s);
-    const double backward_ratio = b->s->backward ? first->backward_s / c->backward_s : NAN;
-    const double backward_s = b->s->backward ? c->backward_s : NAN;
-    const char *dtype = b->data.dtype == NABLA_BF16 ? "bf16" : "fp32", *policy = b->policies.item[c->policy];
-    const int32_t threads = nabla_context_threads(b->machines[c->machine]);
-    char grid[48];
-    snprintf(grid, sizeof grid, "%dx%dx%d", b->data.grid[0], b->data.grid[1], b->data.grid[2]);
-    if (b->csv.file)
-        fprintf(b->csv.file, "%s,%lld,%d,%d,%d,%s,%s,%d,%.6f,%.6f,%.9f,%.9f,%.3f,%.4f,%.9f,%.3f,%.4f\n", grid,
-                (long long)b->data.tokens, b->s->batch, b->s->heads, b->s->head_dim, dtype, policy, threads,
-                c->stats.density, c->stats.kept_mass, c->plan_s, c->forward_s, visited / c->forward_s, ratio,
-                backward_s, 2.5 * visited / backward_s, backward_ratio);
-    if (b->json)
-        json_array_append_new(
-            b->json,
-            json_pack("{s:s, s:I, s:i, s:i, s:i, s:s, s:s, s:i, s:f, s:o, s:f, s:f, s:f, s:f, s:o, s:o, s:o}", "grid",
-                      grid, "tokens", (json_int_t)b->data.tokens, "batch", b->s->batch, "heads", b->s->heads,
-                      "head_dim", b->s->head_dim, "dtype", dtype, "policy", policy, "threads", threads, "density",
-                      c->stats.density, "kept_mass", cli_json_real(c->stats.kept_mass), "plan_s", c->plan_s,
-                      "forward_s", c->forward_s, "forward_gflops", visited / c->forward_s, "forward_ratio", ratio,
-                      "backward_s", cli_json_real(backward_s), "backward_gflops",
-                      cli_json_real(2.5 * visited / backward_s), "backward_ratio", cli_json_real(backward_ratio)));
-    if (b->json) return;
+    figures f = {.dtype = b->data.dtype == NABLA_BF16 ? "bf16" : "fp32",
+                 .policy = b->policies.item[c->policy],
+                 .threads = nabla_context_threads(b->machines[c->machine]),
+                 .plan_s = c->plan_s,
+                 .forward_s = c->forward_s,
+                 .backward_s = NAN,
+                 .forward_gflops = visited / c->forward_s,
+                 .backward_gflops = NAN,
+                 .forward_ratio = (first->plan_s + first->forward_s) / (c->plan_s + c->forward_s),
+                 .backward_ratio = NAN,
+                 .threads_ratio = total(alone) / total(c)};
+    snprintf(f.grid, sizeof f.grid, "%dx%dx%d", grid[0], grid[1], grid[2]);
+    if (b->s->backward) {
+        f.backward_s = c->backward_s;
+        f.backward_gflops = 2.5 * visited / c->backward_s;
+        f.backward_ratio = first->backward_s / c->backward_s;
+    }
+    return f;
+}
+
+static const char csv_head[] = "grid,tokens,batch,heads,head_dim,dtype,policy,threads,density,kept_mass,plan_s,"
+                               "forward_s,forward_gflops,forward_ratio,backward_s,backward_gflops,backward_ratio,"
+                               "threads_ratio\n";
+
+static void write_csv(const bench *b, const bench_case *c, const figures *f) {
+    fprintf(b->csv.file, "%s,%lld,%d,%d,%d,%s,%s,%d,%.6f,%.6f,%.9f,%.9f,%.3f,%.4f,%.9f,%.3f,%.4f,%.4f\n", f->grid,
+            (long long)b->data.tokens, b->s->batch, b->s->heads, b->s->head_dim, f->dtype, f->policy, f->threads,
+            c->stats.density, c->stats.kept_mass, f->plan_s, f->forward_s, f->forward_gflops, f->forward_ratio,
+            f->backward_s, f->backward_gflops, f->backward_ratio, f->threads_ratio);
+}
+
+static void add_json(const bench *b, const bench_case *c, const figures *f) {
+    json_t *one = json_pack("{s:s, s:I, s:i, s:i, s:i, s:s, s:s, s:i, s:f, s:o}", "grid", f->grid, "tokens",
+                            (json_int_t)b->data.tokens, "batch", b->s->batch, "heads", b->s->heads, "head_dim",
+                            b->s->head_dim, "dtype", f->dtype, "policy", f->policy, "threads", f->threads, "density",
+                            c->stats.density, "kept_mass", cli_json_real(c->stats.kept_mass));
+    const struct {
+        const char *name;
+        double value;
+    } rest[] = {{"plan_s", f->plan_s},
+                {"forward_s", f->forward_s},
+                {"forward_gflops", f->forward_gflops},
+                {"forward_ratio", f->forward_ratio},
+                {"backward_s", f->backward_s},
+                {"backward_gflops", f->backward_gflops},
+                {"backward_ratio", f->backward_ratio},
+                {"threads_ratio", f->threads_ratio}};
+    for (int32_t i = 0; i < CLI_COUNT(rest); i++)
+        json_object_set_new(one, rest[i].name, cli_json_real(rest[i].value));
+    json_array_append_new(b->json, one);
+}
+
+static void print_row(bench *b, const bench_case *c, const figures *f) {
     if (!b->printed++)
-        printf("%-10s %-5s %3s  %-24s %7s %9s %10s %8s %6s%s\n", "grid", "dtype", "thr", "policy", "density", "plan ms",
-               "forward ms", "GFLOP/s", "ratio", b->s->backward ? " backward ms  GFLOP/s  ratio" : "");
-    printf("%-10s %-5s %3d  %-24s %7.4f %9.3f %10.3f %8.1f %6.2f", grid, dtype, threads, policy, c->stats.density,
-           1e3 * c->plan_s, 1e3 * c->forward_s, visited / c->forward_s, ratio);
-    if (b->s->backward)
-        printf(" %11.3f %8.1f %6.2f", 1e3 * c->backward_s, 2.5 * visited / c->backward_s, backward_ratio);
+        printf("%-10s %-5s %3s  %-22s %7s %9s %10s %8s %6s%s%s\n", "grid", "dtype", "thr", "policy", "density",
+               "plan ms", "forward ms", "GFLOP/s", "ratio", b->s->backward ? " backward ms  GFLOP/s  ratio" : "",
+               b->machine_count > 1 ? " threads" : "");
+    printf("%-10s %-5s %3d  %-22s %7.4f %9.3f %10.3f %8.1f %6.2f", f->grid, f->dtype, f->threads, f->policy,
+           c->stats.density, 1e3 * f->plan_s, 1e3 * f->forward_s, f->forward_gflops, f->forward_ratio);
+    if (b->s->backward) printf(" %11.3f %8.1f %6.2f", 1e3 * f->backward_s, f->backward_gflops, f->backward_ratio);
+    if (b->machine_count > 1) printf(" %7.2f", f->threads_ratio);
     printf("\n");
     fflush(stdout);
+}
+
+static void report(bench *b, const bench_case *cases, const bench_case *c) {
+    const figures f = work_out(b, cases, c);
+    if (b->csv.file) write_csv(b, c, &f);
+    if (b->json)
+        add_json(b, c, &f);
+    else
+        print_row(b, c, &f);
 }
 
 /* All policies and thread counts on one grid and dtype. */
@@ -232,7 +282,7 @@ static int measure(bench *b, cli_progress *progress) {
     cli_progress_clear(progress);
     release(&b->data);
     for (int32_t i = 0; !code && i < count; i++)
-        print_case(b, cases, count, &cases[i]);
+        report(b, cases, &cases[i]);
     return code;
 }
 
@@ -298,9 +348,7 @@ int cli_bench_attention(const cli_common *common, const cli_bench_settings *s) {
     for (int32_t i = 0; !code && i < count; i++) /* a slip in the last item shows before the first is timed */
         code = choose_data(b, i);
     if (!code) code = cli_bench_open(s->output, &b->csv);
-    if (b->csv.file)
-        fprintf(b->csv.file, "grid,tokens,batch,heads,head_dim,dtype,policy,threads,density,kept_mass,plan_s,forward_s,"
-                             "forward_gflops,forward_ratio,backward_s,backward_gflops,backward_ratio\n");
+    if (b->csv.file) fputs(csv_head, b->csv.file);
     if (common->json) b->json = json_array();
     cli_progress progress = cli_progress_make(common->quiet);
     for (int32_t i = 0; !code && i < count; i++) {
