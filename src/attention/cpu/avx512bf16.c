@@ -29,13 +29,24 @@ static inline vf v_join(const uint16_t *even, const uint16_t *odd, int32_t n_eve
     return (vf)_mm512_or_si512(low, _mm512_slli_epi32(high, 16));
 }
 
+#include "backward.inc.h"
 #include "forward.inc.h"
 
 static NABLA_DECL_FORWARD(forward_bf16_avx512bf16) {
     forward(task, NABLA_BF16);
 }
 
+static NABLA_DECL_BACKWARD(backward_kv_bf16_avx512bf16) {
+    backward_kv(task, NABLA_BF16);
+}
+static NABLA_DECL_BACKWARD(backward_q_bf16_avx512bf16) {
+    backward_q(task, NABLA_BF16);
+}
+
 void nabla_kernels_avx512bf16(nabla_kernels *table) {
     table->of[NABLA_BF16].forward = forward_bf16_avx512bf16;
     table->of[NABLA_BF16].forward_scratch = forward_scratch_size;
+    table->of[NABLA_BF16].backward_kv = backward_kv_bf16_avx512bf16;
+    table->of[NABLA_BF16].backward_q = backward_q_bf16_avx512bf16;
+    table->of[NABLA_BF16].backward_scratch = backward_scratch_size;
 }

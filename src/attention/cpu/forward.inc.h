@@ -15,8 +15,6 @@
 
 #include "words.inc.h"
 
-#define LOG2_E 1.44269504088896340736f
-#define LN_2 0.69314718055994530942f
 #define RESCALE_ABOVE 8.0f
 
 typedef struct forward_scratch {
@@ -26,9 +24,6 @@ typedef struct forward_scratch {
     float panels[]; /* lanes of Q; a panel of K or V; lanes O^T */
 } forward_scratch;
 
-static size_t panel_floats(int32_t dim) {
-    return PANEL * (size_t)col_ld(dim);
-}
 static size_t forward_scratch_size(int32_t dim) {
     return sizeof(forward_scratch) + 3 * sizeof(float) * panel_floats(dim);
 }

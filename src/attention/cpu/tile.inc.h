@@ -3,14 +3,17 @@
  * The one micro-kernel behind forward and backward: C[m][n] (+)= sum over k of A(m, k) * B[k][n].
  *
  * Vector lanes run along n. Each step k loads a row of B (TILE_NV vectors) and broadcasts TILE_MR elements of A into
- * it, so that every load feeds many multiply-adds and no sum crosses lanes. A is read as it lies, along rows or
- * columns: ROWS  A(m, k) = a[m * lda + k]     scores: keys by queries, a sum over D COLS  A(m, k) = a[k * lda + m]
- * outputs: D by queries, a sum over keys B and C are `lanes`: strips of TILE_N lanes, each dense: [n /
- * TILE_N][rows][TILE_N].
+ * it, so that every load feeds many multiply-adds and no sum crosses lanes. A is read as it lies, along its rows or
+ * down its columns:
  *
- * Elements of A and B are words: a float, multiplied by FMA, or where PAIRED two bf16 along k, multiplied by v_dot. An
- * element of C is one chain of v_dot in ascending k from what C held (or 0), whatever the tile around it: the same sum
- * cut into several calls, or as an element of the transposed product, has the same bits.
+ *     ROWS  A(m, k) = a[m * lda + k]     scores: keys by queries, a sum over D
+ *     COLS  A(m, k) = a[k * lda + m]     outputs: D by queries, a sum over keys
+ *
+ * B and C are `lanes`: strips of TILE_N lanes, each strip dense: [n / TILE_N][rows][TILE_N].
+ *
+ * Elements of A and B are words: a float, multiplied by FMA, or where PAIRED two bf16 along k, multiplied by a dot of
+ * pairs. An element of C is one chain of v_dot in ascending k from what C held (or 0), whatever the tile around it: a
+ * sum cut into several calls, or computed as an element of the transposed product, has the same bits.
  */
 #ifndef NABLA_TILE_INC_H
 #define NABLA_TILE_INC_H
@@ -60,19 +63,27 @@ ALWAYS_INLINE void tile(const int order, const int mr, const int nv, int64_t dep
             tile(order, mr, nv, depth, a, lda, b, c, 0);                                                         \
     }
 #define TILES(order, nv) TILE(order, 1, nv) TILE(order, 2, nv) TILE(order, 4, nv) TILE(order, 6, nv)
-#define ROW_OF_TILES(order, nv) \
+#define BY_HEIGHT(order, nv) \
     { NULL, tile_##order##_1_##nv, tile_##order##_2_##nv, NULL, tile_##order##_4_##nv, NULL, tile_##order##_6_##nv }
 
+/* clang-format off: it takes these macros for one declaration */
 TILES(ROWS, 1)
-TILES(ROWS, 2) TILES(COLS, 1) TILES(COLS, 2)
+TILES(ROWS, 2)
+TILES(COLS, 1)
+TILES(COLS, 2)
 #if TILE_WIDE
-    TILES(ROWS, 3) TILES(ROWS, 4) TILES(COLS, 3) TILES(COLS, 4) static tile_fn *const tiles[2][TILE_NV][TILE_MR + 1] = {
-        {ROW_OF_TILES(ROWS, 1), ROW_OF_TILES(ROWS, 2), ROW_OF_TILES(ROWS, 3), ROW_OF_TILES(ROWS, 4)},
-        {ROW_OF_TILES(COLS, 1), ROW_OF_TILES(COLS, 2), ROW_OF_TILES(COLS, 3), ROW_OF_TILES(COLS, 4)}};
+TILES(ROWS, 3)
+TILES(ROWS, 4)
+TILES(COLS, 3)
+TILES(COLS, 4)
+#define BY_WIDTH(order) \
+    { BY_HEIGHT(order, 1), BY_HEIGHT(order, 2), BY_HEIGHT(order, 3), BY_HEIGHT(order, 4) }
 #else
-    static tile_fn *const tiles[2][TILE_NV][TILE_MR + 1] = {{ROW_OF_TILES(ROWS, 1), ROW_OF_TILES(ROWS, 2)},
-                                                            {ROW_OF_TILES(COLS, 1), ROW_OF_TILES(COLS, 2)}};
+#define BY_WIDTH(order) \
+    { BY_HEIGHT(order, 1), BY_HEIGHT(order, 2) }
 #endif
+static tile_fn *const tiles[2][TILE_NV][TILE_MR + 1] = {BY_WIDTH(ROWS), BY_WIDTH(COLS)};
+/* clang-format on */
 
 typedef struct lanes {
     float *data;

@@ -2,9 +2,11 @@
 /*
  * Tokens' rows on their way into and out of the products of tile.inc.h. A panel is up to PANEL consecutive tokens,
  * copied to scratch where rows lie densely, are padded with zeros to whole vectors and do not fight for cache sets:
- *     rows   [n][row_ld(D)]   words along D                     A of a ROWS product, sum over D
- *     cols   [depth(n)][D16]  words along tokens                A of a COLS product, sum over tokens
- *     lanes  [words(D)][n]    lanes are tokens (see tile.inc.h) B: the task's own block, packed once
+ *
+ *     rows   [n][row_ld(D)]         words along D                      A of a ROWS product, a sum over D
+ *     cols   [depth(n)][col_ld(D)]  words along tokens                 A of a COLS product, a sum over tokens
+ *     lanes  [words(D)][n]          lanes are tokens (see tile.inc.h)  B: the task's own block, packed once
+ *
  * Of floats, rows and cols are the same panel. Of bf16 pairs, rows are rows as they are and cols join two tokens.
  */
 #ifndef NABLA_WORDS_INC_H
@@ -14,6 +16,9 @@
 
 #include "kernel.h"
 #include "tile.inc.h"
+
+#define LOG2_E 1.44269504088896340736f
+#define LN_2 0.69314718055994530942f
 
 enum { PANEL = 64 };
 
@@ -28,6 +33,10 @@ static inline int64_t row_ld(int32_t dim) {
 }
 static inline int64_t col_ld(int32_t dim) {
     return round_up(dim, VL);
+}
+/* Room for PANEL rows or cols, or lanes of or along D. */
+static inline size_t panel_floats(int32_t dim) {
+    return PANEL * (size_t)round_up(dim, TILE_N);
 }
 /* Steps of a sum over n tokens. */
 static inline int32_t depth(int32_t n) {
@@ -73,6 +82,22 @@ static void fill_cols(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, 
     }
 }
 
+/* The cols of a rows panel, made in `room`. */
+static const float *cols_of_rows(const float *rows, int32_t n, int32_t dim, float *room) {
+    fill_cols((nabla_rows){rows, 2 * row_ld(dim)}, NABLA_BF16, 0, n, dim, room);
+    return room;
+}
+
+/* Lanes of n rows by count floats -> rows [n][PANEL] of words along the lanes, the last padded with zero. */
+static void rows_of_terms(lanes src, int32_t n, int32_t count, float *dst) {
+    for (int32_t i = 0; i < count; i += 2 * VL)
+        for (int32_t r = 0; r < n; r++) {
+            const float *low = lane_at(src, i) + r * TILE_N, *high = low + VL;
+            const vf upper = count - i > VL ? v_load_n(high, count - i - VL) : v_zero();
+            v_store(dst + r * PANEL + i / 2, v_narrow(v_load_n(low, count - i), upper));
+        }
+}
+
 static inline void store_terms(float *p, int32_t r, int32_t n, vf even, vf odd) {
     (void)n;
     v_store(p + r / 2 * TILE_N, v_pair(even, odd));
@@ -88,6 +113,17 @@ static void fill_rows(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, 
 
 static void fill_cols(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int32_t dim, float *dst) {
     fill_rows(x, type, first, n, dim, dst);
+}
+
+static const float *cols_of_rows(const float *rows, int32_t n, int32_t dim, float *room) {
+    (void)n, (void)dim, (void)room;
+    return rows;
+}
+
+static void rows_of_terms(lanes src, int32_t n, int32_t count, float *dst) {
+    for (int32_t i = 0; i < count; i += VL)
+        for (int32_t r = 0; r < n; r++)
+            v_store(dst + r * PANEL + i, v_load(lane_at(src, i) + r * TILE_N));
 }
 
 /* Terms r and r + 1 of n, as the B of a COLS product takes them. */
