@@ -9,7 +9,20 @@ static inline vf v_dot(vf sum, vf a, vf b) {
 
 #include "backward.inc.h"
 #include "forward.inc.h"
+#include "score.inc.h"
 
+static NABLA_DECL_BLOCK_MEAN(block_mean_fp32_avx512) {
+    block_mean(x, NABLA_FP32, first, last, head_dim, mean);
+}
+static NABLA_DECL_BLOCK_MEAN(block_mean_bf16_avx512) {
+    block_mean(x, NABLA_BF16, first, last, head_dim, mean);
+}
+static NABLA_DECL_SCORE_ROWS(score_rows_avx512) {
+    score_rows(q_mean, rows, k_panels, n, head_dim, scale, allowed, allowed_words, probs, probs_stride);
+}
+static NABLA_DECL_DELTA(delta_avx512) {
+    row_deltas(o, o_dtype, d_o, d_o_dtype, count, head_dim, alpha, delta);
+}
 static NABLA_DECL_FORWARD(forward_fp32_avx512) {
     forward(task, NABLA_FP32);
 }
@@ -31,11 +44,15 @@ static NABLA_DECL_BACKWARD(backward_q_bf16_avx512) {
 }
 
 void nabla_kernels_avx512(nabla_kernels *table) {
+    table->score_rows = score_rows_avx512;
+    table->delta = delta_avx512;
+    table->of[NABLA_FP32].block_mean = block_mean_fp32_avx512;
     table->of[NABLA_FP32].forward = forward_fp32_avx512;
-    table->of[NABLA_BF16].forward = forward_bf16_avx512;
     table->of[NABLA_FP32].backward_kv = backward_kv_fp32_avx512;
-    table->of[NABLA_BF16].backward_kv = backward_kv_bf16_avx512;
     table->of[NABLA_FP32].backward_q = backward_q_fp32_avx512;
+    table->of[NABLA_BF16].block_mean = block_mean_bf16_avx512;
+    table->of[NABLA_BF16].forward = forward_bf16_avx512;
+    table->of[NABLA_BF16].backward_kv = backward_kv_bf16_avx512;
     table->of[NABLA_BF16].backward_q = backward_q_bf16_avx512;
     for (int type = 0; type < NABLA_CPU_DTYPES; type++) {
         table->of[type].forward_scratch = forward_scratch_size;

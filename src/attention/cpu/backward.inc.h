@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The backward pass, from P = exp(scale S - LSE) computed again:
- *     dS = scale P (alpha dO V^T - delta),  dV = alpha P^T dO,  dK = dS^T Q,  dQ = dS K.
- * Lanes are the task's own tokens: keys in backward_kv (S = Q K^T, dK^T += Q^T dS ...), queries in backward_q (S^T = K
- * Q^T, dQ^T += K^T dS^T). Every element of S, dP and dS is computed by the same operations in the same order in both,
- * and a query's dQ is one chain over ascending keys, so that both give the same bits of dQ.
+ *
+ *     dS = P (alpha dO V^T - delta),  dV = alpha P^T dO,  dK = scale dS^T Q,  dQ = scale dS K.
+ *
+ * Lanes are the task's own tokens: keys in backward_kv (S = Q K^T, dK^T += Q^T dS), queries in backward_q (S^T = K Q^T,
+ * dQ^T += K^T dS^T). Every element of S, dP and dS comes from the same operations in the same order in both, and a
+ * query's dQ adds up one sum a panel of keys in ascending order, so that both give the same bits of dQ.
  */
 #ifndef NABLA_BACKWARD_INC_H
 #define NABLA_BACKWARD_INC_H
@@ -14,11 +16,11 @@
 #include "words.inc.h"
 
 typedef struct backward_scratch {
-    float s[PANEL * PANEL], dp[PANEL * PANEL];          /* lanes: S then P, dP then dS */
-    float p_terms[PANEL * PANEL], terms[PANEL * PANEL]; /* lanes: P and dS as pairs along the partners' tokens */
-    float ds_rows[PANEL * PANEL];                       /* rows: dS as words along keys */
-    float minus_lse[PANEL], delta[PANEL];               /* of the panel's queries; -LSE in log2 units */
-    float panels[];                                     /* BACKWARD_PANELS times panel_floats */
+    float s[PANEL * PANEL], dp[PANEL * PANEL];             /* lanes: S then P, dP then dS */
+    float p_terms[PANEL * PANEL], ds_terms[PANEL * PANEL]; /* lanes: P and dS as pairs along the partners' tokens */
+    float ds_rows[PANEL * PANEL];                          /* rows: dS as words along keys */
+    float minus_lse[PANEL], delta[PANEL];                  /* of the panel's queries; -LSE in log2 units */
+    float panels[];                                        /* BACKWARD_PANELS times panel_floats */
 } backward_scratch;
 
 enum { BACKWARD_PANELS = 10 };
@@ -40,7 +42,7 @@ static void load_statistics(const nabla_backward_task *t, int32_t first, int32_t
 ALWAYS_INLINE void gradients(const int queries_are_rows, const nabla_backward_task *t, int32_t n,
                              const float *minus_lse, const float *delta, const float *s, float *dp, float *p_terms,
                              float *ds_terms) {
-    const vf scale_log2 = v_set1(t->scale * LOG2_E), scale = v_set1(t->scale), alpha = v_set1(t->alpha);
+    const vf scale_log2 = v_set1(t->scale * LOG2_E), alpha = v_set1(t->alpha);
     vf p[2], ds[2];
     for (int32_t r = 0; r < n; r += 2) {
         p[1] = ds[1] = v_zero();
@@ -49,7 +51,7 @@ ALWAYS_INLINE void gradients(const int queries_are_rows, const nabla_backward_ta
             const vf lse = queries_are_rows ? v_set1(minus_lse[r + i]) : v_load(minus_lse);
             const vf mean = queries_are_rows ? v_set1(delta[r + i]) : v_load(delta);
             p[i] = v_exp2(v_fma(v_load(s + (r + i) * TILE_N), scale_log2, lse));
-            ds[i] = v_mul(v_mul(p[i], scale), v_sub(v_mul(alpha, v_load(d_at)), mean));
+            ds[i] = v_mul(p[i], v_sub(v_mul(alpha, v_load(d_at)), mean));
             v_store(d_at, ds[i]);
         }
         if (queries_are_rows) store_terms(p_terms, r, n, p[0], p[1]);
@@ -66,38 +68,41 @@ static lanes own_lanes(nabla_rows x, nabla_dtype type, int32_t first, int32_t n,
     return out;
 }
 
-/* n rows of D floats and of stride D <-> lanes along D, [PANEL rows] a strip. */
-static void rows_to_strips(const float *rows, int64_t ld, int32_t n, int32_t dim, lanes dst) {
+/* n rows of D floats -> lanes along D, PANEL rows a strip */
+static void strips_of_rows(const float *rows, int64_t ld, int32_t n, int32_t dim, lanes dst) {
     for (int32_t d = 0; d < dim; d += VL)
         for (int32_t r = 0; r < n; r++)
             v_store(lane_at(dst, d) + r * TILE_N, v_load_n(rows + r * ld + d, dim - d));
 }
-static void strips_to_rows(lanes src, int32_t n, int32_t dim, float *rows, int64_t ld) {
+
+/* rows += factor * the same back; rows of stride D */
+static void add_strips(lanes src, int32_t n, int32_t dim, float factor, float *rows) {
     for (int32_t d = 0; d < dim; d += VL)
-        for (int32_t r = 0; r < n; r++)
-            v_store_n(rows + r * ld + d, dim - d, v_load(lane_at(src, d) + r * TILE_N));
+        for (int32_t r = 0; r < n; r++) {
+            float *at = rows + (int64_t)r * dim + d;
+            const vf sum = v_load(lane_at(src, d) + r * TILE_N);
+            v_store_n(at, dim - d, v_fma(v_set1(factor), sum, v_load_n(at, dim - d)));
+        }
 }
 
-/* lanes of D rows -> n rows of out, times factor. */
-static void write_gradient(lanes src, int32_t n, int32_t dim, float factor, float *panel, float *out) {
+/* lanes of D rows -> n rows of stride D */
+static void write_gradient(lanes src, int32_t n, int32_t dim, float *panel, float *out) {
     const int64_t ld = col_ld(dim);
     rows_of_lanes(src, n, dim, panel, ld);
     for (int32_t r = 0; r < n; r++)
-        for (int32_t d = 0; d < dim; d += VL)
-            v_store_n(out + (int64_t)r * dim + d, dim - d, v_mul(v_load(panel + r * ld + d), v_set1(factor)));
+        memcpy(out + (int64_t)r * dim, panel + r * ld, (size_t)dim * sizeof *out);
 }
 
 static void load_gradient(const float *in, int32_t n, int32_t dim, float *panel, lanes dst) {
     const int64_t ld = col_ld(dim);
     for (int32_t r = 0; r < n; r++)
-        for (int32_t d = 0; d < dim; d += VL)
-            v_store(panel + r * ld + d, v_load_n(in + (int64_t)r * dim + d, dim - d));
+        memcpy(panel + r * ld, in + (int64_t)r * dim, (size_t)dim * sizeof *in);
     lanes_of_rows(panel, ld, n, dim, dst);
 }
 
-/* What backward_kv holds of its keys [first, first + n) while it walks their queries. */
+/* What backward_kv holds of up to PANEL keys while it walks their queries. */
 typedef struct own_keys {
-    int32_t first, n;
+    int32_t n;
     lanes k, v;   /* words(D) rows */
     lanes k_cols; /* lanes along D: the B of dQ = dS K */
     lanes dk, dv; /* D rows */
@@ -105,95 +110,103 @@ typedef struct own_keys {
     float *q_rows, *do_rows, *q_cols, *do_cols;
 } own_keys;
 
-static void kv_panel(const nabla_backward_task *t, nabla_dtype type, const own_keys *own, int32_t first, int32_t n,
-                     int32_t accumulate) {
+static own_keys take_keys(const nabla_backward_task *t, nabla_dtype type, int32_t first, int32_t n) {
+    backward_scratch *x = t->scratch;
+    const int32_t dim = t->head_dim;
+    const size_t room = panel_floats(dim);
+    float *at = x->panels;
+    own_keys own = {.n = n, .q_rows = at, .do_rows = at + room, .q_cols = at + 2 * room, .do_cols = at + 3 * room};
+    own.v = own_lanes(t->v, type, first, n, dim, at, at + 4 * room);
+    own.k = own_lanes(t->k, type, first, n, dim, at, at + 5 * room);
+    own.k_cols = (lanes){at + 6 * room, PANEL * TILE_N};
+    strips_of_rows(cols_of_rows(at, n, dim, own.q_cols), col_ld(dim), depth(n), (int32_t)col_ld(dim), own.k_cols);
+    own.dq = (lanes){at + 7 * room, PANEL * TILE_N};
+    own.dk = (lanes){at + 8 * room, dim * TILE_N};
+    own.dv = (lanes){at + 9 * room, dim * TILE_N};
+    memset(own.dk.data, 0, 2 * room * sizeof(float));
+    return own;
+}
+
+static void kv_panel(const nabla_backward_task *t, nabla_dtype type, const own_keys *own, int32_t first, int32_t n) {
     backward_scratch *x = t->scratch;
     const int32_t dim = t->head_dim;
     const lanes s = {x->s, PANEL * TILE_N}, dp = {x->dp, PANEL * TILE_N};
     const lanes p_terms = {PAIRED ? x->p_terms : x->s, PANEL * TILE_N};
-    const lanes ds_terms = {PAIRED ? x->terms : x->dp, PANEL * TILE_N};
+    const lanes ds_terms = {PAIRED ? x->ds_terms : x->dp, PANEL * TILE_N};
     load_statistics(t, first, n, x);
     fill_rows(t->q, type, first, n, dim, own->q_rows);
     fill_rows(t->d_o, t->d_o_dtype, first, n, dim, own->do_rows);
-    product(ROWS, n, own->n, words(dim), own->q_rows, row_ld(dim), own->k, s, 0);
-    product(ROWS, n, own->n, words(dim), own->do_rows, row_ld(dim), own->v, dp, 0);
+    product(ROWS, n, own->n, words(dim), own->q_rows, row_ld(dim), own->k, s, NULL);
+    product(ROWS, n, own->n, words(dim), own->do_rows, row_ld(dim), own->v, dp, NULL);
     for (int32_t i = 0; i < own->n; i += VL)
         gradients(1, t, n, x->minus_lse, x->delta, lane_at(s, i), lane_at(dp, i), lane_at(p_terms, i),
                   lane_at(ds_terms, i));
     const float *do_cols = cols_of_rows(own->do_rows, n, dim, own->do_cols);
-    product(COLS, dim, own->n, depth(n), do_cols, col_ld(dim), p_terms, own->dv, accumulate);
     const float *q_cols = cols_of_rows(own->q_rows, n, dim, own->q_cols);
-    product(COLS, dim, own->n, depth(n), q_cols, col_ld(dim), ds_terms, own->dk, accumulate);
-    if (t->dq) {
-        float *dq = t->dq + (int64_t)first * dim;
-        rows_of_terms(dp, n, own->n, x->ds_rows);
-        rows_to_strips(dq, dim, n, dim, own->dq);
-        product(ROWS, n, dim, depth(own->n), x->ds_rows, PANEL, own->k_cols, own->dq, 1);
-        strips_to_rows(own->dq, n, dim, dq, dim);
-    }
+    product(COLS, dim, own->n, depth(n), do_cols, col_ld(dim), p_terms, own->dv, &t->alpha);
+    product(COLS, dim, own->n, depth(n), q_cols, col_ld(dim), ds_terms, own->dk, &t->scale);
+    if (!t->dq) return;
+    rows_of_terms(dp, n, own->n, x->ds_rows);
+    product(ROWS, n, dim, depth(own->n), x->ds_rows, PANEL, own->k_cols, own->dq, NULL);
+    add_strips(own->dq, n, dim, t->scale, t->dq + (int64_t)first * dim);
 }
 
 static void backward_kv(const nabla_backward_task *t, nabla_dtype type) {
-    backward_scratch *x = t->scratch;
-    const int32_t dim = t->head_dim, last = t->k_offsets[t->block + 1];
-    float *at[BACKWARD_PANELS];
-    for (int32_t i = 0; i < BACKWARD_PANELS; i++)
-        at[i] = x->panels + (size_t)i * panel_floats(dim);
-    for (int32_t first = t->k_offsets[t->block]; first < last; first += PANEL) {
-        own_keys own = {.first = first, .n = last - first < PANEL ? last - first : PANEL};
-        own.q_rows = at[0], own.do_rows = at[1], own.q_cols = at[2], own.do_cols = at[3];
-        own.v = own_lanes(t->v, type, first, own.n, dim, at[0], at[4]);
-        own.k = own_lanes(t->k, type, first, own.n, dim, at[0], at[5]);
-        own.k_cols = (lanes){at[6], PANEL * TILE_N};
-        rows_to_strips(cols_of_rows(at[0], own.n, dim, at[1]), col_ld(dim), depth(own.n), (int32_t)col_ld(dim),
-                       own.k_cols);
-        own.dk = (lanes){at[7], dim * TILE_N};
-        own.dv = (lanes){at[8], dim * TILE_N};
-        own.dq = (lanes){at[9], PANEL * TILE_N};
-        panel_walk walk = {t->q_offsets, t->blocks, t->block_count, 0, 0, 0};
-        int32_t begun = 0;
-        for (int32_t q, n; (n = next_panel(&walk, &q)) > 0; begun = 1)
-            kv_panel(t, type, &own, q, n, begun);
-        float *dk = t->dk + (int64_t)first * dim, *dv = t->dv + (int64_t)first * dim;
-        if (begun) {
-            write_gradient(own.dk, own.n, dim, 1.0f, at[0], dk);
-            write_gradient(own.dv, own.n, dim, t->alpha, at[0], dv);
-        } else {
-            memset(dk, 0, (size_t)own.n * (size_t)dim * sizeof *dk);
-            memset(dv, 0, (size_t)own.n * (size_t)dim * sizeof *dv);
-        }
+    panel_walk keys = {.offsets = t->k_offsets, .blocks = &t->block, .count = 1};
+    for (int32_t first, count; (count = next_panel(&keys, &first)) > 0;) {
+        const own_keys own = take_keys(t, type, first, count);
+        panel_walk queries = {.offsets = t->q_offsets, .blocks = t->blocks, .count = t->block_count};
+        for (int32_t q, n; (n = next_panel(&queries, &q)) > 0;)
+            kv_panel(t, type, &own, q, n);
+        write_gradient(own.dk, own.n, t->head_dim, own.q_rows, t->dk + (int64_t)first * t->head_dim);
+        write_gradient(own.dv, own.n, t->head_dim, own.q_rows, t->dv + (int64_t)first * t->head_dim);
     }
 }
 
-static void backward_q(const nabla_backward_task *t, nabla_dtype type) {
+/* And what backward_q holds of its queries while it walks their keys. */
+typedef struct own_queries {
+    int32_t n;
+    lanes q, d_o, dq;
+    float *k_rows, *v_rows, *k_cols;
+} own_queries;
+
+static own_queries take_queries(const nabla_backward_task *t, nabla_dtype type, int32_t first, int32_t n) {
     backward_scratch *x = t->scratch;
-    const int32_t dim = t->head_dim, last = t->q_offsets[t->block + 1];
+    const int32_t dim = t->head_dim;
+    const size_t room = panel_floats(dim);
+    float *at = x->panels;
+    own_queries own = {.n = n, .k_rows = at, .v_rows = at + room, .k_cols = at + 2 * room};
+    own.q = own_lanes(t->q, type, first, n, dim, at, at + 3 * room);
+    own.d_o = own_lanes(t->d_o, t->d_o_dtype, first, n, dim, at, at + 4 * room);
+    own.dq = (lanes){at + 5 * room, dim * TILE_N};
+    load_gradient(t->dq + (int64_t)first * dim, n, dim, at, own.dq);
+    load_statistics(t, first, n, x);
+    return own;
+}
+
+static void q_panel(const nabla_backward_task *t, nabla_dtype type, const own_queries *own, int32_t first, int32_t n) {
+    backward_scratch *x = t->scratch;
+    const int32_t dim = t->head_dim;
     const lanes s = {x->s, PANEL * TILE_N}, dp = {x->dp, PANEL * TILE_N};
-    const lanes ds_terms = {PAIRED ? x->terms : x->dp, PANEL * TILE_N};
-    float *at[7];
-    for (int32_t i = 0; i < 7; i++)
-        at[i] = x->panels + (size_t)i * panel_floats(dim);
-    for (int32_t first = t->q_offsets[t->block]; first < last; first += PANEL) {
-        const int32_t own = last - first < PANEL ? last - first : PANEL;
-        float *k_rows = at[0], *v_rows = at[1], *dq_rows = t->dq + (int64_t)first * dim;
-        const lanes q = own_lanes(t->q, type, first, own, dim, at[0], at[3]);
-        const lanes d_o = own_lanes(t->d_o, t->d_o_dtype, first, own, dim, at[0], at[4]);
-        const lanes dq = {at[5], dim * TILE_N};
-        load_statistics(t, first, own, x);
-        load_gradient(dq_rows, own, dim, at[0], dq);
-        panel_walk walk = {t->k_offsets, t->blocks, t->block_count, 0, 0, 0};
-        for (int32_t k, n; (n = next_panel(&walk, &k)) > 0;) {
-            fill_rows(t->k, type, k, n, dim, k_rows);
-            fill_rows(t->v, type, k, n, dim, v_rows);
-            product(ROWS, n, own, words(dim), k_rows, row_ld(dim), q, s, 0);
-            product(ROWS, n, own, words(dim), v_rows, row_ld(dim), d_o, dp, 0);
-            for (int32_t i = 0; i < own; i += VL)
-                gradients(0, t, n, x->minus_lse + i, x->delta + i, lane_at(s, i), lane_at(dp, i), NULL,
-                          lane_at(ds_terms, i));
-            const float *k_cols = cols_of_rows(k_rows, n, dim, at[2]);
-            product(COLS, dim, own, depth(n), k_cols, col_ld(dim), ds_terms, dq, 1);
-        }
-        write_gradient(dq, own, dim, 1.0f, at[0], dq_rows);
+    const lanes ds_terms = {PAIRED ? x->ds_terms : x->dp, PANEL * TILE_N};
+    fill_rows(t->k, type, first, n, dim, own->k_rows);
+    fill_rows(t->v, type, first, n, dim, own->v_rows);
+    product(ROWS, n, own->n, words(dim), own->k_rows, row_ld(dim), own->q, s, NULL);
+    product(ROWS, n, own->n, words(dim), own->v_rows, row_ld(dim), own->d_o, dp, NULL);
+    for (int32_t i = 0; i < own->n; i += VL)
+        gradients(0, t, n, x->minus_lse + i, x->delta + i, lane_at(s, i), lane_at(dp, i), NULL, lane_at(ds_terms, i));
+    const float *k_cols = cols_of_rows(own->k_rows, n, dim, own->k_cols);
+    product(COLS, dim, own->n, depth(n), k_cols, col_ld(dim), ds_terms, own->dq, &t->scale);
+}
+
+static void backward_q(const nabla_backward_task *t, nabla_dtype type) {
+    panel_walk queries = {.offsets = t->q_offsets, .blocks = &t->block, .count = 1};
+    for (int32_t first, count; (count = next_panel(&queries, &first)) > 0;) {
+        const own_queries own = take_queries(t, type, first, count);
+        panel_walk keys = {.offsets = t->k_offsets, .blocks = t->blocks, .count = t->block_count};
+        for (int32_t k, n; (n = next_panel(&keys, &k)) > 0;)
+            q_panel(t, type, &own, k, n);
+        write_gradient(own.dq, own.n, t->head_dim, own.k_rows, t->dq + (int64_t)first * t->head_dim);
     }
 }
 

@@ -29,7 +29,7 @@ static size_t forward_scratch_size(int32_t dim) {
 }
 
 /* One vector of queries against a panel of n keys: from scores s to probabilities p, with m, l and, when m moves, the
-   queries' columns of O^T brought up to date. o is NULL for the first panel. */
+   queries' columns of O^T brought up to date. */
 static void softmax(const float *s, int32_t n, float scale_log2, float *p, float *m, float *l, float *o, int32_t dim) {
     const vf scale = v_set1(scale_log2);
     vf top = v_set1(-INFINITY), top_odd = top;
@@ -43,7 +43,7 @@ static void softmax(const float *s, int32_t n, float scale_log2, float *p, float
     if (moves) {
         const vf now = v_pick(moves, top, old), shrink = v_pick(moves, v_exp2(v_sub(old, now)), v_set1(1.0f));
         sum = v_mul(sum, shrink);
-        for (int32_t d = 0; o && d < dim; d++)
+        for (int32_t d = 0; d < dim; d++)
             v_store(o + d * TILE_N, v_mul(v_load(o + d * TILE_N), shrink));
         v_store(m, now);
         old = now;
@@ -86,21 +86,21 @@ static void forward(const nabla_forward_task *t, nabla_dtype type) {
     float *panel = x->panels + panel_floats(dim);
     const lanes q = {x->panels, words(dim) * TILE_N}, o = {panel + panel_floats(dim), dim * TILE_N};
     const lanes s = {x->s, PANEL * TILE_N}, p = {PAIRED ? x->p : x->s, PANEL * TILE_N};
+    const float one = 1.0f;
+    memset(o.data, 0, panel_floats(dim) * sizeof *o.data);
     for (int32_t i = 0; i < PANEL; i++)
         x->m[i] = -INFINITY, x->l[i] = 0;
     fill_rows(t->q, type, 0, queries, dim, panel);
     lanes_of_rows(panel, row_ld(dim), queries, words(dim), q);
 
-    panel_walk walk = {t->k_offsets, t->blocks, t->block_count, 0, 0, 0};
-    int32_t begun = 0;
-    for (int32_t first, n; (n = next_panel(&walk, &first)) > 0; begun = 1) {
+    panel_walk walk = {.offsets = t->k_offsets, .blocks = t->blocks, .count = t->block_count};
+    for (int32_t first, n; (n = next_panel(&walk, &first)) > 0;) {
         fill_rows(t->k, type, first, n, dim, panel);
-        product(ROWS, n, queries, words(dim), panel, row_ld(dim), q, s, 0);
+        product(ROWS, n, queries, words(dim), panel, row_ld(dim), q, s, NULL);
         for (int32_t i = 0; i < queries; i += VL)
-            softmax(lane_at(s, i), n, t->scale * LOG2_E, lane_at(p, i), x->m + i, x->l + i,
-                    begun ? lane_at(o, i) : NULL, dim);
+            softmax(lane_at(s, i), n, t->scale * LOG2_E, lane_at(p, i), x->m + i, x->l + i, lane_at(o, i), dim);
         fill_cols(t->v, type, first, n, dim, panel);
-        product(COLS, dim, queries, depth(n), panel, col_ld(dim), p, o, begun);
+        product(COLS, dim, queries, depth(n), panel, col_ld(dim), p, o, &one);
     }
     finish(t, x, o, panel);
 }

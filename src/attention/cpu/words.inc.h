@@ -159,14 +159,14 @@ static void rows_of_lanes(lanes src, int32_t n, int32_t height, float *rows, int
             transpose4(lane_at(src, r) + w * TILE_N, TILE_N, rows + r * ld + w, ld);
 }
 
-/* Walks the tokens of a list of blocks in panels. Blocks that touch share a panel, so that ragged ones fill it; but
-   an odd number of tokens ends a panel, so that a pair never joins tokens of two blocks: pairs depend on the block
-   alone, and with them the bits of dQ. */
+/* Walks the tokens of a list of blocks in panels. A panel is of one block, so that what dQ adds up (a sum a panel,
+   pairs from a panel's first token) depends on the blocks alone. */
 typedef struct panel_walk {
     const int32_t *offsets, *blocks;
     int32_t count, next, at, end;
 } panel_walk;
 
+/* The next panel's first token and its number of tokens; 0 at the end. */
 static int32_t next_panel(panel_walk *w, int32_t *first) {
     while (w->at == w->end) {
         if (w->next == w->count) return 0;
@@ -174,14 +174,8 @@ static int32_t next_panel(panel_walk *w, int32_t *first) {
         w->end = w->offsets[w->blocks[w->next++] + 1];
     }
     *first = w->at;
-    for (;;) {
-        const int32_t room = PANEL - (w->at - *first);
-        w->at += w->end - w->at < room ? w->end - w->at : room;
-        if (w->at < w->end || (w->at - *first) % 2 || w->at - *first == PANEL || w->next == w->count ||
-            w->offsets[w->blocks[w->next]] != w->end)
-            return w->at - *first;
-        w->end = w->offsets[w->blocks[w->next++] + 1];
-    }
+    w->at += w->end - w->at < PANEL ? w->end - w->at : PANEL;
+    return w->at - *first;
 }
 
 #endif

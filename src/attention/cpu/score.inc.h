@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the plan is made from: block means, and the softmax of their products. And delta, of the backward pass. */
+#ifndef NABLA_SCORE_INC_H
+#define NABLA_SCORE_INC_H
+
+#include <float.h>
+#include <math.h>
+
+#include "words.inc.h"
+
+enum { SCORE_PANEL = 16 /* keys a panel of NABLA_DECL_SCORE_ROWS */ };
+
+static void block_mean(nabla_rows x, nabla_dtype type, int32_t first, int32_t last, int32_t dim, float *mean) {
+    enum { AT_ONCE = 4 }; /* independent sums */
+    for (int32_t d = 0; d < dim; d += AT_ONCE * VL) {
+        const int32_t vectors = (dim - d + VL - 1) / VL < AT_ONCE ? (dim - d + VL - 1) / VL : AT_ONCE;
+        vf sum[AT_ONCE] = {v_zero(), v_zero(), v_zero(), v_zero()};
+        for (int32_t r = first; r < last; r++)
+            for (int32_t i = 0; i < vectors; i++)
+                sum[i] = v_add(sum[i], load_floats(row_at(x, type, r), type, d + i * VL, dim - d - i * VL));
+        for (int32_t i = 0; i < vectors; i++)
+            v_store_n(mean + d + i * VL, dim - d - i * VL, sum[i]);
+    }
+    for (int32_t d = 0; d < dim; d++)
+        mean[d] /= (float)(last - first);
+}
+
+/* Up to SCORE_MR rows of q by two vectors of keys. Where there is but one, both are the same. */
+static void score_tile(const float *q, int32_t rows, const float *const k[2], int32_t dim, float *const out[2],
+                       int64_t out_ld) {
+    vf low[SCORE_MR], high[SCORE_MR];
+    const float *row[SCORE_MR];
+    for (int32_t i = 0; i < SCORE_MR; i++) {
+        low[i] = high[i] = v_zero();
+        row[i] = q + (int64_t)(i < rows ? i : rows - 1) * dim;
+    }
+    for (int32_t d = 0; d < dim; d++) {
+        const vf a = v_load(k[0] + d * SCORE_PANEL), b = v_load(k[1] + d * SCORE_PANEL);
+#pragma GCC unroll 8
+        for (int32_t i = 0; i < SCORE_MR; i++) {
+            const vf x = v_set1(row[i][d]);
+            low[i] = v_fma(x, a, low[i]);
+            high[i] = v_fma(x, b, high[i]);
+        }
+    }
+    for (int32_t i = 0; i < rows; i++) {
+        v_store(out[0] + i * out_ld, low[i]);
+        v_store(out[1] + i * out_ld, high[i]);
+    }
+}
+
+/* A row of scores to probabilities. */
+static void score_softmax(float *x, int32_t n, float scale_log2, const uint64_t *allowed) {
+    const vf scale = v_set1(scale_log2), never = v_set1(-INFINITY);
+    vf top = never, sum = v_zero();
+    for (int32_t j = 0; j < n; j += VL) {
+        const uint32_t inside = n - j < VL ? (1u << (n - j)) - 1u : UINT32_MAX;
+        const uint32_t open = inside & (allowed ? (uint32_t)(allowed[j / 64] >> j % 64) : UINT32_MAX);
+        const vf y = v_pick(open, v_mul(v_load(x + j), scale), never);
+        top = v_max(y, top);
+        v_store(x + j, y);
+    }
+    const vf reference = v_set1(fmaxf(v_top(top), -FLT_MAX)); /* finite where nothing is allowed */
+    for (int32_t j = 0; j < n; j += VL) {
+        const vf y = v_exp2(v_sub(v_load(x + j), reference));
+        sum = v_add(sum, y);
+        v_store(x + j, y);
+    }
+    const float total = v_sum(sum);
+    const vf share = v_set1(total == 0 ? 0.0f : 1.0f / total);
+    for (int32_t j = 0; j < n; j += VL)
+        v_store(x + j, v_mul(v_load(x + j), share));
+}
+
+/* Where key j's first element lies in the panels. */
+static inline int64_t score_at(int32_t j, int32_t dim) {
+    return (int64_t)(j / SCORE_PANEL) * SCORE_PANEL * dim + j % SCORE_PANEL;
+}
+
+static void score_rows(const float *q_mean, int32_t rows, const float *k_panels, int32_t n, int32_t dim, float scale,
+                       const uint64_t *allowed, int64_t allowed_words, float *probs, int64_t probs_stride) {
+    for (int32_t j = 0; j < n; j += 2 * VL) {
+        const int32_t next = n - j > VL ? j + VL : j;
+        const float *const k[2] = {k_panels + score_at(j, dim), k_panels + score_at(next, dim)};
+        for (int32_t i = 0; i < rows; i += SCORE_MR) {
+            float *const out[2] = {probs + i * probs_stride + j, probs + i * probs_stride + next};
+            score_tile(q_mean + (int64_t)i * dim, rows - i < SCORE_MR ? rows - i : SCORE_MR, k, dim, out, probs_stride);
+        }
+    }
+    for (int32_t i = 0; i < rows; i++)
+        score_softmax(probs + i * probs_stride, n, scale * LOG2_E, allowed ? allowed + i * allowed_words : NULL);
+}
+
+/* A row's products are added up as the tile of dP adds them, from d = 0 in one chain: where one key has all of a row's
+   probability, dP - delta is then exactly 0. Rows are independent, so several chains run at once. */
+static void row_deltas(nabla_rows o, nabla_dtype o_dtype, nabla_rows d_o, nabla_dtype d_o_dtype, int32_t count,
+                       int32_t dim, float alpha, float *delta) {
+    enum { CHAINS = 8 };
+    float a[CHAINS][256], b[CHAINS][256];
+    for (int32_t r = 0; r < count; r += CHAINS) {
+        const int32_t rows = count - r < CHAINS ? count - r : CHAINS;
+        float sum[CHAINS] = {0};
+        for (int32_t i = 0; i < CHAINS; i++)
+            for (int32_t d = 0; d < dim; d += VL) {
+                const int32_t row = i < rows ? r + i : r;
+                v_store(a[i] + d, load_floats(row_at(o, o_dtype, row), o_dtype, d, dim - d));
+                v_store(b[i] + d, load_floats(row_at(d_o, d_o_dtype, row), d_o_dtype, d, dim - d));
+            }
+        for (int32_t d = 0; d < dim; d++)
+            for (int32_t i = 0; i < CHAINS; i++)
+                sum[i] = fmaf(b[i][d], a[i][d], sum[i]);
+        for (int32_t i = 0; i < rows; i++)
+            delta[r + i] = alpha * sum[i];
+    }
+}
+
+#endif
