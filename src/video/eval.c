@@ -110,7 +110,7 @@ static nabla_status watch(void *user, int32_t step, const float *clean, nv_error
     const nabla_eval_result *r = j->result;
     snprintf(note, sizeof note, "step %d of %d; colour %.0f %%, shape %.0f %%, motion %.0f %%", step, j->rule.steps,
              100.0 * r->colour / n, 100.0 * r->shape / n, 100.0 * r->motion / n);
-    if (!j->machine->progress(j->machine->user, "evaluate", j->done, j->options->prompts, note)) return NABLA_OK;
+    if (!j->machine->progress(j->machine->user, "eval", j->done, j->options->prompts, note)) return NABLA_OK;
     return nv_fail(err, NABLA_CANCELLED, "stopped after %d of %d prompts", j->done, j->options->prompts);
 }
 
