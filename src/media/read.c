@@ -4,8 +4,12 @@
 #include <libavcodec/avcodec.h>
 #include <libavformat/avformat.h>
 #include <libswscale/swscale.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+
+#include "media/ffmpeg.h"
 
 typedef struct reader {
     const char *path;
@@ -16,22 +20,26 @@ typedef struct reader {
     AVFrame *frame;
     struct SwsContext *scale;
     int stream;
-    int32_t scaled_width, scaled_height; /* covers width x height, aspect kept */
-    uint8_t *scaled;                     /* [scaled_height, scaled_width, 3] */
+    int32_t from_width, from_height, from_format; /* what the scaler takes */
+    int32_t scaled_width, scaled_height;          /* covers width x height, aspect kept */
+    uint8_t *scaled;                              /* [scaled_height, scaled_width, 3] */
     uint8_t *rgb;
     int32_t frames, room; /* decoded; allocated */
 } reader;
 
 static nabla_status fail_av(const reader *r, int code, const char *what, nv_error *err) {
-    char text[AV_ERROR_MAX_STRING_SIZE] = "";
-    av_strerror(code, text, sizeof text);
-    return nv_fail(err, code == AVERROR(ENOMEM) ? NABLA_OUT_OF_MEMORY : NABLA_CORRUPT, "%s: cannot %s: %s", r->path,
-                   what, text);
+    return nv_ffmpeg_fail(err, r->path, what, code);
 }
 
 static nabla_status open_stream(reader *r, nv_error *err) {
     const AVCodec *decoder;
-    int code = avformat_open_input(&r->format, r->path, NULL, NULL);
+    AVDictionary *options = NULL;
+    char *url = nv_ffmpeg_url(r->path);
+    /* a playlist must not lead elsewhere */
+    int code = url ? av_dict_set(&options, "protocol_whitelist", "file", 0) : AVERROR(ENOMEM);
+    if (code >= 0) code = avformat_open_input(&r->format, url, NULL, &options);
+    av_dict_free(&options);
+    free(url);
     if (code < 0) return fail_av(r, code, "open it as a video", err);
     code = avformat_find_stream_info(r->format, NULL);
     if (code < 0) return fail_av(r, code, "find its streams", err);
@@ -47,23 +55,33 @@ static nabla_status open_stream(reader *r, nv_error *err) {
     return code < 0 ? fail_av(r, code, "decode it", err) : NABLA_OK;
 }
 
-/* The scaler for frames of the first one's size; a stream that changes size half-way is refused by scale_frame. */
+/* Most decoders say by which coefficients YUV was made; where one does not, swscale's default is the usual guess. */
+static void use_colours_of(struct SwsContext *scale, const AVFrame *f) {
+    const int *rgb = sws_getCoefficients(SWS_CS_DEFAULT), unity = 1 << 16;
+    if (f->colorspace == AVCOL_SPC_RGB || f->colorspace == AVCOL_SPC_UNSPECIFIED) return;
+    sws_setColorspaceDetails(scale, sws_getCoefficients((int)f->colorspace), f->color_range == AVCOL_RANGE_JPEG, rgb, 1,
+                             0, unity, unity);
+}
+
+/* The scaler for frames of the first one's size; take_frame refuses a stream that changes size half-way. */
 static nabla_status open_scaler(reader *r, nv_error *err) {
     const AVFrame *f = r->frame;
     if (f->width < 1 || f->height < 1) return fail_av(r, AVERROR_INVALIDDATA, "use its frame size", err);
     double x = (double)r->width / (double)f->width, y = (double)r->height / (double)f->height;
-    double cover = x > y ? x : y;
-    r->scaled_width = (int32_t)((double)f->width * cover + 0.5);
-    r->scaled_height = (int32_t)((double)f->height * cover + 0.5);
-    if (r->scaled_width < r->width) r->scaled_width = r->width;
-    if (r->scaled_height < r->height) r->scaled_height = r->height;
-    if ((double)r->scaled_width * (double)r->scaled_height > 1e8)
-        return fail_av(r, AVERROR_INVALIDDATA, "scale a frame so long and thin", err);
+    double cover = x > y ? x : y, width = (double)f->width * cover + 0.5, height = (double)f->height * cover + 0.5;
+    if (width * height > 1e8) return fail_av(r, AVERROR_INVALIDDATA, "scale a frame so long and thin", err);
+    r->from_width = f->width;
+    r->from_height = f->height;
+    r->from_format = f->format;
+    r->scaled_width = (int32_t)width > r->width ? (int32_t)width : r->width;
+    r->scaled_height = (int32_t)height > r->height ? (int32_t)height : r->height;
     r->scale = sws_getContext(f->width, f->height, (enum AVPixelFormat)f->format, r->scaled_width, r->scaled_height,
-                              AV_PIX_FMT_RGB24, SWS_AREA, NULL, NULL, NULL);
+                              AV_PIX_FMT_RGB24, SWS_AREA | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INT, NULL, NULL, NULL);
     /* swscale may write a little past a row's end. */
     r->scaled = malloc((size_t)r->scaled_width * (size_t)r->scaled_height * 3 + 64);
-    return r->scale && r->scaled ? NABLA_OK : fail_av(r, AVERROR(ENOMEM), "scale its frames", err);
+    if (!r->scale || !r->scaled) return fail_av(r, AVERROR(ENOMEM), "scale its frames", err);
+    use_colours_of(r->scale, f);
+    return NABLA_OK;
 }
 
 static nabla_status grow(reader *r, nv_error *err) {
@@ -82,7 +100,7 @@ static nabla_status take_frame(reader *r, nv_error *err) {
     if (!r->scale) NV_TRY(open_scaler(r, err));
     NV_TRY(grow(r, err));
     const AVFrame *f = r->frame;
-    if (f->width != r->codec->width || f->height != r->codec->height || f->format != (int)r->codec->pix_fmt)
+    if (f->width != r->from_width || f->height != r->from_height || f->format != r->from_format)
         return fail_av(r, AVERROR_INVALIDDATA, "go on where its frame size changes", err);
     uint8_t *planes[1] = {r->scaled};
     int stride[1] = {r->scaled_width * 3};
@@ -109,29 +127,61 @@ static nabla_status take_frames(reader *r, nv_error *err) {
 }
 
 static nabla_status decode(reader *r, nv_error *err) {
-    int code;
+    int32_t before = r->frames;
+    int code = 0;
     while (r->frames < r->max_frames && (code = av_read_frame(r->format, r->packet)) >= 0) {
         if (r->packet->stream_index == r->stream) code = avcodec_send_packet(r->codec, r->packet);
         av_packet_unref(r->packet);
         if (code < 0) return fail_av(r, code, "decode a packet", err);
         NV_TRY(take_frames(r, err));
     }
+    if (code < 0 && code != AVERROR_EOF) return fail_av(r, code, "read it to its end", err);
     if (r->frames < r->max_frames && avcodec_send_packet(r->codec, NULL) >= 0) NV_TRY(take_frames(r, err));
-    if (r->frames == 0) return fail_av(r, AVERROR_INVALIDDATA, "find a frame in it", err);
+    if (r->frames == before) return fail_av(r, AVERROR_INVALIDDATA, "find a frame in it", err);
     return NABLA_OK;
+}
+
+static nabla_status read_file(reader *r, const char *path, nv_error *err) {
+    r->path = path;
+    nabla_status status = open_stream(r, err);
+    if (status == NABLA_OK) status = decode(r, err);
+    sws_freeContext(r->scale);
+    free(r->scaled);
+    r->scale = NULL;
+    r->scaled = NULL;
+    av_frame_free(&r->frame);
+    av_packet_free(&r->packet);
+    avcodec_free_context(&r->codec);
+    avformat_close_input(&r->format);
+    return status;
+}
+
+/* frame-0001.png and on, until one is missing. */
+static nabla_status read_folder(reader *r, const char *path, nv_error *err) {
+    size_t size = strlen(path) + 32;
+    char *name = malloc(size);
+    nabla_status status = name ? NABLA_OK : nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory to read %s", path);
+    struct stat info;
+    while (status == NABLA_OK && r->frames < r->max_frames) {
+        snprintf(name, size, "%s/frame-%04d.png", path, r->frames + 1);
+        if (stat(name, &info) != 0) break;
+        status = read_file(r, name, err);
+    }
+    if (status == NABLA_OK && r->frames == 0)
+        status = nv_fail(err, NABLA_INVALID_ARGUMENT, "%s holds no frame-0001.png to read", path);
+    free(name);
+    return status;
 }
 
 nabla_status nv_media_read(const char *path, int32_t width, int32_t height, int32_t max_frames, uint8_t **rgb,
                            int32_t *frames, nv_error *err) {
-    reader r = {.path = path, .width = width, .height = height, .max_frames = max_frames};
-    nabla_status status = open_stream(&r, err);
-    if (status == NABLA_OK) status = decode(&r, err);
-    sws_freeContext(r.scale);
-    free(r.scaled);
-    av_frame_free(&r.frame);
-    av_packet_free(&r.packet);
-    avcodec_free_context(&r.codec);
-    avformat_close_input(&r.format);
+    reader r = {.width = width, .height = height, .max_frames = max_frames};
+    struct stat info;
+    *rgb = NULL;
+    *frames = 0;
+    nv_ffmpeg_quiet();
+    int is_folder = stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+    nabla_status status = is_folder ? read_folder(&r, path, err) : read_file(&r, path, err);
     if (status != NABLA_OK) {
         free(r.rgb);
         return status;
