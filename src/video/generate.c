@@ -82,6 +82,7 @@ static nabla_status settle(job *j, nv_error *err) {
     j->media.fps = o->fps ? o->fps : index->fps;
     j->media.crf = o->crf < 0 ? 18 : o->crf;
     j->media.comment = j->comment;
+    j->media.frames = r->clip.frames;
     NV_TRY(check_numbers(j, err));
     return parse_policy(j, err);
 }
