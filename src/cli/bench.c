@@ -2,13 +2,12 @@
 /* nabla bench: what attention and models cost on this machine, with ratios measured in one run. */
 #include "cli/bench.h"
 
-#include <errno.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "cli/report.h"
 #include "cli/verbs.h"
+#include "weights/file.h"
 
 typedef struct settings {
     cli_common common;
@@ -16,21 +15,22 @@ typedef struct settings {
 } settings;
 
 int cli_bench_open(const char *path, cli_bench_csv *csv) {
-    csv->file = NULL;
+    *csv = (cli_bench_csv){0};
     if (!path) return 0;
-    if (snprintf(csv->path, sizeof csv->path, "%s.tmp-%ld", path, (long)getpid()) >= (int)sizeof csv->path)
-        return cli_fail("bench", "the path of the output is too long");
-    csv->file = fopen(csv->path, "w");
-    if (!csv->file) return cli_fail("bench", "cannot write '%s': %s", path, strerror(errno));
-    return 0;
+    csv->file = open_memstream(&csv->text, &csv->size);
+    return csv->file ? 0 : cli_fail("bench", "no memory for the table of %s", path);
 }
 
 int cli_bench_close(const char *path, cli_bench_csv *csv, int code) {
+    nv_error err = {0};
     if (!csv->file) return code;
     const int broken = ferror(csv->file) | fclose(csv->file);
-    if (!code && (broken || rename(csv->path, path) != 0))
-        code = cli_fail("bench", "cannot write '%s': %s", path, strerror(errno));
-    if (code) unlink(csv->path);
+    if (!code && broken) code = cli_fail("bench", "no memory for the table of %s", path);
+    if (!code) {
+        const nabla_status status = nv_file_write(path, csv->text, csv->size, &err);
+        if (status != NABLA_OK) code = cli_fail_status("bench", status, err.text);
+    }
+    free(csv->text);
     return code;
 }
 
@@ -45,6 +45,8 @@ static const cli_option options[] = {
     CLI_FLAG("threads", TEXT, "N1,N2,...", to.threads, "processor threads [all]"),
     CLI_FLAG("backward", SWITCH, NULL, to.backward, "the backward pass too"),
     CLI_RANGE("repeat", INT32, to.repeat, 1, 100000, "runs, whose least times count []"),
+    CLI_FLAG("model", TEXT, "DIR", to.model, "of bench model [the bundled demo]"),
+    CLI_RANGE("steps", INT32, to.steps, 1, 1000, "of bench model [the model's own]"),
     CLI_FLAG("seed", SEED, NULL, to.seed, "of the tensors or the noise [0]"),
     CLI_LEVEL,
     CLI_DEVICE,
@@ -65,14 +67,16 @@ static int run(const cli_verb *verb, int argc, char **argv) {
     if (s.to.output && cli_check_output("bench", s.to.output)) return CLI_FAILED;
     const char *what = s.common.argument_count ? s.common.arguments[0] : "attention";
     if (strcmp(what, "attention") == 0) return cli_bench_attention(&s.common, &s.to);
-    return cli_misuse("bench", "nothing called '%s' to measure: give attention", what);
+    if (strcmp(what, "model") == 0) return cli_bench_model(&s.common, &s.to);
+    return cli_misuse("bench", "nothing called '%s' to measure: give attention or model", what);
 }
 
 const cli_verb cli_verb_bench = {
     .name = "bench",
-    .arguments = "[attention]",
+    .arguments = "[attention | model]",
     .summary = "what attention and models cost on this machine",
-    .about = "Times attention on made-up tensors, all cases in one run, so that ratios hold.",
+    .about = "Times attention on made-up tensors, or a whole model, policy by policy in one\n"
+             "run, so that ratios hold.",
     .example = "example: nabla bench --grid 4x32x32 --threads 1,2 --backward -o bench.csv",
     .options = options,
     .option_count = CLI_COUNT(options),

@@ -18,11 +18,12 @@ typedef struct cli_bench_settings {
 int cli_bench_attention(const cli_common *common, const cli_bench_settings *s);
 int cli_bench_model(const cli_common *common, const cli_bench_settings *s);
 
-/* The CSV under a temporary name, which cli_bench_close gives its own name (or, after a failure, removes). path NULL:
- *file is NULL and nothing is written. Both return 0 or the exit code. */
+/* The CSV, gathered in memory; cli_bench_close writes it unless `code` says that something failed. path NULL: there is
+   none and `file` is NULL. Both return 0 or the exit code. */
 typedef struct cli_bench_csv {
     FILE *file;
-    char path[4096];
+    char *text;
+    size_t size;
 } cli_bench_csv;
 int cli_bench_open(const char *path, cli_bench_csv *csv);
 int cli_bench_close(const char *path, cli_bench_csv *csv, int code);

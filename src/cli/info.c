@@ -10,6 +10,7 @@
 #include "cli/report.h"
 #include "cli/verbs.h"
 #include "device/device.h"
+#include "media/media.h"
 #include "weights/safetensors.h"
 
 typedef struct settings {
@@ -32,11 +33,12 @@ static json_t *products_json(const nv_device *device) {
 }
 
 static int print_machine_json(const char *processor, const nv_device *device) {
-    return cli_print_json("info", json_pack("{s:s, s:s, s:i, s:o, s:I, s:I, s:[s], s:b, s:o}", "version",
-                                            nabla_version(), "processor", processor, "threads", cli_processors(),
-                                            "levels", levels_json(), "memory", (json_int_t)cli_memory_total(),
-                                            "memory_available", (json_int_t)cli_memory_available(), "devices", "cpu",
-                                            "cuda", 0, "products", products_json(device)));
+    return cli_print_json("info",
+                          json_pack("{s:s, s:s, s:i, s:o, s:I, s:I, s:[s], s:b, s:o, s:b}", "version", nabla_version(),
+                                    "processor", processor, "threads", cli_processors(), "levels", levels_json(),
+                                    "memory", (json_int_t)cli_memory_total(), "memory_available",
+                                    (json_int_t)cli_memory_available(), "devices", "cpu", "cuda", 0, "products",
+                                    products_json(device), "ffmpeg", nv_media_available()));
 }
 
 static void print_machine(const char *processor, const nv_device *device) {
@@ -51,6 +53,8 @@ static void print_machine(const char *processor, const nv_device *device) {
     printf("devices    cpu (this build has no CUDA)\n");
     printf("products   fp32 %s; bf16 %s\n", nv_device_products(device, NABLA_FP32),
            nv_device_products(device, NABLA_BF16));
+    printf("video      %s\n",
+           nv_media_available() ? "FFmpeg: .mp4, .gif, folders of .png" : "folders of .png (this build has no FFmpeg)");
 }
 
 static int show_machine(int json) {

@@ -8,7 +8,8 @@
 #include "cli/verbs.h"
 
 static const cli_verb *const verbs[] = {
-    &cli_verb_train, &cli_verb_attend, &cli_verb_mask, &cli_verb_bench, &cli_verb_info,
+    &cli_verb_generate, &cli_verb_train, &cli_verb_eval, &cli_verb_attend,
+    &cli_verb_mask,     &cli_verb_bench, &cli_verb_info,
 };
 
 static void print_screen(void) {
@@ -17,6 +18,7 @@ static void print_screen(void) {
     for (int32_t i = 0; i < CLI_COUNT(verbs); i++)
         printf("  nabla %-9s %s\n", verbs[i]->name, verbs[i]->summary);
     printf("\nexamples:\n"
+           "  nabla generate \"a red circle moving right\"\n"
            "  nabla train -o mine --steps 2000 --policy nabla-0.7\n"
            "  nabla attend qkv.safetensors --grid 4x32x32 --policy nabla-0.7_sta-1-3-3 -o out.safetensors\n"
            "\nnabla VERB -h explains a verb, nabla VERB -H all its flags.\n");

@@ -7,10 +7,13 @@
 #include "cli/qkv.h"
 #include "cli/report.h"
 #include "cli/verbs.h"
+#include "video/mask.h"
 
 typedef struct settings {
     cli_common common;
     cli_qkv_settings qkv;
+    const char *output;
+    int32_t sample;
 } settings;
 
 static json_t *densities_json(const cli_qkv *c, const double *density) {
@@ -62,11 +65,21 @@ static int make_plan(cli_qkv *c, float scale, double *seconds) {
     return code;
 }
 
+static int draw(const cli_qkv *c, const settings *s) {
+    nv_error err = {0};
+    if (s->sample >= c->batch)
+        return cli_misuse("mask", "--sample %d is not in the file: give one from 0 to %lld", s->sample,
+                          (long long)c->batch - 1);
+    const nabla_status status = nv_mask_write(c->ctx, c->plan, c->batch, c->heads, s->sample, s->output, &err);
+    return status == NABLA_OK ? 0 : cli_fail_status("mask", status, err.text);
+}
+
 static int mask(cli_qkv *c, const settings *s) {
     nabla_plan_stats stats = {.size = sizeof stats};
     double seconds = 0;
     int code = cli_qkv_open("mask", &s->common, &s->qkv, 0, c);
     if (!code) code = make_plan(c, s->qkv.scale, &seconds);
+    if (!code && s->output) code = draw(c, s);
     if (code) return code;
     double *density = malloc((size_t)(c->batch * c->heads) * sizeof *density);
     if (!density) return cli_qkv_no_memory(c);
@@ -80,6 +93,8 @@ static int mask(cli_qkv *c, const settings *s) {
 static const cli_option options[] = {
     CLI_QKV_ROWS,
     CLI_POLICY("dense, nabla-THR, sta-T-H-W or a union []"),
+    CLI_FLAG("o,output", TEXT, "FILE.png", output, "draws it: a square a head, white where kept"),
+    CLI_RANGE("sample", INT32, sample, 0, 1 << 30, "which of the batch is drawn []"),
     CLI_DTYPE("to compute in [that of the file]"),
     CLI_THREADS,
     CLI_LEVEL,
@@ -92,6 +107,7 @@ static int run(const cli_verb *verb, int argc, char **argv) {
     cli_qkv c = {0};
     int code = cli_parse(verb, argc, argv, &s);
     if (code >= 0) return code;
+    if (s.output && (code = cli_check_output("mask", s.output)) != 0) return code;
     code = mask(&c, &s);
     cli_qkv_close(&c);
     return code;
@@ -103,7 +119,7 @@ const cli_verb cli_verb_mask = {
     .summary = "what a policy keeps of tensors from a file",
     .about = "What a policy keeps of the tensors q and k of a file, fp32 or bf16 [B, S, H, D]\n"
              "in raster order: density of every head, probability mass kept.",
-    .example = "example: nabla mask qkv.safetensors --grid 4x32x32 --policy nabla-0.4",
+    .example = "example: nabla mask qkv.safetensors --grid 4x32x32 -o mask.png",
     .options = options,
     .option_count = CLI_COUNT(options),
     .max_arguments = 1,

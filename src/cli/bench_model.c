@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A whole model, policy by policy: one clip a run, nothing written. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "cli/bench.h"
+#include "cli/engine.h"
+#include "cli/progress.h"
+#include "cli/report.h"
+#include "nabla/video.h"
+
+static const char *const prompt = "a red circle moving right";
+
+/* Keeps the result of the faster run in best. */
+static int time_clip(const cli_common *common, const nabla_generate_options *to, nabla_generate_result *best) {
+    cli_progress progress = cli_progress_make(common->quiet);
+    nabla_generate_result result = {.size = sizeof result};
+    nabla_video_machine machine;
+    nabla_video_error err = {0};
+    int code = cli_engine_machine("bench", common, &progress, &machine);
+    if (code) return code;
+    const nabla_status status = nabla_generate(to, &machine, &result, &err);
+    cli_progress_clear(&progress);
+    if (status != NABLA_OK) return cli_fail_status("bench", status, err.text);
+    if (best->sample_s == 0 || result.sample_s < best->sample_s) *best = result;
+    return 0;
+}
+
+static void report(const cli_list *policies, const nabla_generate_result *results, FILE *csv, json_t *json) {
+    if (!json)
+        printf("%-26s %9s %9s %8s %10s %9s %7s\n", "policy", "sparsity", "sample s", "plan s", "attention s",
+               "products s", "ratio");
+    if (csv) fprintf(csv, "policy,sparsity,sample_s,plan_s,attention_s,products_s,other_s,decode_s,ratio\n");
+    for (int32_t i = 0; i < policies->count; i++) {
+        const nabla_generate_result *r = &results[i];
+        const double ratio = results[0].sample_s / r->sample_s;
+        if (json)
+            json_array_append_new(json, json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "policy",
+                                                  policies->item[i], "sparsity", r->sparsity, "sample_s", r->sample_s,
+                                                  "plan_s", r->plan_s, "attention_s", r->attention_s, "products_s",
+                                                  r->products_s, "other_s", r->other_s, "decode_s", r->decode_s,
+                                                  "ratio", ratio));
+        else
+            printf("%-26s %7.1f %% %9.3f %8.3f %11.3f %10.3f %7.2f\n", policies->item[i], fmax(0, 100 * r->sparsity),
+                   r->sample_s, r->plan_s, r->attention_s, r->products_s, ratio);
+        if (csv)
+            fprintf(csv, "%s,%.6f,%.6f,%.6f,%.6f,%.6f,%.6f,%.6f,%.4f\n", policies->item[i], r->sparsity, r->sample_s,
+                    r->plan_s, r->attention_s, r->products_s, r->other_s, r->decode_s, ratio);
+    }
+}
+
+int cli_bench_model(const cli_common *common, const cli_bench_settings *s) {
+    cli_list policies;
+    cli_bench_csv csv = {0};
+    char model[4096];
+    int64_t threads = 0;
+    nabla_generate_result results[CLI_LIST_MOST] = {0};
+    nabla_generate_options to = nabla_generate_options_default();
+    cli_common machine = *common;
+    int code = cli_engine_model("bench", s->model, model, sizeof model);
+    if (!code) code = cli_list_read("bench", "policies", s->policies, &policies);
+    if (!code && s->threads && !cli_read_int(s->threads, 1, 4096, &threads))
+        code = cli_misuse("bench", "--threads takes one whole number from 1 to 4096 for a model, not '%s'", s->threads);
+    if (!code) code = cli_bench_open(s->output, &csv);
+    if (code) return code;
+    machine.threads = (int32_t)threads;
+    to.model = model;
+    to.prompt = prompt;
+    to.steps = s->steps;
+    to.seed = s->seed.value;
+    for (int32_t round = 0; !code && round < s->repeat; round++)
+        for (int32_t i = 0; !code && i < policies.count; i++) {
+            to.policy = policies.item[i];
+            code = time_clip(&machine, &to, &results[i]);
+        }
+    json_t *json = common->json ? json_array() : NULL;
+    if (!code) report(&policies, results, csv.file, json);
+    code = cli_bench_close(s->output, &csv, code);
+    if (!code && json) return cli_print_json("bench", json);
+    json_decref(json);
+    return code;
+}
