@@ -23,7 +23,7 @@ for name in "$@"; do
     mkdir -p "build-fuzz/$name"
     # shellcheck disable=SC2046
     "$clang" -std=c11 -g -O1 -D_GNU_SOURCE -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
-        -Iinclude -Isrc -o "build-fuzz/fuzz_$name" "tests/fuzz/fuzz_$name.c" $(sources "$name") -ljansson -lm -fopenmp
+        -Iinclude -Isrc -Isrc/attention -o "build-fuzz/fuzz_$name" "tests/fuzz/fuzz_$name.c" $(sources "$name") -ljansson -lm -fopenmp
     "build-fuzz/fuzz_$name" -runs="$runs" -max_len=4096 -print_final_stats=1 -verbosity=0 -dict=tests/fuzz/json.dict \
         -artifact_prefix="build-fuzz/$name-" "build-fuzz/$name" "tests/fuzz/corpus/$name"
 done
