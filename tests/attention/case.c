@@ -54,9 +54,14 @@ static int64_t count(const nabla_tensor *t) {
     return n;
 }
 
+/* Elements of the last dimension, which is contiguous. */
+static int64_t row_length(const nabla_tensor *t) {
+    return t->shape[t->rank - 1];
+}
+
 static void mark_used(guarded *g) {
-    for (int64_t n = 0; n < count(&g->t); n++)
-        g->used[GUARD + element(&g->t, n)] = true;
+    for (int64_t n = 0; n < count(&g->t); n += row_length(&g->t))
+        memset(g->used + GUARD + element(&g->t, n), true, (size_t)row_length(&g->t));
 }
 
 guarded guarded_create(const attention_case *c, nabla_dtype dtype, int64_t tokens) {
@@ -84,24 +89,27 @@ void guarded_destroy(guarded *g) {
 }
 
 void guarded_write(guarded *g, const float *x) {
-    for (int64_t n = 0; n < count(&g->t); n++) {
-        uint32_t bits;
-        memcpy(&bits, x + n, sizeof bits);
-        if (g->t.dtype == NABLA_FP32)
-            ((float *)g->t.data)[element(&g->t, n)] = x[n];
-        else
-            ((uint16_t *)g->t.data)[element(&g->t, n)] = (uint16_t)(bits >> 16); /* exact: x was rounded */
+    const int64_t length = row_length(&g->t);
+    for (int64_t n = 0; n < count(&g->t); n += length) {
+        const int64_t at = element(&g->t, n);
+        if (g->t.dtype == NABLA_FP32) memcpy((float *)g->t.data + at, x + n, (size_t)length * sizeof *x);
+        for (int64_t i = 0; i < length && g->t.dtype == NABLA_BF16; i++) {
+            uint32_t bits;
+            memcpy(&bits, x + n + i, sizeof bits);
+            ((uint16_t *)g->t.data)[at + i] = (uint16_t)(bits >> 16); /* exact: x was rounded */
+        }
     }
 }
 
 void guarded_read(const guarded *g, float *x) {
-    for (int64_t n = 0; n < count(&g->t); n++) {
-        if (g->t.dtype == NABLA_FP32) {
-            x[n] = ((float *)g->t.data)[element(&g->t, n)];
-            continue;
+    const int64_t length = row_length(&g->t);
+    for (int64_t n = 0; n < count(&g->t); n += length) {
+        const int64_t at = element(&g->t, n);
+        if (g->t.dtype == NABLA_FP32) memcpy(x + n, (float *)g->t.data + at, (size_t)length * sizeof *x);
+        for (int64_t i = 0; i < length && g->t.dtype == NABLA_BF16; i++) {
+            const uint32_t bits = (uint32_t)((uint16_t *)g->t.data)[at + i] << 16;
+            memcpy(x + n + i, &bits, sizeof bits);
         }
-        const uint32_t bits = (uint32_t)((uint16_t *)g->t.data)[element(&g->t, n)] << 16;
-        memcpy(x + n, &bits, sizeof bits);
     }
 }
 

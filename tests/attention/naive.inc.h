@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Included twice by naive.c, with REAL (the type of every sum), EXP, LOG, OPERAND(x) (what a matrix product's operand
-   becomes), STORE(x, bf16) (what a result becomes) and NAME. One query row at a time. */
+/* Included twice by naive.c, with REAL (the type of every sum), EXP, LOG, OPERAND(x) (what a computed operand of a
+   product becomes), STORE(x, bf16) (what a result becomes) and NAME. One query row at a time. */
 
 static int64_t NAME(row_offset)(const naive_problem *p, int64_t tokens, int64_t b, int64_t h, int64_t t) {
     return ((b * tokens + t) * p->heads + h) * p->head_dim;
@@ -9,7 +9,7 @@ static int64_t NAME(row_offset)(const naive_problem *p, int64_t tokens, int64_t 
 static REAL NAME(dot)(const naive_problem *p, const float *a, const float *b) {
     REAL sum = 0;
     for (int64_t d = 0; d < p->head_dim; d++)
-        sum += OPERAND((REAL)a[d]) * OPERAND((REAL)b[d]);
+        sum += (REAL)a[d] * (REAL)b[d];
     return sum;
 }
 
@@ -59,7 +59,7 @@ static void NAME(row)(const naive_problem *p, int64_t b, int64_t h, int64_t i, R
         for (int64_t d = 0; d < n; d++) {
             dq[at + d] += (REAL)p->scale * ds * (REAL)p->k[key + d];
             dk[key + d] += (REAL)p->scale * ds * (REAL)p->q[at + d];
-            dv[key + d] += (REAL)p->alpha * OPERAND(probs[j]) * OPERAND((REAL)p->d_o[at + d]);
+            dv[key + d] += (REAL)p->alpha * OPERAND(probs[j]) * (REAL)p->d_o[at + d];
         }
     }
 }
