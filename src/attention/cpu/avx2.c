@@ -10,6 +10,7 @@ static inline vf v_dot(vf sum, vf a, vf b) {
 #include "backward.inc.h"
 #include "forward.inc.h"
 #include "score.inc.h"
+#include "select.inc.h"
 
 static NABLA_DECL_BLOCK_MEAN(block_mean_fp32_avx2) {
     block_mean(x, NABLA_FP32, first, last, head_dim, mean);
@@ -19,6 +20,9 @@ static NABLA_DECL_BLOCK_MEAN(block_mean_bf16_avx2) {
 }
 static NABLA_DECL_SCORE_ROWS(score_rows_avx2) {
     score_rows(q_mean, rows, k_panels, n, head_dim, scale, allowed, allowed_words, probs, probs_stride);
+}
+static NABLA_DECL_SELECT_ROW(select_row_avx2) {
+    return select_row(probs, n, thr, bits);
 }
 static NABLA_DECL_DELTA(delta_avx2) {
     row_deltas(o, o_dtype, d_o, d_o_dtype, count, head_dim, alpha, delta);
@@ -45,6 +49,7 @@ static NABLA_DECL_BACKWARD(backward_q_bf16_avx2) {
 
 void nabla_kernels_avx2(nabla_kernels *table) {
     table->score_rows = score_rows_avx2;
+    table->select_row = select_row_avx2;
     table->delta = delta_avx2;
     table->of[NABLA_FP32].block_mean = block_mean_fp32_avx2;
     table->of[NABLA_FP32].forward = forward_fp32_avx2;

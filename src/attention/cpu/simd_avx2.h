@@ -96,4 +96,37 @@ static inline void v_store_bf16_n(uint16_t *p, int32_t n, vf x) {
     _mm_storeu_si128((__m128i *)p, _mm256_castsi256_si128(packed));
 }
 
+static inline uint32_t v_equal(vf a, vf b) {
+    return (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_EQ_OQ));
+}
+/* The lanes of x whose bits are set, first. AVX2 has no such instruction; pext gathers their numbers, a byte each. */
+static inline vf v_compress(uint32_t bits, vf x) {
+    const uint64_t lanes = _pdep_u64(bits, 0x0101010101010101u) * 0xff;
+    const __m128i order = _mm_cvtsi64_si128((long long)_pext_u64(0x0706050403020100u, lanes));
+    return _mm256_permutevar8x32_ps(x, _mm256_cvtepu8_epi32(order));
+}
+static inline int32_t v_split(const float *x, int32_t n, uint32_t pivot, float *low, float *high, double *sum) {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), most = _mm256_set1_epi32((int)pivot);
+    __m256d sum0 = _mm256_setzero_pd(), sum1 = sum0;
+    int32_t lows = 0;
+    for (int32_t i = 0; i < n; i += VL) {
+        const __m256i inside = _mm256_cmpgt_epi32(_mm256_set1_epi32(n - i), lane);
+        const vf y = _mm256_maskload_ps(x + i, inside);
+        const __m256i least = _mm256_min_epu32((__m256i)y, most);
+        const __m256i is_low = _mm256_and_si256(inside, _mm256_cmpeq_epi32(least, (__m256i)y));
+        const vf mine = _mm256_and_ps(y, (vf)is_low);
+        const uint32_t to_low = (uint32_t)_mm256_movemask_ps((vf)is_low);
+        const uint32_t to_high = (uint32_t)_mm256_movemask_ps((vf)inside) & ~to_low;
+        v_store(low + lows, v_compress(to_low, y));
+        v_store(high + (i - lows), v_compress(to_high, y));
+        lows += __builtin_popcount(to_low);
+        sum0 = _mm256_add_pd(sum0, _mm256_cvtps_pd(_mm256_castps256_ps128(mine)));
+        sum1 = _mm256_add_pd(sum1, _mm256_cvtps_pd(_mm256_extractf128_ps(mine, 1)));
+    }
+    double part[4];
+    _mm256_storeu_pd(part, _mm256_add_pd(sum0, sum1));
+    *sum = (part[0] + part[1]) + (part[2] + part[3]);
+    return lows;
+}
+
 #endif

@@ -91,4 +91,30 @@ static inline void v_store_bf16_n(uint16_t *p, int32_t n, vf x) {
     _mm256_mask_storeu_epi16(p, first_lanes(n), _mm512_cvtepi32_epi16(_mm512_srli_epi32(y, 16)));
 }
 
+/* Splits x[n] in order: floats whose bits, as an unsigned number, are at most pivot go to low, the others to high, each
+   of room for n + VL. low may be x. Returns how many are low, and their sum. */
+static inline int32_t v_split(const float *x, int32_t n, uint32_t pivot, float *low, float *high, double *sum) {
+    const __m512i most = _mm512_set1_epi32((int)pivot);
+    __m512d sum0 = _mm512_setzero_pd(), sum1 = sum0;
+    int32_t lows = 0;
+    for (int32_t i = 0; i < n; i += VL) {
+        const vf y = v_load_n(x + i, n - i);
+        const __mmask16 inside = first_lanes(n - i);
+        const __mmask16 to_low = _mm512_mask_cmple_epu32_mask(inside, (__m512i)y, most);
+        const __mmask16 to_high = (__mmask16)(inside & ~to_low);
+        const vf mine = _mm512_maskz_mov_ps(to_low, y);
+        v_store(low + lows, _mm512_maskz_compress_ps(to_low, y));
+        v_store(high + (i - lows), _mm512_maskz_compress_ps(to_high, y));
+        lows += __builtin_popcount(to_low);
+        sum0 = _mm512_add_pd(sum0, _mm512_cvtps_pd(_mm512_castps512_ps256(mine)));
+        sum1 = _mm512_add_pd(sum1, _mm512_cvtps_pd(_mm512_extractf32x8_ps(mine, 1)));
+    }
+    *sum = _mm512_reduce_add_pd(_mm512_add_pd(sum0, sum1));
+    return lows;
+}
+
+static inline uint32_t v_equal(vf a, vf b) {
+    return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ);
+}
+
 #endif
