@@ -124,7 +124,7 @@ static int generate(settings *s) {
 }
 
 static const cli_option options[] = {
-    CLI_FLAG("o,output", TEXT, "OUT", to.output, ".mp4, .gif, a folder of .png [PROMPT.mp4]"),
+    CLI_FLAG("o,output", TEXT, "OUT", to.output, ".mp4, .gif, .png or a folder/ [PROMPT.mp4]"),
     CLI_FLAG("model", TEXT, "DIR", to.model, "a model's folder [the bundled demo]"),
     CLI_RANGE("size", SIZE, size, 8, 8192, "pixels [the model's own]"),
     CLI_RANGE("frames", INT32, to.frames, 1, 100000, "[the model's own]"),

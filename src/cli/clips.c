@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* nabla clips: writes some of the procedural training clips, to look at. */
+#include <stdio.h>
+
+#include "cli/engine.h"
+#include "cli/progress.h"
+#include "cli/report.h"
+#include "cli/verbs.h"
+#include "nabla/video.h"
+
+typedef struct settings {
+    cli_common common;
+    const char *output, *format;
+    int32_t count, frames, size[2];
+    cli_seed seed;
+} settings;
+
+static const cli_option options[] = {
+    CLI_FLAG("o,output", TEXT, "DIR", output, "clip-0001.mp4, clip-0001.txt ... go there []"),
+    CLI_RANGE("count", INT32, count, 1, 1000000, "clips []"),
+    CLI_RANGE("size", SIZE, size, 8, 4096, "pixels []"),
+    CLI_RANGE("frames", INT32, frames, 1, 10000, "of a clip []"),
+    CLI_FLAG("format", CHOICE, "mp4|gif", format, "[]"),
+    CLI_FLAG("seed", SEED, NULL, seed, "[0]"),
+    CLI_THREADS,
+    CLI_QUIET,
+};
+
+static int run(const cli_verb *verb, int argc, char **argv) {
+    settings s = {.output = "clips", .format = "mp4", .count = 16, .frames = 16, .size = {192, 192}};
+    nabla_video_error err = {0};
+    nabla_video_machine machine;
+    int code = cli_parse(verb, argc, argv, &s);
+    if (code >= 0) return code;
+    cli_progress progress = cli_progress_make(s.common.quiet);
+    code = cli_engine_machine("clips", &s.common, &progress, &machine);
+    if (!code) code = cli_check_output("clips", s.output);
+    if (code) return code;
+    const nabla_status status =
+        nabla_write_clips(s.output, s.format, s.count, s.frames, s.size[1], s.size[0], s.seed.value, &machine, &err);
+    cli_progress_clear(&progress);
+    if (status != NABLA_OK) return cli_fail_status("clips", status, err.text);
+    printf("%s: %d clips\n", s.output, s.count);
+    return CLI_DONE;
+}
+
+const cli_verb cli_verb_clips = {
+    .name = "clips",
+    .arguments = "",
+    .summary = "writes some of the procedural training clips, to look at",
+    .about = "Writes procedural clips with their captions, as `train` makes them by itself.",
+    .example = "example: nabla clips -o clips --count 9 --format gif",
+    .options = options,
+    .option_count = CLI_COUNT(options),
+    .max_arguments = 0,
+    .run = run,
+};
