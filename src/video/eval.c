@@ -162,6 +162,7 @@ nabla_status nabla_evaluate(const nabla_eval_options *options, const nabla_video
     job j = {.options = options, .machine = machine ? machine : &defaults, .result = result ? result : &ignored};
     *j.result = (nabla_eval_result){.size = sizeof ignored, .right = j.result->right};
     if (options->size != sizeof *options) return nv_report_version(err, "nabla_eval_options");
+    if (machine && machine->size != sizeof *machine) return nv_report_version(err, "nabla_video_machine");
     nabla_status status = run(&j, &inner);
     nv_denoiser_destroy(j.denoiser);
     nv_clip_model_close(&j.model);

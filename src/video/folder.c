@@ -59,11 +59,11 @@ static nabla_status draw(void *user, nv_philox *g, const nv_clip_size *size, flo
 
 /* ------------------------------------------------------------------ listing */
 
-/* "NAME.txt" for "NAME.mp4"; 0 if there is no extension or it is .txt itself. */
+/* "NAME.txt" for "NAME.mp4" or a folder "NAME" of frames; 0 for hidden files and captions themselves. */
 static int caption_name(const char *name, char out[NV_PATH_SIZE]) {
     const char *dot = strrchr(name, '.');
-    if (!dot || dot == name || strcmp(dot, ".txt") == 0) return 0;
-    int n = snprintf(out, NV_PATH_SIZE, "%.*s.txt", (int)(dot - name), name);
+    if (dot == name || (dot && strcmp(dot, ".txt") == 0)) return 0;
+    int n = snprintf(out, NV_PATH_SIZE, "%.*s.txt", (int)(dot ? dot - name : (ptrdiff_t)strlen(name)), name);
     return n > 0 && n < NV_PATH_SIZE;
 }
 

@@ -311,6 +311,7 @@ nabla_status nabla_generate(const nabla_generate_options *options, const nabla_v
     job j = {.options = options, .machine = machine ? machine : &defaults, .result = result ? result : &ignored};
     *j.result = (nabla_generate_result){.size = sizeof ignored};
     if (options->size != sizeof *options) return nv_report_version(err, "nabla_generate_options");
+    if (machine && machine->size != sizeof *machine) return nv_report_version(err, "nabla_video_machine");
     nabla_status status = run(&j, &inner);
     nv_denoiser_destroy(j.denoiser);
     nv_clip_model_close(&j.model);

@@ -109,6 +109,7 @@ nabla_status nabla_train(const nabla_train_options *options, const nabla_video_m
     if (!result) result = &ignored;
     *result = (nabla_train_result){.size = sizeof ignored};
     if (options->size != sizeof *options) return nv_report_version(err, "nabla_train_options");
+    if (machine && machine->size != sizeof *machine) return nv_report_version(err, "nabla_video_machine");
     const nabla_train_options filled = with_defaults(options);
     return nv_report(err, train(&filled, machine ? machine : &defaults, result, &inner), &inner);
 }
