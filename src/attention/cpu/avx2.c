@@ -27,6 +27,18 @@ static NABLA_DECL_SELECT_ROW(select_row_avx2) {
 static NABLA_DECL_DELTA(delta_avx2) {
     row_deltas(o, o_dtype, d_o, d_o_dtype, count, head_dim, alpha, delta);
 }
+static NABLA_DECL_PACK(pack_k_fp32_avx2) {
+    fill_rows(x, NABLA_FP32, first, last - first, head_dim, piece_at(packed, piece, head_dim));
+}
+static NABLA_DECL_PACK(pack_v_fp32_avx2) {
+    fill_cols(x, NABLA_FP32, first, last - first, head_dim, piece_at(packed, piece, head_dim));
+}
+static NABLA_DECL_PACK(pack_k_bf16_avx2) {
+    fill_rows(x, NABLA_BF16, first, last - first, head_dim, piece_at(packed, piece, head_dim));
+}
+static NABLA_DECL_PACK(pack_v_bf16_avx2) {
+    fill_cols(x, NABLA_BF16, first, last - first, head_dim, piece_at(packed, piece, head_dim));
+}
 static NABLA_DECL_FORWARD(forward_fp32_avx2) {
     forward(task, NABLA_FP32);
 }
@@ -52,14 +64,19 @@ void nabla_kernels_avx2(nabla_kernels *table) {
     table->select_row = select_row_avx2;
     table->delta = delta_avx2;
     table->of[NABLA_FP32].block_mean = block_mean_fp32_avx2;
+    table->of[NABLA_FP32].pack_k = pack_k_fp32_avx2;
+    table->of[NABLA_FP32].pack_v = pack_v_fp32_avx2;
     table->of[NABLA_FP32].forward = forward_fp32_avx2;
     table->of[NABLA_FP32].backward_kv = backward_kv_fp32_avx2;
     table->of[NABLA_FP32].backward_q = backward_q_fp32_avx2;
     table->of[NABLA_BF16].block_mean = block_mean_bf16_avx2;
+    table->of[NABLA_BF16].pack_k = pack_k_bf16_avx2;
+    table->of[NABLA_BF16].pack_v = pack_v_bf16_avx2;
     table->of[NABLA_BF16].forward = forward_bf16_avx2;
     table->of[NABLA_BF16].backward_kv = backward_kv_bf16_avx2;
     table->of[NABLA_BF16].backward_q = backward_q_bf16_avx2;
     for (int type = 0; type < NABLA_CPU_DTYPES; type++) {
+        table->of[type].packed_size = packed_size;
         table->of[type].forward_scratch = forward_scratch_size;
         table->of[type].backward_scratch = backward_scratch_size;
     }

@@ -32,6 +32,12 @@ static inline vf v_join(const uint16_t *even, const uint16_t *odd, int32_t n_eve
 #include "backward.inc.h"
 #include "forward.inc.h"
 
+static NABLA_DECL_PACK(pack_k_bf16_avx512bf16) {
+    fill_rows(x, NABLA_BF16, first, last - first, head_dim, piece_at(packed, piece, head_dim));
+}
+static NABLA_DECL_PACK(pack_v_bf16_avx512bf16) {
+    fill_cols(x, NABLA_BF16, first, last - first, head_dim, piece_at(packed, piece, head_dim));
+}
 static NABLA_DECL_FORWARD(forward_bf16_avx512bf16) {
     forward(task, NABLA_BF16);
 }
@@ -44,7 +50,10 @@ static NABLA_DECL_BACKWARD(backward_q_bf16_avx512bf16) {
 }
 
 void nabla_kernels_avx512bf16(nabla_kernels *table) {
+    table->of[NABLA_BF16].pack_k = pack_k_bf16_avx512bf16;
+    table->of[NABLA_BF16].pack_v = pack_v_bf16_avx512bf16;
     table->of[NABLA_BF16].forward = forward_bf16_avx512bf16;
+    table->of[NABLA_BF16].packed_size = packed_size;
     table->of[NABLA_BF16].forward_scratch = forward_scratch_size;
     table->of[NABLA_BF16].backward_kv = backward_kv_bf16_avx512bf16;
     table->of[NABLA_BF16].backward_q = backward_q_bf16_avx512bf16;

@@ -80,29 +80,45 @@ static void finish(const nabla_forward_task *t, forward_scratch *x, lanes o_lane
     }
 }
 
-static void forward(const nabla_forward_task *t, nabla_dtype type) {
-    const int32_t dim = t->head_dim, queries = t->q_count;
+/* Keys and values are packed once a head, a panel a piece: every query block that keeps them then finds them dense. */
+static size_t piece_floats(int32_t dim) {
+    return PANEL * (size_t)row_ld(dim); /* of cols fewer */
+}
+static size_t packed_size(int64_t pieces, int32_t dim) {
+    return (size_t)pieces * piece_floats(dim) * sizeof(float);
+}
+static float *piece_at(const void *packed, int32_t piece, int32_t dim) {
+    return (float *)(uintptr_t)packed + (size_t)piece * piece_floats(dim);
+}
+
+/* A panel of n keys: from scores to O^T. */
+static void forward_panel(const nabla_forward_task *t, int32_t piece, int32_t n, lanes q, lanes o) {
+    const int32_t dim = t->head_dim;
+    const float *k = piece_at(t->packed_k, piece, dim), *v = piece_at(t->packed_v, piece, dim), one = 1.0f;
     forward_scratch *x = t->scratch;
-    float *panel = x->panels + panel_floats(dim);
-    const lanes q = {x->panels, words(dim) * TILE_N}, o = {panel + panel_floats(dim), dim * TILE_N};
     const lanes s = {x->s, PANEL * TILE_N}, p = {PAIRED ? x->p : x->s, PANEL * TILE_N};
-    const float one = 1.0f;
+    product(ROWS, n, t->q_count, words(dim), k, row_ld(dim), q, s, NULL);
+    for (int32_t i = 0; i < t->q_count; i += VL)
+        softmax(lane_at(s, i), n, t->scale * LOG2_E, lane_at(p, i), x->m + i, x->l + i, lane_at(o, i), dim);
+    product(COLS, dim, t->q_count, depth(n), v, col_ld(dim), p, o, &one);
+}
+
+static void forward(const nabla_forward_task *t, nabla_dtype type) {
+    const int32_t dim = t->head_dim;
+    forward_scratch *x = t->scratch;
+    float *rows = x->panels + panel_floats(dim);
+    const lanes q = {x->panels, words(dim) * TILE_N}, o = {rows + panel_floats(dim), dim * TILE_N};
     memset(o.data, 0, panel_floats(dim) * sizeof *o.data);
     for (int32_t i = 0; i < PANEL; i++)
         x->m[i] = -INFINITY, x->l[i] = 0;
-    fill_rows(t->q, type, 0, queries, dim, panel);
-    lanes_of_rows(panel, row_ld(dim), queries, words(dim), q);
-
-    panel_walk walk = {.offsets = t->k_offsets, .blocks = t->blocks, .count = t->block_count};
-    for (int32_t first, n; (n = next_panel(&walk, &first)) > 0;) {
-        fill_rows(t->k, type, first, n, dim, panel);
-        product(ROWS, n, queries, words(dim), panel, row_ld(dim), q, s, NULL);
-        for (int32_t i = 0; i < queries; i += VL)
-            softmax(lane_at(s, i), n, t->scale * LOG2_E, lane_at(p, i), x->m + i, x->l + i, lane_at(o, i), dim);
-        fill_cols(t->v, type, first, n, dim, panel);
-        product(COLS, dim, queries, depth(n), panel, col_ld(dim), p, o, &one);
+    fill_rows(t->q, type, 0, t->q_count, dim, rows);
+    lanes_of_rows(rows, row_ld(dim), t->q_count, words(dim), q);
+    for (int32_t i = 0; i < t->block_count; i++) {
+        const int32_t block = t->blocks[i], last = t->k_offsets[block + 1];
+        for (int32_t at = t->k_offsets[block], piece = t->k_pieces[block]; at < last; at += PANEL, piece++)
+            forward_panel(t, piece, last - at < PANEL ? last - at : PANEL, q, o);
     }
-    finish(t, x, o, panel);
+    finish(t, x, o, rows);
 }
 
 #endif
