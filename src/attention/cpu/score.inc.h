@@ -30,13 +30,14 @@ static void score_tile(const float *q, int32_t rows, const float *const k[2], in
                        int64_t out_ld) {
     vf low[SCORE_MR], high[SCORE_MR];
     const float *row[SCORE_MR];
+    UNROLLED
     for (int32_t i = 0; i < SCORE_MR; i++) {
         low[i] = high[i] = v_zero();
         row[i] = q + (int64_t)(i < rows ? i : rows - 1) * dim;
     }
     for (int32_t d = 0; d < dim; d++) {
         const vf a = v_load(k[0] + d * SCORE_PANEL), b = v_load(k[1] + d * SCORE_PANEL);
-#pragma GCC unroll 8
+        UNROLLED
         for (int32_t i = 0; i < SCORE_MR; i++) {
             const vf x = v_set1(row[i][d]);
             low[i] = v_fma(x, a, low[i]);

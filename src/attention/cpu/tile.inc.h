@@ -18,6 +18,12 @@
 #ifndef NABLA_TILE_INC_H
 #define NABLA_TILE_INC_H
 
+/* Loops over a tile must vanish for its sums to live in registers. */
+#ifdef __clang__
+#define UNROLLED _Pragma("clang loop unroll(full)")
+#else
+#define UNROLLED _Pragma("GCC unroll 8")
+#endif
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
 enum { ROWS = 0, COLS = 1 };
@@ -29,31 +35,33 @@ typedef void tile_fn(int64_t depth, const float *a, int64_t lda, const float *b,
 ALWAYS_INLINE void tile(const int order, const int mr, const int nv, int64_t depth, const float *a, int64_t lda,
                         const float *b, float *c, const float *factor) {
     vf sum[TILE_MR][TILE_NV];
-#pragma GCC unroll 8
-    for (int i = 0; i < mr; i++)
-#pragma GCC unroll 4
+    UNROLLED
+    for (int i = 0; i < mr; i++) {
+        UNROLLED
         for (int j = 0; j < nv; j++)
             sum[i][j] = v_zero();
+    }
     for (const float *end = b + depth * TILE_N; b < end; b += TILE_N, a += order == COLS ? lda : 1) {
         vf row[TILE_NV];
-#pragma GCC unroll 4
+        UNROLLED
         for (int j = 0; j < nv; j++)
             row[j] = v_load(b + j * VL);
-#pragma GCC unroll 8
+        UNROLLED
         for (int i = 0; i < mr; i++) {
             const vf x = v_set1(order == COLS ? a[i] : a[i * lda]);
-#pragma GCC unroll 4
+            UNROLLED
             for (int j = 0; j < nv; j++)
                 sum[i][j] = v_dot(sum[i][j], x, row[j]);
         }
     }
-#pragma GCC unroll 8
-    for (int i = 0; i < mr; i++)
-#pragma GCC unroll 4
+    UNROLLED
+    for (int i = 0; i < mr; i++) {
+        UNROLLED
         for (int j = 0; j < nv; j++) {
             float *at = c + i * TILE_N + j * VL;
             v_store(at, factor ? v_fma(v_set1(*factor), sum[i][j], v_load(at)) : sum[i][j]);
         }
+    }
 }
 
 #define TILE(order, mr, nv)                                                                                      \

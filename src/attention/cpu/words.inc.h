@@ -58,6 +58,13 @@ static inline void store_floats(char *row, nabla_dtype type, int32_t d, int32_t 
         v_store_n((float *)row + d, n, x);
 }
 
+/*
+ * In both forms of words:
+ *     fill_rows, fill_cols  the panels of x's rows [first, first + n)
+ *     cols_of_rows          the cols of a rows panel: itself, or made in `room`
+ *     rows_of_terms         lanes of n rows by count floats -> rows [n][PANEL] of words along the lanes
+ *     store_terms           rows r and r + 1 of n of a column of lanes, as the B of a COLS product takes them
+ */
 #if PAIRED
 static void fill_rows(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int32_t dim, float *dst) {
     for (int32_t r = 0; r < n; r++, dst += row_ld(dim)) {
@@ -72,7 +79,6 @@ static void fill_rows(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, 
     }
 }
 
-/* x is bf16. */
 static void fill_cols(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int32_t dim, float *dst) {
     for (int32_t r = 0; r < n; r += 2, dst += col_ld(dim)) {
         const uint16_t *even = (const uint16_t *)row_at(x, type, first + r);
@@ -82,13 +88,11 @@ static void fill_cols(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, 
     }
 }
 
-/* The cols of a rows panel, made in `room`. */
 static const float *cols_of_rows(const float *rows, int32_t n, int32_t dim, float *room) {
     fill_cols((nabla_rows){rows, 2 * row_ld(dim)}, NABLA_BF16, 0, n, dim, room);
     return room;
 }
 
-/* Lanes of n rows by count floats -> rows [n][PANEL] of words along the lanes, the last padded with zero. */
 static void rows_of_terms(lanes src, int32_t n, int32_t count, float *dst) {
     for (int32_t i = 0; i < count; i += 2 * VL)
         for (int32_t r = 0; r < n; r++) {
@@ -126,7 +130,6 @@ static void rows_of_terms(lanes src, int32_t n, int32_t count, float *dst) {
             v_store(dst + r * PANEL + i, v_load(lane_at(src, i) + r * TILE_N));
 }
 
-/* Terms r and r + 1 of n, as the B of a COLS product takes them. */
 static inline void store_terms(float *p, int32_t r, int32_t n, vf even, vf odd) {
     v_store(p + r * TILE_N, even);
     if (r + 1 < n) v_store(p + (r + 1) * TILE_N, odd);
