@@ -160,7 +160,8 @@ static nabla_status read_file(reader *r, const char *path, nv_error *err) {
 static nabla_status read_folder(reader *r, const char *path, nv_error *err) {
     size_t size = strlen(path) + 32;
     char *name = malloc(size);
-    nabla_status status = name ? NABLA_OK : nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory to read %s", path);
+    if (!name) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory to read %s", path);
+    nabla_status status = NABLA_OK;
     struct stat info;
     while (status == NABLA_OK && r->frames < r->max_frames) {
         snprintf(name, size, "%s/frame-%04d.png", path, r->frames + 1);
