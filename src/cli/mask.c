@@ -65,12 +65,23 @@ static int make_plan(cli_qkv *c, float scale, double *seconds) {
     return code;
 }
 
+/* Rows of tiles in time; 0 without a grid. */
+static int64_t tile_frames(const nabla_order *order) {
+    const nabla_grid *grid = order ? nabla_order_grid(order) : NULL;
+    return grid ? (grid->frames + grid->tile_frames - 1) / grid->tile_frames : 0;
+}
+
 static int draw(const cli_qkv *c, const settings *s) {
     nv_error err = {0};
     if (s->sample >= c->batch)
         return cli_misuse("mask", "--sample %d is not in the file: give one from 0 to %lld", s->sample,
                           (long long)c->batch - 1);
-    const nabla_status status = nv_mask_write(c->ctx, c->plan, c->batch, c->heads, s->sample, s->output, &err);
+    const nv_mask_view view = {.batch = c->batch,
+                               .heads = c->heads,
+                               .sample = s->sample,
+                               .q_frames = tile_frames(c->q_order),
+                               .k_frames = tile_frames(c->k_order)};
+    const nabla_status status = nv_mask_write(c->ctx, c->plan, &view, s->output, &err);
     return status == NABLA_OK ? 0 : cli_fail_status("mask", status, err.text);
 }
 
@@ -93,7 +104,7 @@ static int mask(cli_qkv *c, const settings *s) {
 static const cli_option options[] = {
     CLI_QKV_ROWS,
     CLI_POLICY("dense, nabla-THR, sta-T-H-W or a union []"),
-    CLI_FLAG("o,output", TEXT, "FILE.png", output, "draws it: a square a head, white where kept"),
+    CLI_FLAG("o,output", TEXT, "FILE.png", output, "draws it: a square a head, bright where kept"),
     CLI_RANGE("sample", INT32, sample, 0, 1 << 30, "which of the batch is drawn []"),
     CLI_DTYPE("to compute in [that of the file]"),
     CLI_THREADS,

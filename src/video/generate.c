@@ -260,8 +260,10 @@ static nabla_status write_files(job *j, nv_error *err) {
     if (o->save_latent) NV_TRY(write_latent(j, err));
     if (o->mask_png) {
         const nabla_plan *plan = nv_dit_run_plan(nv_denoiser_run(j->denoiser), config->layers / 2);
-        NV_TRY(nv_mask_write(j->model.device->context, plan, nv_denoiser_entries(j->denoiser), config->heads, 0,
-                             o->mask_png, err));
+        const int32_t frames = j->rule.clip.frames / config->patch[0]; /* tiles are one frame of tokens deep */
+        const nv_mask_view view = {
+            .batch = nv_denoiser_entries(j->denoiser), .heads = config->heads, .q_frames = frames, .k_frames = frames};
+        NV_TRY(nv_mask_write(j->model.device->context, plan, &view, o->mask_png, err));
     }
     if (o->output) NV_TRY(write_video(j, err));
     j->result->write_s = nv_now() - start - j->result->decode_s;

@@ -5,9 +5,14 @@
 
 #include "tensor/error.h"
 
-/* One square a head of the plan's `entry`-th sample, in a grid of heads: a row of pixels a query block, a column a key
-   block, bright where kept. batch and heads are the plan's. */
-nabla_status nv_mask_write(nabla_context *ctx, const nabla_plan *plan, int64_t batch, int64_t heads, int64_t entry,
-                           const char *path, nv_error *err);
+typedef struct nv_mask_view {
+    int64_t batch, heads;       /* the plan's */
+    int64_t sample;             /* which of the batch is drawn */
+    int64_t q_frames, k_frames; /* rows of tiles in time, whose edges are marked; 0: none */
+} nv_mask_view;
+
+/* A PNG with one square a head: a row a query block, a column a key block, bright where kept. */
+nabla_status nv_mask_write(nabla_context *ctx, const nabla_plan *plan, const nv_mask_view *view, const char *path,
+                           nv_error *err);
 
 #endif
