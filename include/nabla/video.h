@@ -150,8 +150,8 @@ typedef struct nabla_eval_difference {
 } nabla_eval_difference;
 NABLA_API nabla_eval_difference nabla_eval_compare(const uint8_t *a, const uint8_t *b, int32_t n, uint8_t mask);
 
-/* Writes `count` procedural clips with captions to a folder, as training draws them: clip-0001.mp4, clip-0001.txt and so
-   on. extension: "mp4", "gif", or "png" for the middle frames. machine may be NULL. */
+/* Writes `count` procedural clips with captions to a folder, as training draws them: clip-0001.mp4, clip-0001.txt and
+   so on. extension: "mp4", "gif", or "png" for the middle frames. machine may be NULL. */
 NABLA_API nabla_status nabla_write_clips(const char *folder, const char *extension, int32_t count, int32_t frames,
                                          int32_t height, int32_t width, uint64_t seed,
                                          const nabla_video_machine *machine, nabla_video_error *err);

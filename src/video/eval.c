@@ -128,7 +128,7 @@ static nabla_status run_batch(job *j, nv_error *err) {
         j->result->colour += (right & COLOUR_RIGHT) != 0;
         j->result->shape += (right & SHAPE_RIGHT) != 0;
         j->result->motion += (right & MOTION_RIGHT) != 0;
-        j->result->sparsity += 1.0 - totals.density;
+        j->result->sparsity += nv_sparsity(totals.density);
         j->done++;
     }
     return NABLA_OK;

@@ -197,7 +197,7 @@ static nabla_status watch(void *user, int32_t done, const float *clean, nv_error
     if (o->preview && o->preview_every > 0 && done % o->preview_every == 0) NV_TRY(write_preview(j, done, clean, err));
     if (!j->machine->progress) return NABLA_OK;
     double density = j->totals.density * (double)j->rule.steps / (double)done;
-    snprintf(note, sizeof note, "sparsity %.0f %%", 100.0 * (1.0 - density));
+    snprintf(note, sizeof note, "sparsity %.0f %%", 100.0 * nv_sparsity(density));
     if (!j->machine->progress(j->machine->user, "sample", done, j->rule.steps, note)) return NABLA_OK;
     return nv_fail(err, NABLA_CANCELLED, "stopped after step %d of %d; nothing was written", done, j->rule.steps);
 }
@@ -277,7 +277,7 @@ static nabla_status sample(job *j, nv_error *err) {
     double start = nv_now();
     NV_TRY(nv_denoise(j->denoiser, j->ids, j->negative, j->x, watch, j, &j->totals, err));
     result->sample_s = nv_now() - start;
-    result->sparsity = 1.0 - j->totals.density;
+    result->sparsity = nv_sparsity(j->totals.density);
     result->plan_s = j->totals.plan_s;
     result->attention_s = j->totals.attention_s;
     result->products_s = j->totals.products_s;

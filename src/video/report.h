@@ -25,4 +25,10 @@ static inline nabla_status nv_report_version(nabla_video_error *out, const char 
     return nv_report(out, status, &err);
 }
 
+/* 1 - density, without the rounding of means that shows dense attention as 2e-16 or -0. */
+static inline double nv_sparsity(double density) {
+    double sparsity = 1.0 - density;
+    return sparsity > 1e-9 ? sparsity : 0.0;
+}
+
 #endif

@@ -17,7 +17,7 @@ static nabla_status close_interval(nv_trainer *t, session *s, const nv_step_resu
     nv_checkpoint *state = &t->state;
     double now = nv_now(), n = (double)state->interval_steps;
     s->loss = state->interval_loss / n;
-    s->sparsity = 1.0 - state->interval_density / n;
+    s->sparsity = nv_sparsity(state->interval_density / n);
     nv_log_row row = {.step = state->step, .loss = s->loss, .grad_norm = step->grad_norm, .sparsity = s->sparsity};
     row.lr = nv_schedule_lr(&t->schedule, state->step - 1);
     row.samples_per_second =
