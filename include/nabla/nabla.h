@@ -199,7 +199,8 @@ NABLA_API nabla_plan_inputs nabla_plan_inputs_default(void);
 
 /* Fills the plan in place; may be called again and again. The rule (paper section 3, reference `nablaT_v2`):
    A = softmax over key blocks of mean(Q) mean(K)^T * scale, fp32; a block is kept when the inclusive cumulative sum
-   of its row's ascending probabilities reaches 1 - thr there; of equal probabilities the lower index is kept first. */
+   of its row's ascending probabilities reaches 1 - thr there; of equal probabilities the lower index is kept first.
+   A row whose probabilities hold a NaN keeps every block. */
 NABLA_API nabla_status nabla_plan_build(nabla_context *ctx, nabla_plan *plan, const nabla_policy *policy,
                                         const nabla_plan_inputs *inputs);
 

@@ -66,9 +66,10 @@ static nabla_status lay_out(nabla_context *ctx, const nabla_plan *plan, nabla_dt
 
 nabla_status nabla_backward_memory(nabla_context *ctx, const nabla_plan *plan, nabla_dtype dtype, int32_t head_dim,
                                    size_t *bytes) {
-    backward_layout at;
-    nabla_status status = lay_out(ctx, plan, dtype, head_dim, true, &at);
-    *bytes = at.bytes;
+    backward_layout all, queries; /* d_q alone takes another way */
+    nabla_status status = lay_out(ctx, plan, dtype, head_dim, true, &all);
+    if (!status) status = lay_out(ctx, plan, dtype, head_dim, false, &queries);
+    if (!status) *bytes = all.bytes > queries.bytes ? all.bytes : queries.bytes;
     return status;
 }
 

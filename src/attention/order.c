@@ -65,23 +65,23 @@ void nabla_order_destroy(nabla_order *order) {
 }
 
 const nabla_grid *nabla_order_grid(const nabla_order *order) {
-    return &order->grid;
+    return order ? &order->grid : NULL;
 }
 
 int64_t nabla_order_tokens(const nabla_order *order) {
-    return order->tokens;
+    return order ? order->tokens : 0;
 }
 
 int64_t nabla_order_blocks(const nabla_order *order) {
-    return order->blocks;
+    return order ? order->blocks : 0;
 }
 
 const int32_t *nabla_order_offsets(const nabla_order *order) {
-    return order->offsets;
+    return order ? order->offsets : NULL;
 }
 
 const int32_t *nabla_order_raster(const nabla_order *order) {
-    return order->raster;
+    return order ? order->raster : NULL;
 }
 
 /* Everything after S contiguous; `elements` becomes how many that is. */

@@ -146,6 +146,7 @@ static int format_thr(float thr, char *text, size_t size) {
 
 int nabla_policy_format(const nabla_policy *p, char *text, size_t text_size) {
     char nabla[64] = "", sta[64] = "";
+    if (!p) return snprintf(text, text_size, "%s", "");
     if (p->has_nabla) format_thr(p->thr, nabla, sizeof nabla);
     if (p->has_sta)
         snprintf(sta, sizeof sta, "sta-%d-%d-%d", (int)p->sta_frames, (int)p->sta_height, (int)p->sta_width);

@@ -6,7 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { GUARD = 256 /* elements on each side */, MARK = 0xa5, PAD = 24 /* elements after each row */ };
+enum {
+    GUARD = 256 /* elements on each side */,
+    MARK = 0xff /* NaN in either dtype */,
+    PAD = 24 /* elements after each row */
+};
 
 /* ---- random numbers: splitmix64, so that a case is the same everywhere */
 
