@@ -11,7 +11,8 @@
 
 /* Larger frames are averaged down to this many cells a side: enough to tell shapes, and it quietens noise. */
 enum { MAX_SIDE = 96, MAX_CELLS = MAX_SIDE * MAX_SIDE, RIM = 2, SOFTEST = 2, BINS = 256 };
-static const float farthest = 4.0f;                       /* colours in [-1, 1] are no farther apart than 3.5 */
+static const float farthest = 4.0f; /* colours in [-1, 1] are no farther apart than 3.5 */
+static const float highest_level = 0.65f;
 static const float least_contrast = 0.6f;                 /* object against background, pixels in [-1, 1] */
 static const float least_area = 0.004f, most_area = 0.2f; /* of the frame */
 static const float most_share = 1.3f;                     /* of a cell, see fit_shape */
@@ -101,8 +102,8 @@ static int flood(const cells *c, float level, int start, uint8_t *seen, int16_t 
     return n;
 }
 
-/* The level halfway to the strongest contrast; 0 if nothing stands out. The strongest few cells do not count, so that a
-   bright speck does not set it. */
+/* The level halfway to the strongest contrast, but never so high that bright specks hide a darker object; 0 if nothing
+   stands out. The strongest few cells do not count. */
 static float choose_level(const cells *c) {
     int bins[BINS] = {0}, n = c->width * c->height, few = (int)(least_area * (float)n), bin = BINS;
     for (int i = 0; i < n; i++) {
@@ -113,7 +114,7 @@ static float choose_level(const cells *c) {
         few -= bins[--bin];
     }
     float contrast = (float)bin * (farthest / (float)BINS);
-    return contrast > least_contrast ? 0.5f * contrast : 0.0f;
+    return contrast > least_contrast ? fminf(0.5f * contrast, highest_level) : 0.0f;
 }
 
 /* Puts the largest component into c->object, and its inside's colour into c->front. */
