@@ -10,18 +10,36 @@
 
 enum { SCORE_PANEL = 16 /* keys a panel of NABLA_DECL_SCORE_ROWS */ };
 
-static void block_mean(nabla_rows x, nabla_dtype type, int32_t first, int32_t last, int32_t dim, float *mean) {
-    enum { AT_ONCE = 4 }; /* independent sums */
-    for (int32_t d = 0; d < dim; d += AT_ONCE * VL) {
-        const int32_t vectors = (dim - d + VL - 1) / VL < AT_ONCE ? (dim - d + VL - 1) / VL : AT_ONCE;
-        vf sum[AT_ONCE] = {v_zero(), v_zero(), v_zero(), v_zero()};
-        for (int32_t r = first; r < last; r++)
-            for (int32_t i = 0; i < vectors; i++)
-                sum[i] = v_add(sum[i], load_floats(row_at(x, type, r), type, d + i * VL, dim - d - i * VL));
-        for (int32_t i = 0; i < vectors; i++)
-            v_store_n(mean + d + i * VL, dim - d - i * VL, sum[i]);
+/* Columns [d, d + vectors * VL) of the rows' sum. Rows are a stride apart, often pages: they are fetched ahead by hand.
+ */
+ALWAYS_INLINE void sum_rows(nabla_rows x, nabla_dtype type, int32_t first, int32_t last, int32_t dim, int32_t d,
+                            const int vectors, float *out) {
+    enum { AHEAD = 16, LINE = 64 };
+    const int64_t size = type == NABLA_BF16 ? 2 : 4;
+    vf sum[8];
+    UNROLLED
+    for (int i = 0; i < vectors; i++)
+        sum[i] = v_zero();
+    for (int32_t r = first; r < last; r++) {
+        const char *row = row_at(x, type, r), *ahead = row_at(x, type, r + AHEAD < last ? r + AHEAD : r) + d * size;
+        for (int64_t i = 0; i < vectors * VL * size; i += LINE)
+            _mm_prefetch(ahead + i, _MM_HINT_T0);
+        UNROLLED
+        for (int i = 0; i < vectors; i++)
+            sum[i] = v_add(sum[i], load_floats(row, type, d + i * VL, dim - d - i * VL));
     }
-    for (int32_t d = 0; d < dim; d++)
+    UNROLLED
+    for (int i = 0; i < vectors; i++)
+        v_store_n(out + d + i * VL, dim - d - i * VL, sum[i]);
+}
+
+static void block_mean(nabla_rows x, nabla_dtype type, int32_t first, int32_t last, int32_t dim, float *mean) {
+    int32_t d = 0;
+    for (; d + 8 * VL <= dim; d += 8 * VL)
+        sum_rows(x, type, first, last, dim, d, 8, mean);
+    for (; d < dim; d += VL)
+        sum_rows(x, type, first, last, dim, d, 1, mean);
+    for (d = 0; d < dim; d++)
         mean[d] /= (float)(last - first);
 }
 
