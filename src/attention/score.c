@@ -66,8 +66,9 @@ void nabla_fill_means(nabla_context *ctx, const nabla_plan *plan, const nabla_pl
                   padded = nabla_ceil_div(nk, NABLA_PANEL) * NABLA_PANEL;
     const int32_t dim = means->head_dim;
 #pragma omp parallel for num_threads(ctx->threads) schedule(static)
-    for (int64_t i = 0; i < plan->batch * heads * (nq + padded); i++) {
-        const int64_t bh = i / (nq + padded), block = i % (nq + padded), key = block - nq;
+    for (int64_t i = 0; i < plan->batch * (nq + padded) * heads; i++) { /* heads innermost: their rows are neighbours */
+        const int64_t batch = i / heads / (nq + padded), bh = batch * heads + i % heads;
+        const int64_t block = i / heads % (nq + padded), key = block - nq;
         if (block < nq) {
             mean_of(&ctx->kernels, inputs->q, inputs->q_mean, plan->q_offsets, heads, bh, block, dim,
                     means->q + (bh * nq + block) * dim);
