@@ -37,7 +37,7 @@ static void many_blocks_are_averaged(void **state) {
     enum { N = 1001 };
     uint8_t *kept = malloc(N * N), *rgb;
     for (int i = 0; i < N * N; i++) {
-        kept[i] = i % N < N / 2 ? 1 : (uint8_t)((i / N + i % N) % 2); /* all, then half */
+        kept[i] = i % N < N / 2 || (i / N + i % N) % 2; /* all, then half */
     }
     nv_mask_picture p = {.kept = kept, .heads = 1, .rows = N, .columns = N, .most = 300, .row_frames = 7};
     int32_t width, height;
