@@ -94,12 +94,26 @@ static void measure(bench *b, const settings *s, const char *text, int train) {
 
 static void start(bench *b, settings *s) {
     const nv_device_options options = {.threads = s->threads};
-    const nv_dit_config config = {.patch = {1, 8, 8}, .in_channels = 3, .out_channels = 3, .heads = 3, .head_dim = 64,
-                                  .layers = 6, .ffn_dim = 768, .freq_dim = 256, .text_dim = 128,
-                                  .cross_attn_norm = 1, .rope_max = 1024, .eps = 1e-6f};
-    const nv_dit_shape shape = {.batch = s->batch, .frames = s->grid[0], .height = 8 * s->grid[1],
-                                .width = 8 * s->grid[2], .text_length = 16, .tile = {1, 8, 8},
-                                .rope_scale = {1, 1, 1}, .train = 1};
+    const nv_dit_config config = {.patch = {1, 8, 8},
+                                  .in_channels = 3,
+                                  .out_channels = 3,
+                                  .heads = 3,
+                                  .head_dim = 64,
+                                  .layers = 6,
+                                  .ffn_dim = 768,
+                                  .freq_dim = 256,
+                                  .text_dim = 128,
+                                  .cross_attn_norm = 1,
+                                  .rope_max = 1024,
+                                  .eps = 1e-6f};
+    const nv_dit_shape shape = {.batch = s->batch,
+                                .frames = s->grid[0],
+                                .height = 8 * s->grid[1],
+                                .width = 8 * s->grid[2],
+                                .text_length = 16,
+                                .tile = {1, 8, 8},
+                                .rope_scale = {1, 1, 1},
+                                .train = 1};
     const size_t clip = (size_t)3 * 64 * (size_t)s->grid[0] * (size_t)s->grid[1] * (size_t)s->grid[2],
                  batch = (size_t)s->batch, words = batch * 16 * 128;
     nv_error err = {0};

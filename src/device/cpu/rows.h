@@ -35,7 +35,7 @@ typedef struct nv_row_kernels {
 
 extern const nv_row_kernels nv_rows_generic;
 #ifdef NV_X86
-extern const nv_row_kernels nv_rows_avx2, nv_rows_avx512;
+extern const nv_row_kernels nv_rows_avx2, nv_rows_avx512, nv_rows_avx512bf16;
 #endif
 
 #endif

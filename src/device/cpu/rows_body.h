@@ -5,9 +5,6 @@
 #include "device/cpu/vec.h"
 #include <math.h>
 
-/* Rows taken together where columns are summed, so that the sums are read and written once for all of them. */
-enum { NV_ROW_BLOCK = 8 };
-
 static void *row_at(nv_matrix m, int64_t row) {
     return (unsigned char *)m.data + (size_t)(row * m.stride) * (m.dtype == NABLA_BF16 ? 2 : 4);
 }
@@ -86,6 +83,7 @@ NV_INLINE seam_means seam_row_means(const nv_seam *a, const nv_seam_grad *g, con
     vf sum = {0}, sum_xhat = {0};
     for (int64_t c = 0; c < dim; c += NV_LANES) {
         int n = vleft(dim, c);
+        __builtin_prefetch(g->d_x + row * dim + c, 1);
         vf h = vload(d_n, c, n, n_bf16) * (vload_f32(gain + c, n) + a->gain_offset);
         sum += h;
         sum_xhat += h * vload(a->xhat, row * dim + c, n, n_bf16);
@@ -93,59 +91,61 @@ NV_INLINE seam_means seam_row_means(const nv_seam *a, const nv_seam_grad *g, con
     return (seam_means){vsum(sum) / (float)dim, vsum(sum_xhat) / (float)dim};
 }
 
-NV_INLINE void seam_block_backward(const nv_seam *a, const nv_seam_grad *g, int64_t first, int rows, float *partial,
-                                   int y_bf16, int n_bf16) {
-    const int64_t dim = a->dim, group = first / a->group_rows;
+/* The second walk over the row reads what the first did not; it comes soon. */
+NV_INLINE void prefetch_row(nv_matrix m, int64_t row, int64_t cols) {
+    const char *p = m.data ? row_at(m, row) : NULL;
+    for (int64_t byte = 0; p && byte < cols * (m.dtype == NABLA_BF16 ? 2 : 4); byte += 64)
+        __builtin_prefetch(p + byte);
+}
+
+NV_INLINE void add_to(float *sum, vf v, int n) {
+    vstore_f32(sum, vload_f32(sum, n) + v, n);
+}
+
+NV_INLINE void seam_row_backward(const nv_seam *a, const nv_seam_grad *g, int64_t row, float *partial, int y_bf16,
+                                 int n_bf16) {
+    const int64_t dim = a->dim, group = row / a->group_rows;
     const float *gain = a->normalise ? a->gain + group * a->gain_stride : NULL;
     const float *gate = a->gate ? a->gate + group * a->gate_stride : NULL;
-    seam_means means[NV_ROW_BLOCK];
-    for (int i = 0; a->normalise && i < rows; i++)
-        means[i] = seam_row_means(a, g, gain, first + i, n_bf16);
+    const void *d_n = row_at(g->d_n, row), *y = g->d_gate ? row_at(a->y, row) : NULL;
+    void *d_y = g->d_y.data ? row_at(g->d_y, row) : NULL;
+    seam_means mean = {0};
+    float rstd = 1.0f;
+    prefetch_row(a->y, row, dim);
+    if (gain) {
+        mean = seam_row_means(a, g, gain, row, n_bf16);
+        rstd = a->rstd[row];
+    }
     for (int64_t c = 0; c < dim; c += NV_LANES) {
         int n = vleft(dim, c);
-        vf d_gain = {0}, d_shift = {0}, d_gate = {0}, d_bias = {0};
-        vf scale = gain ? vload_f32(gain + c, n) + a->gain_offset : vset(1.0f);
-        vf gates = gate ? vload_f32(gate + c, n) : vset(1.0f);
-        for (int i = 0; i < rows; i++) {
-            const int64_t row = first + i, at = row * dim + c;
-            vf d = {0};
-            if (g->d_n.data) {
-                vf d_n = vload(row_at(g->d_n, row), c, n, n_bf16);
-                d = d_n;
-                if (a->normalise) {
-                    vf xhat = vload(a->xhat, at, n, n_bf16);
-                    d_gain += d_n * xhat;
-                    d_shift += d_n;
-                    d = (d_n * scale - means[i].h - xhat * means[i].h_xhat) * a->rstd[row];
-                }
-            }
-            if (!g->first) d += vload_f32(g->d_x + at, n);
-            vstore_f32(g->d_x + at, d, n);
-            if (g->d_gate) d_gate += d * vload(row_at(a->y, row), c, n, y_bf16);
-            if (g->d_y.data) {
-                d *= gates;
-                d_bias += d;
-                vstore(row_at(g->d_y, row), c, d, n, y_bf16);
-            }
+        vf d = vload(d_n, c, n, n_bf16);
+        if (gain) {
+            vf xhat = vload(a->xhat, row * dim + c, n, n_bf16);
+            add_to(partial + c, d * xhat, n);
+            add_to(partial + dim + c, d, n);
+            d = (d * (vload_f32(gain + c, n) + a->gain_offset) - mean.h - xhat * mean.h_xhat) * rstd;
         }
-        vf *const sums[4] = {&d_gain, &d_shift, &d_gate, &d_bias};
-        for (int i = 0; i < 4; i++)
-            vstore_f32(partial + i * dim + c, vload_f32(partial + i * dim + c, n) + *sums[i], n);
+        if (!g->first) d += vload_f32(g->d_x + row * dim + c, n);
+        vstore_f32(g->d_x + row * dim + c, d, n);
+        if (y) add_to(partial + 2 * dim + c, d * vload(y, c, n, y_bf16), n);
+        if (!d_y) continue;
+        if (gate) d *= vload_f32(gate + c, n);
+        vstore(d_y, c, d, n, y_bf16);
+        add_to(partial + 3 * dim + c, d, n);
     }
 }
 
 static void seam_backward(const nv_seam *a, const nv_seam_grad *g, int64_t first, int64_t last, float *partial) {
     const int y_bf16 = g->d_y.data && g->d_y.dtype == NABLA_BF16, n_bf16 = g->d_n.data && g->d_n.dtype == NABLA_BF16;
-    for (int64_t r = first; r < last; r += NV_ROW_BLOCK) {
-        int rows = last - r < NV_ROW_BLOCK ? (int)(last - r) : NV_ROW_BLOCK;
+    for (int64_t r = first; r < last; r++) {
         if (y_bf16 && n_bf16)
-            seam_block_backward(a, g, r, rows, partial, 1, 1);
+            seam_row_backward(a, g, r, partial, 1, 1);
         else if (y_bf16)
-            seam_block_backward(a, g, r, rows, partial, 1, 0);
+            seam_row_backward(a, g, r, partial, 1, 0);
         else if (n_bf16)
-            seam_block_backward(a, g, r, rows, partial, 0, 1);
+            seam_row_backward(a, g, r, partial, 0, 1);
         else
-            seam_block_backward(a, g, r, rows, partial, 0, 0);
+            seam_row_backward(a, g, r, partial, 0, 0);
     }
 }
 
@@ -199,48 +199,38 @@ NV_INLINE vf turn_back(const nv_qk_norm *a, const void *d_y, int64_t row, int64_
     return turn(v, vload_f32(a->rope + (row % a->tokens) * head_dim + d, n), -1.0f);
 }
 
-NV_INLINE void qk_norm_block_backward(const nv_qk_norm *a, nv_matrix d_y, nv_matrix d_x, int64_t first, int rows,
-                                      float *partial, int bf16) {
+NV_INLINE void qk_norm_row_backward(const nv_qk_norm *a, nv_matrix d_y, nv_matrix d_x, int64_t row, float *partial,
+                                    int bf16) {
     const int64_t dim = a->x.cols, head_dim = dim / a->heads;
-    float mean[NV_ROW_BLOCK]; /* of d xhat * xhat, where xhat = x * rstd */
-    for (int i = 0; i < rows; i++) {
-        const void *x = row_at(a->x, first + i), *dy = row_at(d_y, first + i);
-        vf sum = {0};
-        for (int64_t head = 0; head < dim; head += head_dim)
-            for (int64_t d = 0; d < head_dim; d += NV_LANES) {
-                int n = vleft(head_dim, d);
-                vf g = turn_back(a, dy, first + i, head, d, n, bf16);
-                sum += g * vload_f32(a->weight + head + d, n) * vload(x, head + d, n, bf16);
-            }
-        mean[i] = vsum(sum) * a->rstd[first + i] / (float)dim;
-    }
+    const void *x = row_at(a->x, row), *dy = row_at(d_y, row);
+    void *dx = row_at(d_x, row);
+    const float rstd = a->rstd[row];
+    vf sum = {0};
     for (int64_t head = 0; head < dim; head += head_dim)
         for (int64_t d = 0; d < head_dim; d += NV_LANES) {
             int n = vleft(head_dim, d);
-            vf weight = vload_f32(a->weight + head + d, n), d_weight = {0}, d_bias = {0};
-            for (int i = 0; i < rows; i++) {
-                const float rstd = a->rstd[first + i];
-                vf g = turn_back(a, row_at(d_y, first + i), first + i, head, d, n, bf16);
-                vf xhat = vload(row_at(a->x, first + i), head + d, n, bf16) * rstd;
-                vf dx = (g * weight - xhat * mean[i]) * rstd;
-                d_weight += g * xhat;
-                d_bias += dx;
-                vstore(row_at(d_x, first + i), head + d, dx, n, bf16);
-            }
-            float *w = partial + head + d, *b = w + dim;
-            vstore_f32(w, vload_f32(w, n) + d_weight, n);
-            vstore_f32(b, vload_f32(b, n) + d_bias, n);
+            vf g = turn_back(a, dy, row, head, d, n, bf16);
+            sum += g * vload_f32(a->weight + head + d, n) * vload(x, head + d, n, bf16);
+        }
+    const float mean = vsum(sum) * rstd / (float)dim; /* of d xhat * xhat, where xhat = x * rstd */
+    for (int64_t head = 0; head < dim; head += head_dim)
+        for (int64_t d = 0; d < head_dim; d += NV_LANES) {
+            int n = vleft(head_dim, d);
+            vf g = turn_back(a, dy, row, head, d, n, bf16), xhat = vload(x, head + d, n, bf16) * rstd;
+            vf v = (g * vload_f32(a->weight + head + d, n) - xhat * mean) * rstd;
+            vstore(dx, head + d, v, n, bf16);
+            add_to(partial + head + d, g * xhat, n);
+            add_to(partial + dim + head + d, v, n);
         }
 }
 
 static void qk_norm_backward(const nv_qk_norm *a, nv_matrix d_y, nv_matrix d_x, int64_t first, int64_t last,
                              float *partial) {
-    for (int64_t r = first; r < last; r += NV_ROW_BLOCK) {
-        int rows = last - r < NV_ROW_BLOCK ? (int)(last - r) : NV_ROW_BLOCK;
+    for (int64_t r = first; r < last; r++) {
         if (a->x.dtype == NABLA_BF16)
-            qk_norm_block_backward(a, d_y, d_x, r, rows, partial, 1);
+            qk_norm_row_backward(a, d_y, d_x, r, partial, 1);
         else
-            qk_norm_block_backward(a, d_y, d_x, r, rows, partial, 0);
+            qk_norm_row_backward(a, d_y, d_x, r, partial, 0);
     }
 }
 
@@ -257,7 +247,7 @@ NV_INLINE vf gate_of(nv_activation act, vf x, vf *slope) {
         u = x * (square * (k * 0.044715f) + k);
         *slope = square * (3.0f * k * 0.044715f) + k;
     }
-    return 1.0f / (vexp(-u) + 1.0f);
+    return vreciprocal(vexp(-u) + 1.0f);
 }
 
 NV_INLINE void activate_row(nv_activation act, nv_matrix x, nv_matrix y, int64_t row, int bf16) {
@@ -284,41 +274,37 @@ static void activate(nv_activation act, nv_matrix x, nv_matrix y, int64_t first,
 }
 
 typedef struct activation_grad {
-    nv_activation act;
     nv_matrix x, d_y, d_x, again;
     float *partial;
 } activation_grad;
 
-NV_INLINE void activate_block_backward(const activation_grad *g, nv_activation act, int64_t first, int rows, int bf16) {
+NV_INLINE void activate_row_backward(const activation_grad *g, nv_activation act, int64_t row, int bf16) {
+    const void *x = row_at(g->x, row), *d_y = row_at(g->d_y, row);
+    void *d_x = row_at(g->d_x, row), *again = g->again.data ? row_at(g->again, row) : NULL;
     for (int64_t c = 0; c < g->x.cols; c += NV_LANES) {
         int n = vleft(g->x.cols, c);
-        vf sum = {0};
-        for (int i = 0; i < rows; i++) {
-            vf x = vload(row_at(g->x, first + i), c, n, bf16), slope;
-            vf s = gate_of(act, x, &slope);
-            vf y = x * s;
-            vf d = vload(row_at(g->d_y, first + i), c, n, bf16) * (y * (1.0f - s) * slope + s);
-            sum += d;
-            vstore(row_at(g->d_x, first + i), c, d, n, bf16);
-            if (g->again.data) vstore(row_at(g->again, first + i), c, y, n, bf16);
-        }
-        if (g->partial) vstore_f32(g->partial + c, vload_f32(g->partial + c, n) + sum, n);
+        vf v = vload(x, c, n, bf16), slope;
+        vf s = gate_of(act, v, &slope);
+        vf y = v * s;
+        vf d = vload(d_y, c, n, bf16) * (y * (1.0f - s) * slope + s);
+        vstore(d_x, c, d, n, bf16);
+        if (again) vstore(again, c, y, n, bf16);
+        if (g->partial) add_to(g->partial + c, d, n);
     }
 }
 
 static void activate_backward(nv_activation act, nv_matrix x, nv_matrix d_y, nv_matrix d_x, nv_matrix again,
                               int64_t first, int64_t last, float *partial) {
-    const activation_grad g = {act, x, d_y, d_x, again, partial};
-    for (int64_t r = first; r < last; r += NV_ROW_BLOCK) {
-        int rows = last - r < NV_ROW_BLOCK ? (int)(last - r) : NV_ROW_BLOCK;
+    const activation_grad g = {x, d_y, d_x, again, partial};
+    for (int64_t r = first; r < last; r++) {
         if (act == NV_GELU_TANH && x.dtype == NABLA_BF16)
-            activate_block_backward(&g, NV_GELU_TANH, r, rows, 1);
+            activate_row_backward(&g, NV_GELU_TANH, r, 1);
         else if (act == NV_GELU_TANH)
-            activate_block_backward(&g, NV_GELU_TANH, r, rows, 0);
+            activate_row_backward(&g, NV_GELU_TANH, r, 0);
         else if (x.dtype == NABLA_BF16)
-            activate_block_backward(&g, NV_SILU, r, rows, 1);
+            activate_row_backward(&g, NV_SILU, r, 1);
         else
-            activate_block_backward(&g, NV_SILU, r, rows, 0);
+            activate_row_backward(&g, NV_SILU, r, 0);
     }
 }
 
@@ -338,12 +324,13 @@ static void cast(nv_matrix src, nv_matrix dst, int64_t first, int64_t last) {
 
 static void column_sums(nv_matrix x, int64_t first, int64_t last, float *partial) {
     const int bf16 = x.dtype == NABLA_BF16;
-    for (int64_t r = first; r < last; r += NV_ROW_BLOCK) {
-        int rows = last - r < NV_ROW_BLOCK ? (int)(last - r) : NV_ROW_BLOCK;
+    const int64_t block = 8; /* rows taken together, so that the sums are read and written once for all of them */
+    for (int64_t r = first; r < last; r += block) {
+        const int64_t rows = last - r < block ? last - r : block;
         for (int64_t c = 0; c < x.cols; c += NV_LANES) {
             int n = vleft(x.cols, c);
             vf sum = vload_f32(partial + c, n);
-            for (int i = 0; i < rows; i++)
+            for (int64_t i = 0; i < rows; i++)
                 sum += vload(row_at(x, r + i), c, n, bf16);
             vstore_f32(partial + c, sum, n);
         }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Sixteen floats at a time in the compilers' vector extension (GCC, Clang): the same source becomes SSE2, AVX2 or
- * AVX-512 by the flags of the file that includes it. Pieces shorter than 16 are loaded with zeros behind.
+ * AVX-512 by the flags of the file that includes it; intrinsics only where GCC makes no use of an instruction. Pieces
+ * shorter than 16 are loaded with zeros behind.
  */
 #ifndef NV_VEC_H
 #define NV_VEC_H
@@ -9,6 +10,9 @@
 #include "tensor/bf16.h"
 #include <stdint.h>
 #include <string.h>
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
 
 enum { NV_LANES = 16 };
 
@@ -30,11 +34,29 @@ NV_INLINE vf vselect(vi mask, vf a, vf b) {
 }
 
 NV_INLINE vf vmin(vf a, vf b) {
+#ifdef __AVX512F__
+    return _mm512_min_ps(a, b);
+#else
     return vselect(a < b, a, b);
+#endif
 }
 
 NV_INLINE vf vmax(vf a, vf b) {
+#ifdef __AVX512F__
+    return _mm512_max_ps(a, b);
+#else
     return vselect(a > b, a, b);
+#endif
+}
+
+/* 1 / x for normal x: to a rounding or two where an estimate and a Newton step are quicker than a division. */
+NV_INLINE vf vreciprocal(vf x) {
+#ifdef __AVX512F__
+    vf r = _mm512_rcp14_ps(x);
+    return r + r * (1.0f - x * r);
+#else
+    return 1.0f / x;
+#endif
 }
 
 /* Sum of the lanes, as a tree: (0 + 8) + (4 + 12) ... */
@@ -56,42 +78,72 @@ NV_INLINE int vleft(int64_t cols, int64_t c) {
     return cols - c < NV_LANES ? (int)(cols - c) : NV_LANES;
 }
 
+/* Unaligned pieces in memory. */
+typedef vf vf_memory __attribute__((aligned(4), may_alias));
+typedef vh vh_memory __attribute__((aligned(2), may_alias));
+
+/* The rare short pieces stay out of line, so that whole ones never pass through the stack. */
+static __attribute__((noinline, cold)) void vload_short(void *out, const void *p, size_t bytes) {
+    memset(out, 0, sizeof(vf));
+    memcpy(out, p, bytes);
+}
+
+static __attribute__((noinline, cold)) void vstore_short(void *p, const void *v, size_t bytes) {
+    memcpy(p, v, bytes);
+}
+
 NV_INLINE vf vload_f32(const float *p, int n) {
-    vf v = {0};
-    if (__builtin_expect(n == NV_LANES, 1))
-        memcpy(&v, p, sizeof v);
-    else
-        memcpy(&v, p, (size_t)n * sizeof *p);
+    if (__builtin_expect(n == NV_LANES, 1)) return *(const vf_memory *)p;
+    vf v;
+    vload_short(&v, p, (size_t)n * sizeof *p);
     return v;
 }
 
 NV_INLINE void vstore_f32(float *p, vf v, int n) {
     if (__builtin_expect(n == NV_LANES, 1))
-        memcpy(p, &v, sizeof v);
+        *(vf_memory *)p = v;
     else
-        memcpy(p, &v, (size_t)n * sizeof *p);
+        vstore_short(p, &v, (size_t)n * sizeof *p);
 }
 
-NV_INLINE vf vload_bf16(const nv_bf16 *p, int n) {
-    vh h = {0};
-    if (__builtin_expect(n == NV_LANES, 1))
-        memcpy(&h, p, sizeof h);
-    else
-        memcpy(&h, p, (size_t)n * sizeof *p);
+NV_INLINE vf vwiden(vh h) {
+#ifdef __AVX512F__
+    return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)h), 16);
+#else
     return (vf)(__builtin_convertvector(h, vu) << 16);
+#endif
 }
 
-/* Rounds as nv_bf16_from_float does. */
-NV_INLINE void vstore_bf16(nv_bf16 *p, vf v, int n) {
+/* Rounds as nv_bf16_from_float does; the instruction also takes numbers below 2^-126 for 0. */
+NV_INLINE vh vnarrow(vf v) {
+#ifdef __AVX512BF16__
+    return (vh)_mm512_cvtneps_pbh(v);
+#else
     vu u = (vu)v;
     vu rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
     vu nan = (vu)(v != v);
     rounded = (nan & ((u >> 16) | 0x40u)) | (~nan & rounded);
-    vh h = __builtin_convertvector(rounded, vh);
+#ifdef __AVX512F__
+    return (vh)_mm512_cvtepi32_epi16((__m512i)rounded);
+#else
+    return __builtin_convertvector(rounded, vh);
+#endif
+#endif
+}
+
+NV_INLINE vf vload_bf16(const nv_bf16 *p, int n) {
+    if (__builtin_expect(n == NV_LANES, 1)) return vwiden(*(const vh_memory *)p);
+    nv_bf16 h[2 * NV_LANES];
+    vload_short(h, p, (size_t)n * sizeof *p);
+    return vwiden(*(const vh_memory *)h);
+}
+
+NV_INLINE void vstore_bf16(nv_bf16 *p, vf v, int n) {
+    vh h = vnarrow(v);
     if (__builtin_expect(n == NV_LANES, 1))
-        memcpy(p, &h, sizeof h);
+        *(vh_memory *)p = h;
     else
-        memcpy(p, &h, (size_t)n * sizeof *p);
+        vstore_short(p, &h, (size_t)n * sizeof *p);
 }
 
 /* n numbers at element i of an array of fp32 or bf16; `bf16` is a constant where these are inlined. */

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the cases of check_ops share: random tensors that remember their values in fp64, comparison, timing. */
+#ifndef OPS_CASE_H
+#define OPS_CASE_H
+
+#include "device/device.h"
+
+typedef struct ops_case {
+    nv_device *dev;
+    nabla_dtype dtype; /* of activations */
+    int64_t rows, cols, groups;
+    int perf; /* time the call instead of checking what it made */
+    char text[160];
+    uint64_t stream; /* of the next random numbers */
+    int failures;
+    void *memory[64];
+    int taken;
+} ops_case;
+
+typedef struct ops_tensor {
+    nv_matrix m;
+    double *v; /* [rows, cols] */
+} ops_tensor;
+
+/* scale * N(0, 1), rounded to dtype. Rows lie further apart than they need to; the gap is watched. */
+ops_tensor ops_random(ops_case *c, nabla_dtype dtype, int64_t rows, int64_t cols, double scale);
+/* The same without gaps, where an operation wants that. */
+ops_tensor ops_flat(ops_case *c, nabla_dtype dtype, int64_t rows, int64_t cols, double scale);
+float *ops_floats(ops_tensor t);
+double ops_value(ops_tensor t, int64_t i);       /* the i-th number that a flat tensor holds now */
+double *ops_doubles(ops_case *c, int64_t count); /* zeros */
+
+/* Fails the case where m is further than its dtype's rounding (and fp32 sums') from t.v, or a gap was written. scale:
+   the size of numbers that were added up to make one. */
+void ops_expect(ops_case *c, const char *what, ops_tensor t, double scale);
+/* After the case: frees its tensors. */
+void ops_finish(ops_case *c);
+
+/* Runs the call; in perf, twenty times, and prints the least time and its rate for so many bytes. */
+#define OPS_RUN(c, name, bytes, call)                                       \
+    do {                                                                    \
+        double ops_least = 1e30;                                            \
+        for (int ops_i = 0; ops_i < ((c)->perf ? 20 : 1); ops_i++) {        \
+            nv_error ops_err = {0}, *err = &ops_err;                        \
+            const double ops_begin = nv_now();                              \
+            if ((call) != NABLA_OK) ops_fail((c), (name), ops_err.text);    \
+            const double ops_took = nv_now() - ops_begin;                   \
+            if (ops_took < ops_least) ops_least = ops_took;                 \
+        }                                                                   \
+        if ((c)->perf) ops_report((c), (name), ops_least, (double)(bytes)); \
+    } while (0)
+
+void ops_fail(ops_case *c, const char *name, const char *why);
+void ops_report(const ops_case *c, const char *name, double seconds, double bytes);
+
+/* The cases, by file. */
+void ops_linear(ops_case *c);
+void ops_activations(ops_case *c);
+void ops_seam(ops_case *c);
+void ops_qk_norm(ops_case *c);
+void ops_plain(ops_case *c);
+void ops_ends(ops_case *c);
+void ops_optimizer(ops_case *c);
+
+#endif

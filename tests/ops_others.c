@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Cases of the products, the plain passes, the model's ends and the optimizer. */
+#include "ops_case.h"
+#include <math.h>
+
+/* ------------------------------------------------------------------------------------------ products */
+
+/* c[m, n] += a[m, k] b[k, n], each with its two steps. */
+static void multiply(double *c, const double *a, const double *b, int64_t m, int64_t n, int64_t k, int64_t a_row,
+                     int64_t a_col, int64_t b_row, int64_t b_col) {
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t l = 0; l < k; l++)
+            for (int64_t j = 0; j < n; j++)
+                c[i * n + j] += a[i * a_row + l * a_col] * b[l * b_row + j * b_col];
+}
+
+static void set(double *v, const double *rows, int64_t count, int64_t cols) {
+    for (int64_t i = 0; i < count; i++)
+        v[i] = rows ? rows[i % cols] : 0;
+}
+
+static void linear_one(ops_case *c, int64_t in, int64_t out, nabla_dtype result, int bias, int add) {
+    const nv_device_ops *ops = c->dev->ops;
+    const int64_t rows = c->rows;
+    ops_tensor x = ops_random(c, c->dtype, rows, in, 1), w = ops_flat(c, c->dtype, out, in, 1),
+               b = ops_flat(c, NABLA_FP32, 1, out, 1), y = ops_random(c, result, rows, out, 1),
+               d_y = ops_random(c, c->dtype, rows, out, 1), d_x = ops_random(c, result, rows, in, 1),
+               d_w = ops_flat(c, NABLA_FP32, out, in, 1), d_b = ops_flat(c, NABLA_FP32, 1, out, 1);
+    const double size = 2.0 * (double)(rows * in * out); /* reported as operations, not bytes */
+    if (!c->perf) {
+        set(y.v, bias ? b.v : NULL, rows * out, out);
+        multiply(y.v, x.v, w.v, rows, out, in, in, 1, 1, in);
+        if (!add) set(d_x.v, NULL, rows * in, in);
+        multiply(d_x.v, d_y.v, w.v, rows, in, out, out, 1, in, 1);
+        multiply(d_w.v, d_y.v, x.v, out, in, rows, 1, out, in, 1);
+        for (int64_t i = 0; i < rows * out; i++)
+            d_b.v[i % out] += d_y.v[i];
+    }
+    OPS_RUN(c, "linear", size, ops->linear(c->dev, x.m, w.m, bias ? ops_floats(b) : NULL, y.m, err));
+    OPS_RUN(c, "linear_backward_input", size, ops->linear_backward_input(c->dev, d_y.m, w.m, d_x.m, add, err));
+    OPS_RUN(c, "linear_backward_weight", size,
+            ops->linear_backward_weight(c->dev, d_y.m, x.m, ops_floats(d_w), bias ? ops_floats(d_b) : NULL, err));
+    ops_expect(c, "linear", y, (double)in);
+    ops_expect(c, "linear_backward_input", d_x, (double)out);
+    ops_expect(c, "linear_backward_weight d_w", d_w, (double)rows);
+    if (bias) ops_expect(c, "linear_backward_weight d_bias", d_b, (double)rows);
+    ops_finish(c);
+}
+
+void ops_linear(ops_case *c) {
+    linear_one(c, c->cols, c->perf ? 4 * c->cols : 40, c->dtype, 1, 0);
+    linear_one(c, c->cols, c->cols, NABLA_FP32, 0, !c->perf);
+}
+
+/* ------------------------------------------------------------------------------------------ plain passes */
+
+void ops_plain(ops_case *c) {
+    const nv_device_ops *ops = c->dev->ops;
+    const int64_t count = c->rows * c->cols;
+    ops_tensor x = ops_random(c, c->dtype, c->rows, c->cols, 1), y = ops_random(c, NABLA_FP32, c->rows, c->cols, 1),
+               z = ops_random(c, NABLA_BF16, c->rows, c->cols, 1), sums = ops_flat(c, NABLA_FP32, 1, c->cols, 1),
+               a = ops_flat(c, NABLA_FP32, c->rows, c->cols, 1), b = ops_flat(c, NABLA_FP32, c->rows, c->cols, 1);
+    for (int64_t i = 0; i < count; i++) {
+        y.v[i] = z.v[i] = x.v[i];
+        sums.v[i % c->cols] += x.v[i];
+        a.v[i] += b.v[i];
+    }
+    OPS_RUN(c, "cast", (double)count * 6, ops->cast(c->dev, x.m, y.m, err));
+    ops_expect(c, "cast to fp32", y, 0);
+    OPS_RUN(c, "cast", (double)count * 6, ops->cast(c->dev, x.m, z.m, err));
+    ops_expect(c, "cast to bf16", z, 0);
+    OPS_RUN(c, "column_sums", (double)count * 2, ops->column_sums(c->dev, x.m, ops_floats(sums), err));
+    ops_expect(c, "column_sums", sums, (double)c->rows);
+    OPS_RUN(c, "add", (double)count * 12, ops->add(c->dev, ops_floats(a), ops_floats(b), count, err));
+    ops_expect(c, "add", a, 1);
+}
+
+/* ------------------------------------------------------------------------------------------ a model's ends */
+
+enum { BATCH = 2, CHANNELS = 3, F = 4, H = 6, W = 10, PF = 2, PH = 3, PW = 2, TOKENS = F / PF * H / PH * W / PW };
+
+static void patches_one(ops_case *c, int last) {
+    const int64_t pixels = PF * PH * PW, cols = CHANNELS * pixels;
+    int32_t raster[TOKENS];
+    for (int32_t i = 0; i < TOKENS; i++)
+        raster[i] = (7 * i + 3) % TOKENS; /* any permutation */
+    const nv_patches p = {BATCH, CHANNELS, {F, H, W}, {PF, PH, PW}, raster, last};
+    ops_tensor latent = ops_flat(c, NABLA_FP32, BATCH * CHANNELS * F * H, W, 1),
+               back = ops_flat(c, NABLA_FP32, BATCH * CHANNELS * F * H, W, 1),
+               rows = ops_random(c, c->dtype, (int64_t)BATCH * TOKENS, cols, 1);
+    for (int64_t i = 0; i < rows.m.rows * cols; i++) {
+        const int64_t row = i / cols, col = i % cols, pixel = last ? col / CHANNELS : col % pixels,
+                      channel = last ? col % CHANNELS : col / pixels, at = raster[row % TOKENS];
+        const int64_t f = at / (H / PH * W / PW) * PF + pixel / (PH * PW),
+                      h = at / (W / PW) % (H / PH) * PH + pixel / PW % PH, w = at % (W / PW) * PW + pixel % PW;
+        const int64_t from = (((row / TOKENS * CHANNELS + channel) * F + f) * H + h) * W + w;
+        rows.v[i] = latent.v[from];
+    }
+    OPS_RUN(c, "patchify", 0, c->dev->ops->patchify(c->dev, &p, ops_floats(latent), rows.m, err));
+    ops_expect(c, "patchify", rows, 0);
+    OPS_RUN(c, "unpatchify", 0, c->dev->ops->unpatchify(c->dev, &p, rows.m, ops_floats(back), err));
+    for (int64_t i = 0; i < (int64_t)BATCH * CHANNELS * F * H * W; i++)
+        back.v[i] = c->dtype == NABLA_BF16 ? ops_floats(back)[i] : latent.v[i];
+    ops_expect(c, "unpatchify", back, 0);
+}
+
+static void time_one(ops_case *c) {
+    ops_tensor time = ops_flat(c, NABLA_FP32, 5, 1, 500), out = ops_flat(c, NABLA_FP32, 5, 32, 1);
+    for (int64_t i = 0; i < 5 * 32; i++) {
+        const double angle = time.v[i / 32] * pow(10000, -(double)(i % 16) / 16);
+        out.v[i] = i % 32 < 16 ? cos(angle) : sin(angle);
+    }
+    OPS_RUN(c, "sinusoid", 0, c->dev->ops->sinusoid(c->dev, ops_floats(time), 5, 32, ops_floats(out), err));
+    ops_expect(c, "sinusoid", out, 0.1);
+}
+
+static void modulation_one(ops_case *c, int64_t chunks, int64_t e_chunks) {
+    const int64_t batch = 3, dim = c->cols;
+    ops_tensor table = ops_flat(c, NABLA_FP32, chunks, dim, 1), e = ops_flat(c, NABLA_FP32, batch * e_chunks, dim, 1),
+               out = ops_flat(c, NABLA_FP32, batch * chunks, dim, 1),
+               d_out = ops_flat(c, NABLA_FP32, batch * chunks, dim, 1),
+               d_table = ops_flat(c, NABLA_FP32, chunks, dim, 1),
+               d_e = ops_flat(c, NABLA_FP32, batch * e_chunks, dim, 1);
+    for (int64_t i = 0; i < batch * chunks * dim; i++) {
+        const int64_t b = i / (chunks * dim), chunk = i / dim % chunks, col = i % dim;
+        const int64_t from = (b * e_chunks + chunk % e_chunks) * dim + col;
+        out.v[i] = table.v[chunk * dim + col] + e.v[from];
+        d_table.v[chunk * dim + col] += d_out.v[i];
+        d_e.v[from] += d_out.v[i];
+    }
+    OPS_RUN(c, "modulation", 0,
+            c->dev->ops->modulation(c->dev, ops_floats(table), ops_floats(e), batch, chunks, e_chunks, dim,
+                                    ops_floats(out), err));
+    OPS_RUN(c, "modulation_backward", 0,
+            c->dev->ops->modulation_backward(c->dev, ops_floats(d_out), batch, chunks, e_chunks, dim,
+                                             ops_floats(d_table), ops_floats(d_e), err));
+    ops_expect(c, "modulation", out, 1);
+    ops_expect(c, "modulation_backward d_table", d_table, 4);
+    ops_expect(c, "modulation_backward d_e", d_e, 4);
+}
+
+static void embed_one(ops_case *c) {
+    const int32_t ids[6] = {4, 0, 4, 2, 4, 1};
+    const int64_t dim = c->cols;
+    ops_tensor table = ops_flat(c, NABLA_FP32, 5, dim, 1), out = ops_flat(c, NABLA_FP32, 6, dim, 1),
+               d_out = ops_flat(c, NABLA_FP32, 6, dim, 1), d_table = ops_flat(c, NABLA_FP32, 5, dim, 1);
+    for (int64_t i = 0; i < 6 * dim; i++) {
+        out.v[i] = table.v[ids[i / dim] * dim + i % dim];
+        d_table.v[ids[i / dim] * dim + i % dim] += d_out.v[i];
+    }
+    OPS_RUN(c, "embed", 0, c->dev->ops->embed(c->dev, ops_floats(table), ids, 6, dim, ops_floats(out), err));
+    OPS_RUN(c, "embed_backward", 0,
+            c->dev->ops->embed_backward(c->dev, ops_floats(d_out), ids, 6, dim, ops_floats(d_table), err));
+    ops_expect(c, "embed", out, 0);
+    ops_expect(c, "embed_backward", d_table, 4);
+}
+
+void ops_ends(ops_case *c) {
+    if (c->perf) return;
+    patches_one(c, 0);
+    patches_one(c, 1);
+    ops_finish(c);
+    time_one(c);
+    modulation_one(c, 6, 6);
+    modulation_one(c, 2, 1);
+    ops_finish(c);
+    embed_one(c);
+}
+
+/* ------------------------------------------------------------------------------------------ optimizer */
+
+void ops_optimizer(ops_case *c) {
+    const int64_t n = c->rows * c->cols;
+    const nv_adamw a = {.lr = 1e-2f,
+                        .beta1 = 0.9f,
+                        .beta2 = 0.95f,
+                        .eps = 1e-8f,
+                        .weight_decay = 0.1f,
+                        .grad_scale = 0.5f,
+                        .step = 3,
+                        .ema_decay = 0.99f};
+    ops_tensor value = ops_flat(c, NABLA_FP32, 1, n, 1), grad = ops_flat(c, NABLA_FP32, 1, n, 1),
+               m = ops_flat(c, NABLA_FP32, 1, n, 1), v = ops_flat(c, NABLA_FP32, 1, n, 1),
+               ema = ops_flat(c, NABLA_FP32, 1, n, 1);
+    double squares = 0, got = 0;
+    for (int64_t i = 0; i < n; i++) {
+        ops_floats(v)[i] = fabsf(ops_floats(v)[i]); /* a mean of squares */
+        const double g = (double)a.grad_scale * grad.v[i], b1 = (double)a.beta1, b2 = (double)a.beta2;
+        squares += grad.v[i] * grad.v[i];
+        m.v[i] = b1 * m.v[i] + (1 - b1) * g;
+        v.v[i] = b2 * fabs(v.v[i]) + (1 - b2) * g * g;
+        const double step = m.v[i] / (1 - pow(b1, 3)) / (sqrt(v.v[i] / (1 - pow(b2, 3))) + (double)a.eps);
+        value.v[i] -= (double)a.lr * (step + (double)a.weight_decay * value.v[i]);
+        ema.v[i] += (1 - (double)a.ema_decay) * (value.v[i] - ema.v[i]);
+    }
+    OPS_RUN(c, "sum_squares", 4 * n, c->dev->ops->sum_squares(c->dev, ops_floats(grad), (size_t)n, &got, err));
+    if (fabs(got - squares) > 1e-9 * squares) ops_fail(c, "sum_squares", "not the sum");
+    OPS_RUN(c, "adamw", 36 * n,
+            c->dev->ops->adamw(c->dev, &a, (size_t)n, ops_floats(value), ops_floats(grad), ops_floats(m), ops_floats(v),
+                               ops_floats(ema), err));
+    ops_expect(c, "adamw value", value, 1);
+    ops_expect(c, "adamw m", m, 1);
+    ops_expect(c, "adamw v", v, 1);
+    ops_expect(c, "adamw ema", ema, 1);
+}
