@@ -110,9 +110,9 @@ static void take_block(nv_dit_run *run, nv_arena *arena, int32_t layer) {
     const int64_t batch = run->shape.batch;
     for (int i = 0; i < 3; i++)
         take_norm(run, arena, &b->norm[i], m->compute, train && (i != 1 || m->config.cross_attn_norm));
-    nv_self_attention_layout(&b->self, arena, &p->self, batch, run->tokens, m->compute, train);
+    nv_self_attention_layout(&b->self, arena, &p->self, batch, run->tokens, m->compute, train, run->branch);
     nv_cross_attention_layout(&b->cross, arena, &p->cross, batch, run->tokens, run->shape.text_length, m->compute,
-                              train);
+                              train, run->branch, run->branch_y);
     b->ffn_u = train ? take_matrix(arena, m->compute, run->rows, m->config.ffn_dim)
                      : nv_dit_narrow(run->wide, m->config.ffn_dim);
     b->ffn_y = take_matrix(arena, m->compute, run->rows, m->dim);
@@ -146,6 +146,9 @@ static void take_all(nv_dit_run *run, nv_arena *arena) {
     run->x = take_floats(arena, rows * dim);
     run->patches = take_matrix(arena, compute, rows, m->patch_in);
     run->wide = take_matrix(arena, compute, rows, widest);
+    run->branch = take_matrix(arena, compute, run->shape.train && compute == NABLA_BF16 ? rows : 0, dim);
+    run->branch.rows = rows;
+    run->branch_y = take_matrix(arena, compute, rows, dim);
     run->context = take_matrix(arena, compute, run->text_rows, m->config.text_dim);
     run->text_u = take_matrix(arena, compute, run->text_rows, dim);
     run->text_wide = take_matrix(arena, compute, run->text_rows, dim);

@@ -42,22 +42,26 @@ nabla_status nv_attend_plan(nv_device *dev, const nv_attend *a, const nabla_poli
 nabla_status nv_attend_forward(nv_device *dev, const nv_attend *a, nv_error *err) {
     const double begin = nv_now();
     const nabla_attention_params params = nabla_attention_params_default();
-    const nabla_tensor q = tensor_of(a, a->q), k = tensor_of(a, a->k), v = tensor_of(a, a->v), o = tensor_of(a, a->o),
-                       lse = lse_of(a);
+    const nabla_tensor q = tensor_of(a, a->q), k = tensor_of(a, a->k), v = tensor_of(a, a->v),
+                       o = tensor_of(a, a->exact.data ? a->exact : a->o), lse = lse_of(a);
     nabla_status status = nabla_attention_forward(dev->context, a->plan, &params, &q, &k, &v, &o, a->lse ? &lse : NULL);
     dev->clock.attention_s += nv_now() - begin;
     NV_TRY(passed_on(dev, status, err));
     dev->clock.attention_flop += visited_flop(dev, a);
-    return NABLA_OK;
+    return nv_attend_output(dev, a, err);
+}
+
+nabla_status nv_attend_output(nv_device *dev, const nv_attend *a, nv_error *err) {
+    return a->exact.data ? dev->ops->cast(dev, a->exact, a->o, err) : NABLA_OK;
 }
 
 nabla_status nv_attend_backward(nv_device *dev, const nv_attend *a, nv_matrix d_o, nv_matrix d_q, nv_matrix d_k,
                                 nv_matrix d_v, nv_error *err) {
     const double begin = nv_now();
     const nabla_attention_params params = nabla_attention_params_default();
-    const nabla_tensor q = tensor_of(a, a->q), k = tensor_of(a, a->k), v = tensor_of(a, a->v), o = tensor_of(a, a->o),
-                       lse = lse_of(a), dO = tensor_of(a, d_o), dq = tensor_of(a, d_q), dk = tensor_of(a, d_k),
-                       dv = tensor_of(a, d_v);
+    const nabla_tensor q = tensor_of(a, a->q), k = tensor_of(a, a->k), v = tensor_of(a, a->v),
+                       o = tensor_of(a, a->exact.data ? a->exact : a->o), lse = lse_of(a), dO = tensor_of(a, d_o),
+                       dq = tensor_of(a, d_q), dk = tensor_of(a, d_k), dv = tensor_of(a, d_v);
     nabla_status status =
         nabla_attention_backward(dev->context, a->plan, &params, &q, &k, &v, &o, &lse, &dO, &dq, &dk, &dv);
     dev->clock.attention_s += nv_now() - begin;

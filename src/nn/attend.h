@@ -11,12 +11,18 @@ typedef struct nv_attend {
     int64_t batch;
     int32_t heads;
     nv_matrix q, k, v, o; /* [batch * tokens, dim]; q, o and k, v may have different numbers of rows */
+    nv_matrix exact;      /* o in fp32, kept for the backward pass; data NULL: o serves, as fp32 or without one */
     float *lse;           /* [batch, heads, q tokens]; NULL without a backward pass */
 } nv_attend;
+
+/* Why exact: the gradient of a score is P (dP - dO . O), a difference of near equals where attention is flat. O rounded
+   to bf16 puts a tenth of noise on the gradients of q and k there; rounding anything else hardly shows. o can then be
+   scratch: nv_attend_output makes it again. */
 
 /* Fills the plan from q and k. */
 nabla_status nv_attend_plan(nv_device *dev, const nv_attend *a, const nabla_policy *policy, nv_error *err);
 nabla_status nv_attend_forward(nv_device *dev, const nv_attend *a, nv_error *err);
+nabla_status nv_attend_output(nv_device *dev, const nv_attend *a, nv_error *err); /* o from exact */
 nabla_status nv_attend_backward(nv_device *dev, const nv_attend *a, nv_matrix d_o, nv_matrix d_q, nv_matrix d_k,
                                 nv_matrix d_v, nv_error *err);
 

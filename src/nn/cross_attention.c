@@ -2,7 +2,8 @@
 #include "nn/cross_attention.h"
 
 void nv_cross_attention_layout(nv_cross_attention_run *r, nv_arena *arena, const nv_cross_attention *p, int64_t batch,
-                               int64_t tokens, int64_t text_length, nabla_dtype compute, int train) {
+                               int64_t tokens, int64_t text_length, nabla_dtype compute, int train, nv_matrix branch,
+                               nv_matrix branch_y) {
     const int64_t rows = batch * tokens, text_rows = batch * text_length, dim = p->q.w.cols;
     const size_t size = nabla_dtype_size(compute);
     r->batch = batch;
@@ -12,8 +13,13 @@ void nv_cross_attention_layout(nv_cross_attention_run *r, nv_arena *arena, const
     r->q_n = nv_matrix_of(nv_arena_take(arena, rows * dim, size), compute, rows, dim);
     r->kv = nv_matrix_of(nv_arena_take(arena, text_rows * 2 * dim, size), compute, text_rows, 2 * dim);
     r->k_n = nv_matrix_of(nv_arena_take(arena, text_rows * dim, size), compute, text_rows, dim);
-    r->o = nv_matrix_of(nv_arena_take(arena, rows * dim, size), compute, rows, dim);
-    r->y = nv_matrix_of(nv_arena_take(arena, rows * dim, size), compute, rows, dim);
+    r->o = branch;
+    r->exact = (nv_matrix){0};
+    if (train && compute == NABLA_BF16)
+        r->exact = nv_matrix_of(nv_arena_take(arena, rows * dim, sizeof(float)), NABLA_FP32, rows, dim);
+    else
+        r->o = nv_matrix_of(nv_arena_take(arena, rows * dim, size), compute, rows, dim);
+    r->y = branch_y;
     r->rstd_q = r->rstd_k = r->lse = NULL;
     if (!train) return;
     r->rstd_q = nv_arena_take(arena, rows, sizeof(float));
@@ -45,6 +51,7 @@ static nv_attend attend_of(const nv_cross_attention *p, const nv_cross_attention
                        .k = r->k_n,
                        .v = nv_matrix_cols(r->kv, dim, dim),
                        .o = r->o,
+                       .exact = r->exact,
                        .lse = r->lse};
 }
 
@@ -68,6 +75,7 @@ nabla_status nv_cross_attention_backward(nv_device *dev, const nv_cross_attentio
     const nv_attend a = attend_of(p, r);
     const nv_matrix d_k = nv_matrix_cols(d_kv, 0, dim), d_v = nv_matrix_cols(d_kv, dim, dim),
                     d_o = d_x; /* d_x is free until the end */
+    NV_TRY(nv_attend_output(dev, &a, err));
     NV_TRY(nv_linear_backward(dev, &p->out, r->o, d_y, d_o, NULL, err));
     NV_TRY(nv_attend_backward(dev, &a, d_o, d_q, d_k, d_v, err));
     NV_TRY(dev->ops->qk_norm_backward(dev, &q, d_q, d_q, p->d_norm_q, p->q.d_bias, err));

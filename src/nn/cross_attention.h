@@ -18,15 +18,18 @@ typedef struct nv_cross_attention {
 
 typedef struct nv_cross_attention_run {
     int64_t batch, tokens, text_length;
-    nabla_plan *plan;  /* dense, tokens x text_length */
-    nv_matrix q, q_n;  /* [M, dim] as projected, normed */
-    nv_matrix kv, k_n; /* [B * text_length, 2 dim] as projected, [.., dim] normed */
-    nv_matrix o, y;    /* [M, dim] */
+    nabla_plan *plan;      /* dense, tokens x text_length */
+    nv_matrix q, q_n;      /* [M, dim] as projected, normed */
+    nv_matrix kv, k_n;     /* [B * text_length, 2 dim] as projected, [.., dim] normed */
+    nv_matrix o, exact, y; /* [M, dim] attention's output (attend.h), and the branch's after the projection */
     float *rstd_q, *rstd_k, *lse;
 } nv_cross_attention_run;
 
+/* branch, branch_y: [M, dim] scratch that the layers share; branch is free outside of a call, branch_y is y, which only
+   the seam behind reads. */
 void nv_cross_attention_layout(nv_cross_attention_run *r, nv_arena *arena, const nv_cross_attention *p, int64_t batch,
-                               int64_t tokens, int64_t text_length, nabla_dtype compute, int train);
+                               int64_t tokens, int64_t text_length, nabla_dtype compute, int train, nv_matrix branch,
+                               nv_matrix branch_y);
 /* text: [B * text_length, dim], what the text embedding made. */
 nabla_status nv_cross_attention_forward(nv_device *dev, const nv_cross_attention *p, nv_cross_attention_run *r,
                                         nv_matrix x, nv_matrix text, nv_error *err);

@@ -2,14 +2,19 @@
 #include "nn/self_attention.h"
 
 void nv_self_attention_layout(nv_self_attention_run *r, nv_arena *arena, const nv_self_attention *p, int64_t batch,
-                              int64_t tokens, nabla_dtype compute, int train) {
+                              int64_t tokens, nabla_dtype compute, int train, nv_matrix branch) {
     const int64_t rows = batch * tokens, dim = p->qkv.w.cols;
     const size_t size = nabla_dtype_size(compute);
     r->batch = batch;
     r->tokens = tokens;
     r->qkv = nv_matrix_of(nv_arena_take(arena, rows * 3 * dim, size), compute, rows, 3 * dim);
     r->qk = nv_matrix_of(nv_arena_take(arena, rows * 2 * dim, size), compute, rows, 2 * dim);
-    r->o = nv_matrix_of(nv_arena_take(arena, rows * dim, size), compute, rows, dim);
+    r->o = branch;
+    r->exact = (nv_matrix){0};
+    if (train && compute == NABLA_BF16)
+        r->exact = nv_matrix_of(nv_arena_take(arena, rows * dim, sizeof(float)), NABLA_FP32, rows, dim);
+    else
+        r->o = nv_matrix_of(nv_arena_take(arena, rows * dim, size), compute, rows, dim);
     r->y = nv_matrix_of(nv_arena_take(arena, rows * dim, size), compute, rows, dim);
     r->rstd_q = r->rstd_k = r->lse = NULL;
     if (!train) return;
@@ -39,6 +44,7 @@ static nv_attend attend_of(const nv_self_attention *p, const nv_self_attention_r
                        .k = nv_matrix_cols(r->qk, dim, dim),
                        .v = nv_matrix_cols(r->qkv, 2 * dim, dim),
                        .o = r->o,
+                       .exact = r->exact,
                        .lse = r->lse};
 }
 
@@ -61,6 +67,7 @@ nabla_status nv_self_attention_backward(nv_device *dev, const nv_self_attention 
     const nv_attend a = attend_of(p, r);
     const nv_matrix d_q = nv_matrix_cols(d_qkv, 0, dim), d_k = nv_matrix_cols(d_qkv, dim, dim),
                     d_v = nv_matrix_cols(d_qkv, 2 * dim, dim), d_o = d_x; /* d_x is free until the end */
+    NV_TRY(nv_attend_output(dev, &a, err));
     NV_TRY(nv_linear_backward(dev, &p->out, r->o, d_y, d_o, NULL, err));
     NV_TRY(nv_attend_backward(dev, &a, d_o, d_q, d_k, d_v, err));
     NV_TRY(dev->ops->qk_norm_backward(dev, &q, d_q, d_q, p->d_norm_q, p->qkv.d_bias, err));

@@ -21,14 +21,15 @@ typedef struct nv_self_attention_run {
     int64_t batch, tokens;
     const float *rope; /* [tokens, head_dim] */
     nabla_plan *plan;
-    nv_matrix qkv;  /* [M, 3 dim] as projected */
-    nv_matrix qk;   /* [M, 2 dim] normed and turned */
-    nv_matrix o, y; /* [M, dim] attention's output, and the branch's after the projection */
+    nv_matrix qkv;         /* [M, 3 dim] as projected */
+    nv_matrix qk;          /* [M, 2 dim] normed and turned */
+    nv_matrix o, exact, y; /* [M, dim] attention's output (attend.h), and the branch's after the projection */
     float *rstd_q, *rstd_k, *lse;
 } nv_self_attention_run;
 
+/* branch: [M, dim] scratch that the layers share, free outside of a call. */
 void nv_self_attention_layout(nv_self_attention_run *r, nv_arena *arena, const nv_self_attention *p, int64_t batch,
-                              int64_t tokens, nabla_dtype compute, int train);
+                              int64_t tokens, nabla_dtype compute, int train, nv_matrix branch);
 nabla_status nv_self_attention_forward(nv_device *dev, const nv_self_attention *p, nv_self_attention_run *r,
                                        nv_matrix x, const nabla_policy *policy, nv_error *err);
 /* d_y -> d_x. Scratch: d_qkv [M, 3 dim]. */

@@ -45,7 +45,7 @@ typedef dnnl_memory_desc_t desc;
 typedef const_dnnl_memory_desc_t desc_ref;
 #define DESC_REF(d) (d)
 
-static dnnl_status_t desc_create(desc *d, const int64_t dims[2], const int64_t strides[2], dnnl_data_type_t type) {
+static dnnl_status_t desc_create(desc *d, const dnnl_dims_t dims, dnnl_data_type_t type, const dnnl_dims_t strides) {
     return dnnl_memory_desc_create_with_strides(d, 2, dims, type, strides);
 }
 
@@ -66,9 +66,8 @@ typedef dnnl_memory_desc_t desc;
 typedef const dnnl_memory_desc_t *desc_ref;
 #define DESC_REF(d) (&(d))
 
-static dnnl_status_t desc_create(desc *d, const int64_t dims[2], const int64_t strides[2], dnnl_data_type_t type) {
-    dnnl_dims_t sizes = {dims[0], dims[1]}, steps = {strides[0], strides[1]};
-    return dnnl_memory_desc_init_by_strides(d, 2, sizes, type, steps);
+static dnnl_status_t desc_create(desc *d, const dnnl_dims_t dims, dnnl_data_type_t type, const dnnl_dims_t strides) {
+    return dnnl_memory_desc_init_by_strides(d, 2, dims, type, strides);
 }
 
 static void desc_destroy(desc *d) {
@@ -108,16 +107,14 @@ static dnnl_status_t attr_create(int32_t add, dnnl_primitive_attr_t *attr) {
 
 static dnnl_status_t key_pd(nv_onednn *d, const product_key *key, dnnl_primitive_desc_t *pd, desc descs[ARGS]) {
     dnnl_primitive_attr_t attr = NULL;
-    dnnl_status_t status = desc_create(&descs[ARG_A], (int64_t[]){key->m, key->k}, (int64_t[]){key->a_row, key->a_col},
-                                       data_type(key->in));
-    if (!status)
-        status = desc_create(&descs[ARG_B], (int64_t[]){key->k, key->n}, (int64_t[]){key->b_row, key->b_col},
-                             data_type(key->in));
-    if (!status)
-        status =
-            desc_create(&descs[ARG_C], (int64_t[]){key->m, key->n}, (int64_t[]){key->c_row, 1}, data_type(key->out));
-    if (!status && key->bias)
-        status = desc_create(&descs[ARG_BIAS], (int64_t[]){1, key->n}, (int64_t[]){key->n, 1}, dnnl_f32);
+    const dnnl_data_type_t in = data_type(key->in), out = data_type(key->out);
+    const dnnl_dims_t a = {key->m, key->k}, a_steps = {key->a_row, key->a_col}, b = {key->k, key->n},
+                      b_steps = {key->b_row, key->b_col}, c = {key->m, key->n}, c_steps = {key->c_row, 1},
+                      bias = {1, key->n}, bias_steps = {key->n, 1};
+    dnnl_status_t status = desc_create(&descs[ARG_A], a, in, a_steps);
+    if (!status) status = desc_create(&descs[ARG_B], b, in, b_steps);
+    if (!status) status = desc_create(&descs[ARG_C], c, out, c_steps);
+    if (!status && key->bias) status = desc_create(&descs[ARG_BIAS], bias, dnnl_f32, bias_steps);
     if (!status) status = attr_create(key->add, &attr);
     if (!status) status = pd_create(pd, d->engine, descs[ARG_A], descs[ARG_B], descs[ARG_BIAS], descs[ARG_C], attr);
     if (attr) dnnl_primitive_attr_destroy(attr);
