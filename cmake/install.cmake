@@ -23,12 +23,14 @@ install(FILES include/nabla/nabla.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/nabl
 
 if(TARGET nabla_video)
   nabla_shared(nabla_video nabla-video)
-  target_link_libraries(nabla_video_shared PUBLIC nabla_shared PRIVATE ${NABLA_VIDEO_LIBRARIES} OpenMP::OpenMP_C m)
+  get_target_property(libraries nabla_video LINK_LIBRARIES)
+  list(FILTER libraries EXCLUDE REGEX "^nabla")
+  target_link_libraries(nabla_video_shared PUBLIC nabla_shared PRIVATE ${libraries})
   install(FILES include/nabla/video.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/nabla)
 endif()
 if(TARGET nabla_cli)
   install(TARGETS nabla_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
-  install(DIRECTORY models/ DESTINATION ${CMAKE_INSTALL_DATADIR}/nabla/models)
+  install(DIRECTORY ${PROJECT_SOURCE_DIR}/models/ DESTINATION ${CMAKE_INSTALL_DATADIR}/nabla/models)
 endif()
 
 install(EXPORT nabla_targets NAMESPACE nabla:: FILE nabla-targets.cmake
@@ -38,5 +40,7 @@ configure_package_config_file(cmake/nabla-config.cmake.in ${CMAKE_BINARY_DIR}/na
 write_basic_package_version_file(${CMAKE_BINARY_DIR}/nabla-config-version.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${CMAKE_BINARY_DIR}/nabla-config.cmake ${CMAKE_BINARY_DIR}/nabla-config-version.cmake
   DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/nabla)
+# relative, so that `cmake --install --prefix` may choose another place
+file(RELATIVE_PATH NABLA_PC_TO_PREFIX /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
 configure_file(cmake/nabla.pc.in ${CMAKE_BINARY_DIR}/nabla.pc @ONLY)
 install(FILES ${CMAKE_BINARY_DIR}/nabla.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
