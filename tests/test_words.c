@@ -7,7 +7,8 @@
 #include "scratch.h"
 #include "text/words.h"
 
-static const char *const list[] = {"a", "red", "green", "circle", "square", "star", "moving", "left", "b\xc3\xa4r"};
+static const char *const list[] = {"a",      "red",  "green",      "circle",      "square", "star",
+                                   "moving", "left", "b\xc3\xa4r", "in a circle", "in a",   "in a red sky today"};
 enum { WORDS = sizeof list / sizeof *list, LENGTH = 6 };
 
 static nv_words *make(void) {
@@ -38,6 +39,24 @@ static void captions_become_ids(void **state) {
     check_ids(words, " .,;!?\"' ", 0, (int32_t[]){0, 0, 0, 0, 0, 0}, "");
     check_ids(words, "a a a a a a star", 7, (int32_t[]){2, 2, 2, 2, 2, 2}, "");
     check_ids(words, "b\xc3\xa4r", 1, (int32_t[]){10, 0, 0, 0, 0, 0}, "");
+    nv_words_destroy(words);
+}
+
+static void the_longest_phrase_wins(void **state) {
+    (void)state;
+    nv_words *words = make();
+    check_ids(words, "a circle in a circle", 3, (int32_t[]){2, 5, 11, 0, 0, 0}, "");
+    check_ids(words, "In, a -- CIRCLE in a star", 3, (int32_t[]){11, 12, 7, 0, 0, 0}, "");
+    check_ids(words, "in circle a", 3, (int32_t[]){1, 5, 2, 0, 0, 0}, "in");
+    check_ids(words, "in a red sky", 3, (int32_t[]){12, 3, 1, 0, 0, 0}, "sky");
+    check_ids(words, "in a red sky today", 1, (int32_t[]){13, 0, 0, 0, 0, 0}, "");
+    check_ids(words, "in", 1, (int32_t[]){1, 0, 0, 0, 0, 0}, "in");
+    char text[200] = "in a ";
+    memset(text + 5, 'x', sizeof text - 6); /* a word that cannot be part of any phrase */
+    text[sizeof text - 1] = '\0';
+    int32_t ids[LENGTH];
+    assert_int_equal(nv_words_encode(words, text, ids, NULL, 0), 2);
+    assert_int_equal(ids[0], 12);
     nv_words_destroy(words);
 }
 
@@ -110,12 +129,12 @@ static const struct {
     {"{\"length\":4,\"words\":{}}", "w.json: \"words\" must be a list"},
     {"{\"length\":4,\"words\":[\"a\",1]}", "w.json: item 1 of \"words\" is no text"},
     {"{\"length\":4,\"words\":[\"a\",\"b\",\"a\"]}", "w.json: the word \"a\" is listed twice"},
-    {"{\"length\":4,\"words\":[\"A\"]}",
-     "w.json: \"A\" cannot be in a list of words: use 1 to 63 lower-case letters and digits"},
-    {"{\"length\":4,\"words\":[\"a b\"]}",
-     "w.json: \"a b\" cannot be in a list of words: use 1 to 63 lower-case letters and digits"},
-    {"{\"length\":4,\"words\":[\"\"]}",
-     "w.json: \"\" cannot be in a list of words: use 1 to 63 lower-case letters and digits"},
+    {"{\"length\":4,\"words\":[\"A\"]}", "w.json: \"A\" cannot be in a list of words: use 1 to 63 lower-case letters "
+                                         "and digits, or words of them parted by single spaces"},
+    {"{\"length\":4,\"words\":[\"a  b\"]}", "w.json: \"a  b\" cannot be in a list of words: use 1 to 63 lower-case "
+                                            "letters and digits, or words of them parted by single spaces"},
+    {"{\"length\":4,\"words\":[\"\"]}", "w.json: \"\" cannot be in a list of words: use 1 to 63 lower-case letters and "
+                                        "digits, or words of them parted by single spaces"},
     {"{\"length\":4,\"words\":[],\"dim\":3}",
      "w.json has the unknown key \"dim\": the model may be of another kind; notes begin with '_'"},
     {"{\"length\":4,\"length\":4,\"words\":[]}", NULL},
@@ -143,6 +162,7 @@ static void refuses_bad_files(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(captions_become_ids),
+        cmocka_unit_test(the_longest_phrase_wins),
         cmocka_unit_test(unknown_words_are_listed_once),
         cmocka_unit_test(misspellings_have_a_nearest_word),
         cmocka_unit_test(files_come_back),

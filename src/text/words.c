@@ -17,16 +17,23 @@ static char lower(char c) {
 
 /* ------------------------------------------------------------------ the table */
 
+/* Words of a phrase are parted by single spaces. */
+static int is_gap(const char *word, size_t i, size_t length) {
+    return word[i] == ' ' && i > 0 && i + 1 < length && word[i - 1] != ' ';
+}
+
 static nabla_status check_word(const char *word, nv_error *err) {
     size_t length = strlen(word);
     int good = length > 0 && length < NV_WORD_BYTES;
     for (size_t i = 0; i < length && good; i++) {
-        good = is_word_byte((unsigned char)word[i]) && lower(word[i]) == word[i];
+        good = (is_word_byte((unsigned char)word[i]) && lower(word[i]) == word[i]) || is_gap(word, i, length);
     }
     return good ? NABLA_OK
                 : nv_fail(err, NABLA_INVALID_ARGUMENT,
-                          "\"%.64s\" cannot be in a list of words: use 1 to %d lower-case letters and digits", word,
-                          NV_WORD_BYTES - 1);
+                          "\"%.64s\" cannot be in a list of words: use 1 to %d lower-case letters and digits, or words "
+                          "of them parted by "
+                          "single spaces",
+                          word, NV_WORD_BYTES - 1);
 }
 
 static int compare_words(const void *a, const void *b, void *list) {
@@ -45,6 +52,17 @@ static nabla_status sort_words(nv_words *w, nv_error *err) {
         }
     }
     return NABLA_OK;
+}
+
+static int32_t count_words(const char *phrase) {
+    int32_t count = 1;
+    for (; *phrase; phrase++)
+        count += *phrase == ' ';
+    return count;
+}
+
+static int32_t larger(int32_t a, int32_t b) {
+    return a > b ? a : b;
 }
 
 nabla_status nv_words_create(const char *const *words, size_t count, int32_t length, nv_words **out, nv_error *err) {
@@ -71,6 +89,7 @@ nabla_status nv_words_create(const char *const *words, size_t count, int32_t len
     w->sorted = sorted;
     for (size_t i = 0; i < count; i++) {
         memcpy(w->list[i], words[i], strlen(words[i]) + 1);
+        w->longest = larger(w->longest, count_words(words[i]));
     }
     nabla_status status = sort_words(w, err);
     if (status != NABLA_OK) {
@@ -143,13 +162,35 @@ static void list_once(char *list, size_t size, const char *word) {
     memcpy(list + used + separator, word, length + 1);
 }
 
+/* The id of the longest phrase of the list that begins with `word`, behind which *text stands; moves *text behind it.
+ */
+static int32_t longest_match(const nv_words *w, const char *word, const char **text) {
+    nv_word phrase, next;
+    int32_t id = id_of(w, word);
+    const char *at = *text;
+    size_t used = strlen(word);
+    memcpy(phrase, word, used + 1);
+    for (int32_t n = 1; n < w->longest && next_word(&at, next); n++) {
+        size_t length = strlen(next);
+        if (used + 1 + length >= sizeof phrase) break;
+        phrase[used] = ' ';
+        memcpy(phrase + used + 1, next, length + 1);
+        used += 1 + length;
+        int32_t found = id_of(w, phrase);
+        if (found == NV_WORD_UNKNOWN) continue;
+        id = found;
+        *text = at;
+    }
+    return id;
+}
+
 int32_t nv_words_encode(const nv_words *words, const char *text, int32_t *ids, char *unknown, size_t unknown_size) {
     int32_t count = 0;
     nv_word word;
     if (unknown_size == 0) unknown = NULL;
     if (unknown) unknown[0] = '\0';
     while (count < INT32_MAX && next_word(&text, word)) {
-        int32_t id = id_of(words, word);
+        int32_t id = longest_match(words, word, &text);
         if (count < words->length) ids[count] = id;
         if (unknown && id == NV_WORD_UNKNOWN) list_once(unknown, unknown_size, word);
         count++;

@@ -10,8 +10,10 @@ enum { NV_WORD_PAD = 0, NV_WORD_UNKNOWN = 1, NV_WORD_FIRST = 2 };
 
 typedef struct nv_words nv_words;
 
-/* words: count distinct lower-case words, of letters and digits (any byte above ASCII counts as a letter). length: ids
- * a caption becomes (longer captions are cut, shorter padded). */
+/* words: count distinct lower-case words, of letters and digits (any byte above ASCII counts as a letter), or phrases:
+   words parted by single spaces. The transformer sees a caption as a bag of ids, so words that mean something else
+   together ("in a circle") should be one phrase. length: ids a caption becomes (longer captions are cut, shorter
+   padded). */
 nabla_status nv_words_create(const char *const *words, size_t count, int32_t length, nv_words **out, nv_error *err);
 /* words.json: {"length": N, "words": [...]} */
 nabla_status nv_words_read(const char *path, nv_words **out, nv_error *err);
@@ -21,9 +23,10 @@ void nv_words_destroy(nv_words *words);
 int32_t nv_words_rows(const nv_words *words); /* table rows: count + NV_WORD_FIRST */
 int32_t nv_words_length(const nv_words *words);
 
-/* text (any case, punctuation ignored) -> ids[length]. unknown (may be NULL, unknown_size bytes) gets the words not
-   in the list, each once, separated by ", " (those that fit), "" if none. Returns how many words the text had, which
-   may exceed the length. An empty text is all pad: the unconditional branch. */
+/* text (any case, punctuation ignored) -> ids[length]; of phrases that fit, the longest. unknown (may be NULL,
+   unknown_size bytes) gets the words not in the list, each once, separated by ", " (those that fit), "" if none.
+   Returns how many ids the text has, which may exceed the length. An empty text is all pad: the unconditional branch.
+ */
 int32_t nv_words_encode(const nv_words *words, const char *text, int32_t *ids, char *unknown, size_t unknown_size);
 
 /* The word of the list that `word` is likely a misspelling of, or NULL: at most one edit for every three letters, two

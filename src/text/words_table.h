@@ -5,13 +5,13 @@
 
 #include "text/words.h"
 
-enum { NV_WORD_BYTES = 64 /* of a word and its NUL */, NV_WORDS_MAX = 1 << 20, NV_CAPTION_MAX = 4096 };
+enum { NV_WORD_BYTES = 64 /* of a word or phrase and its NUL */, NV_WORDS_MAX = 1 << 20, NV_CAPTION_MAX = 4096 };
 
 typedef char nv_word[NV_WORD_BYTES];
 
 struct nv_words {
-    int32_t count, length;
-    int32_t *sorted; /* indices of the list in strcmp's order */
+    int32_t count, length, longest; /* longest: words in the longest phrase */
+    int32_t *sorted;                /* indices of the list in strcmp's order */
     nv_word list[];
 };
 

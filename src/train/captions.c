@@ -26,10 +26,11 @@ const char *nv_motion_name(nv_motion m) {
 }
 
 const char *const *nv_clips_words(size_t *count) {
-    static const char *const words[] = {
-        "a",        "small",   "large",  "red",   "green", "blue",  "yellow", "white", "purple",    "circle", "square",
-        "triangle", "star",    "moving", "going", "that",  "moves", "left",   "right", "up",        "down",   "in",
-        "standing", "staying", "stands", "still", "on",    "black", "grey",   "navy",  "background"};
+    static const char *const words[] = {"a",           "small",    "large",     "red",    "green",    "blue", "yellow",
+                                        "white",       "purple",   "circle",    "square", "triangle", "star", "moving",
+                                        "going",       "that",     "moves",     "left",   "right",    "up",   "down",
+                                        "in a circle", "standing", "staying",   "stands", "still",    "on",   "black",
+                                        "grey",        "navy",     "background"};
     *count = sizeof words / sizeof *words;
     return words;
 }

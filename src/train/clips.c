@@ -13,11 +13,11 @@ static const float colour_rgb[NV_COLOURS][3] = {
 };
 static const float background_rgb[NV_BACKGROUNDS][3] = {
     [NV_BLACK] = {0.03f, 0.03f, 0.03f}, [NV_GREY] = {0.25f, 0.25f, 0.26f}, [NV_NAVY] = {0.04f, 0.07f, 0.24f}};
-static const float tint_range = 0.06f, background_tint = 0.4f;
+static const float tint_range = 0.04f, background_tint = 0.4f;
 
 /* A size's radius in units of the shorter side of the frame, and what each shape makes of it: the circumscribed radius
    is scaled so that shapes of one size look equally heavy. */
-static const float size_radius[NV_SIZES] = {[NV_SMALL] = 0.10f, [NV_MEDIUM] = 0.14f, [NV_LARGE] = 0.18f};
+static const float size_radius[NV_SIZES] = {[NV_SMALL] = 0.13f, [NV_MEDIUM] = 0.17f, [NV_LARGE] = 0.21f};
 static const float shape_scale[NV_SHAPES] = {
     [NV_CIRCLE] = 0.90f, [NV_SQUARE] = 1.04f, [NV_TRIANGLE] = 1.12f, [NV_STAR] = 1.12f};
 static const float pi = 3.14159265358979f;
@@ -47,7 +47,7 @@ static float radius_of(const nv_scene *scene) {
    little of the motion. */
 static void draw_path(nv_philox *g, nv_scene *scene) {
     float edge = radius_of(scene) + 0.005f;
-    float across = between(g, -0.22f, 0.22f), along = between(g, -0.08f, 0.08f), length = between(g, 0.38f, 0.48f);
+    float across = between(g, -0.08f, 0.08f), along = between(g, -0.03f, 0.03f), length = between(g, 0.40f, 0.44f);
     float half = 0.5f * length, room = 0.5f - edge;
     across = 0.5f + clamp(across, -room, room);
     along = 0.5f + clamp(along, -(room - half), room - half);
@@ -64,16 +64,16 @@ static void draw_path(nv_philox *g, nv_scene *scene) {
         scene->y = scene->motion == NV_DOWN ? along - half : along + half;
         break;
     case NV_AROUND:
-        scene->travel = between(g, 0.20f, 0.24f);
-        scene->angle = between(g, 0.0f, 2.0f * pi);
+        scene->travel = between(g, 0.20f, 0.23f);
+        scene->angle = -0.5f * pi + between(g, -0.2f, 0.2f);
         room -= scene->travel;
         scene->x = 0.5f + clamp(between(g, -0.05f, 0.05f), -room, room) + scene->travel * cosf(scene->angle);
         scene->y = 0.5f + clamp(between(g, -0.05f, 0.05f), -room, room) + scene->travel * sinf(scene->angle);
         break;
     default:
         scene->travel = 0.0f;
-        scene->x = between(g, edge, 1.0f - edge);
-        scene->y = between(g, edge, 1.0f - edge);
+        scene->x = 0.5f + between(g, -0.1f, 0.1f);
+        scene->y = 0.5f + between(g, -0.1f, 0.1f);
         break;
     }
 }
@@ -86,11 +86,11 @@ void nv_scene_draw(nv_philox *g, int held_out, nv_scene *scene) {
         scene->motion = (nv_motion)nv_philox_below(g, NV_MOTIONS);
     } while (held_out >= 0 && nv_scene_held_out(scene->colour, scene->shape, scene->motion) != (held_out != 0));
     scene->size = (nv_size)nv_philox_below(g, NV_SIZES);
-    scene->background = (nv_background)nv_philox_below(g, NV_BACKGROUNDS);
     uint32_t wording = nv_philox_below(g, NV_WORDINGS + 1);
     scene->wording = wording < NV_WORDINGS ? (nv_wording)wording : NV_MOVING; /* the plainest twice as often */
-    scene->named_size = nv_philox_below(g, 2) == 0 && scene->size != NV_MEDIUM;
+    scene->named_size = scene->size != NV_MEDIUM;
     scene->named_background = nv_philox_below(g, 3) == 0;
+    if (scene->named_background) scene->background = (nv_background)nv_philox_below(g, NV_BACKGROUNDS);
     for (int c = 0; c < 3; c++) {
         scene->tint[c] = between(g, -tint_range, tint_range);
     }
