@@ -235,14 +235,17 @@ typedef struct nabla_attention_params {
     size_t size;
     float scale;           /* 0 (default): 1 / sqrt(D) */
     float alpha, beta;     /* O = beta O + alpha attention; defaults 1 and 0 (O is then only written) */
-    int32_t deterministic; /* default 1: the backward pass gives the same bits for any thread count (forward always) */
+    int32_t deterministic; /* default 1: the backward pass gives the same bits for any thread count (forward always).
+                              0: it may sum in any order, which is faster where heads are fewer than threads */
 } nabla_attention_params;
 
 NABLA_API nabla_attention_params nabla_attention_params_default(void);
 
-/* Scratch that a call may allocate inside the context, kept there for the next. */
-NABLA_API nabla_status nabla_attention_memory(nabla_context *ctx, const nabla_plan *plan, nabla_dtype dtype,
-                                              int64_t head_dim, int32_t backward, size_t *bytes);
+/* Scratch that a call with these params (NULL: the defaults) may allocate inside the context, kept there for the next.
+ */
+NABLA_API nabla_status nabla_attention_memory(nabla_context *ctx, const nabla_plan *plan,
+                                              const nabla_attention_params *params, nabla_dtype dtype, int64_t head_dim,
+                                              int32_t backward, size_t *bytes);
 
 /* q, o: [B, Sq, H, D]; k, v: [B, Sk, H, D]; q, k, v of one dtype (fp32 or bf16), o that or fp32; lse: fp32 [B, H, Sq]
    contiguous, natural logarithm, may be NULL. D is 16 to 256 in steps of 8. Tokens in the order of the plan's blocks.

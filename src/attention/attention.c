@@ -19,6 +19,7 @@ static nabla_status check_params(nabla_call *call, const nabla_attention_params 
                           (double)p->alpha, (double)p->beta);
     call->alpha = p->alpha;
     call->beta = p->beta;
+    call->deterministic = p->deterministic != 0;
     return nabla_check_scale(call->ctx, p->scale, call->head_dim, &call->scale);
 }
 
@@ -68,16 +69,18 @@ void nabla_order_tasks(nabla_task *tasks, int64_t count, int64_t per_head, int32
     qsort(tasks + first, (size_t)(count - first), sizeof *tasks, dearer);
 }
 
-nabla_status nabla_attention_memory(nabla_context *ctx, const nabla_plan *plan, nabla_dtype dtype, int64_t head_dim,
-                                    int32_t backward, size_t *bytes) {
+nabla_status nabla_attention_memory(nabla_context *ctx, const nabla_plan *plan, const nabla_attention_params *params,
+                                    nabla_dtype dtype, int64_t head_dim, int32_t backward, size_t *bytes) {
     nabla_status status = nabla_check_plan(ctx, plan);
     if (status) return status;
     if (!bytes) return nabla_fail(ctx, NABLA_INVALID_ARGUMENT, "bytes is NULL");
     *bytes = 0;
     if (dtype != NABLA_FP32 && dtype != NABLA_BF16)
         return nabla_fail(ctx, NABLA_UNSUPPORTED, "dtype %d is not supported on the CPU; use fp32 or bf16", (int)dtype);
+    nabla_call call = {.ctx = ctx, .plan = plan, .dtype = dtype, .head_dim = (int32_t)head_dim};
     status = nabla_check_head_dim(ctx, head_dim);
+    if (!status) status = check_params(&call, params);
     if (status) return status;
-    return backward ? nabla_backward_memory(ctx, plan, dtype, (int32_t)head_dim, bytes)
+    return backward ? nabla_backward_memory(ctx, plan, dtype, (int32_t)head_dim, call.deterministic, bytes)
                     : nabla_forward_memory(ctx, plan, dtype, (int32_t)head_dim, bytes);
 }

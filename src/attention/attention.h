@@ -14,6 +14,7 @@ typedef struct nabla_call {
     nabla_dtype dtype;
     int32_t head_dim;
     float scale, alpha, beta;
+    bool deterministic;
 } nabla_call;
 
 /* A piece of work: up to NABLA_Q_ROWS rows of a query block forward, a whole block backward. */
@@ -37,7 +38,7 @@ nabla_status nabla_check_lse(const nabla_call *call, const nabla_tensor *lse, na
 nabla_status nabla_forward_memory(nabla_context *ctx, const nabla_plan *plan, nabla_dtype dtype, int32_t head_dim,
                                   size_t *bytes);
 nabla_status nabla_backward_memory(nabla_context *ctx, const nabla_plan *plan, nabla_dtype dtype, int32_t head_dim,
-                                   size_t *bytes);
+                                   bool deterministic, size_t *bytes);
 
 /* Heads one after another, so that a head's keys stay in cache; among the last head's tasks, and the last few a thread,
    the dearest first: what runs last is short, and no thread ends late. */

@@ -2,7 +2,9 @@
 /*
  * The backward pass. Keys' gradients go block by block over the plan's columns. Queries' gradients either come along
  * (one thread owns a head: five products a tile) or in a second pass over the rows (seven products, but blocks of one
- * head spread over threads). Both give the same bits, so the faster one runs.
+ * head spread over threads). Both give the same bits, so the faster one runs. Where bits may differ from call to call
+ * (deterministic = 0), blocks of one head spread over threads in one pass of five products, each thread adds up query
+ * gradients of its own, and their sum follows.
  */
 #include "attention.h"
 #include "bits.h"
@@ -14,13 +16,16 @@
 /* fp32 gradients of as many heads at a time as fit in this, and of at least one. */
 static const size_t gradient_limit = (size_t)1 << 30;
 
+typedef enum backward_scheme { OWNED_HEADS, TWO_PASSES, PRIVATE_SUMS } backward_scheme;
+
 /* The scratch of one call, in bytes from its base. */
 typedef struct backward_layout {
     size_t bytes;
-    bool owned;        /* one thread owns a head */
+    backward_scheme scheme;
     int64_t slots;     /* heads whose gradients are held at a time: one a thread where owned, else a group */
     size_t dq, dk, dv; /* within a slot */
     size_t gradients, slot_bytes;
+    size_t sums, sum_bytes; /* PRIVATE_SUMS: a head's query gradients, one a thread */
     size_t delta, tasks;
     size_t threads, list, thread_bytes;
 } backward_layout;
@@ -37,25 +42,40 @@ static bool owning_pays(int64_t heads, int32_t threads) {
     return 7 * heads >= 5 * threads * nabla_ceil_div(heads, threads);
 }
 
+/* keys: whether d_k or d_v is asked for. fit: heads whose gradients fit in gradient_limit. */
+static backward_scheme choose_scheme(const nabla_context *ctx, int64_t heads, bool keys, bool deterministic,
+                                     int64_t fit, size_t sum_bytes) {
+    if (!keys) return TWO_PASSES;
+    if (owning_pays(heads, ctx->threads) && (ctx->threads == 1 || fit >= ctx->threads)) return OWNED_HEADS;
+    const bool sums_fit = sum_bytes <= gradient_limit / (size_t)ctx->threads;
+    return !deterministic && sums_fit ? PRIVATE_SUMS : TWO_PASSES;
+}
+
 static nabla_status lay_out(nabla_context *ctx, const nabla_plan *plan, nabla_dtype dtype, int32_t head_dim, bool keys,
-                            backward_layout *at) {
+                            bool deterministic, backward_layout *at) {
     const int64_t heads = plan->batch * plan->heads, most = plan->nq > plan->nk ? plan->nq : plan->nk;
-    nabla_layout all = {0}, one = {0}, slot = {0};
+    nabla_layout all = {0}, one = {0}, slot = {0}, sum = {0};
     *at = (backward_layout){0};
     at->dq = nabla_layout_take(&slot, plan->q_tokens * head_dim, sizeof(float));
     at->dk = nabla_layout_take(&slot, keys ? plan->k_tokens * head_dim : 0, sizeof(float));
     at->dv = nabla_layout_take(&slot, keys ? plan->k_tokens * head_dim : 0, sizeof(float));
     at->slot_bytes = slot.bytes;
     const int64_t fit = (int64_t)(gradient_limit / slot.bytes);
-    at->owned = keys && owning_pays(heads, ctx->threads) && (ctx->threads == 1 || fit >= ctx->threads);
-    at->slots = at->owned ? ctx->threads : fit < 1 ? 1 : fit < heads ? fit : heads;
+    nabla_layout_take(&sum, plan->q_tokens * head_dim, sizeof(float));
+    at->sum_bytes = sum.bytes;
+    at->scheme = choose_scheme(ctx, heads, keys, deterministic, fit, at->sum_bytes);
+    at->slots = fit < 1 ? 1 : fit < heads ? fit : heads;
+    if (at->scheme == OWNED_HEADS) at->slots = ctx->threads;
+    if (at->scheme == PRIVATE_SUMS) at->slots = 1;
 
     nabla_layout_take(&one, 1, ctx->kernels.of[dtype].backward_scratch(head_dim));
     at->list = nabla_layout_take(&one, most, sizeof(int32_t));
     at->thread_bytes = one.bytes;
     at->gradients = nabla_layout_take(&all, at->slots, at->slot_bytes);
+    at->sums = nabla_layout_take(&all, at->scheme == PRIVATE_SUMS ? ctx->threads : 0, at->sum_bytes);
     at->delta = nabla_layout_take(&all, nabla_count_mul(heads, plan->q_tokens), sizeof(float));
-    at->tasks = nabla_layout_take(&all, at->owned ? 0 : nabla_count_mul(at->slots, most), sizeof(nabla_task));
+    at->tasks =
+        nabla_layout_take(&all, at->scheme == OWNED_HEADS ? 0 : nabla_count_mul(at->slots, most), sizeof(nabla_task));
     at->threads = nabla_layout_take(&all, ctx->threads, at->thread_bytes);
     at->bytes = all.bytes;
     if (all.overflow || one.overflow || slot.overflow)
@@ -65,16 +85,20 @@ static nabla_status lay_out(nabla_context *ctx, const nabla_plan *plan, nabla_dt
 }
 
 nabla_status nabla_backward_memory(nabla_context *ctx, const nabla_plan *plan, nabla_dtype dtype, int32_t head_dim,
-                                   size_t *bytes) {
+                                   bool deterministic, size_t *bytes) {
     backward_layout all, queries; /* d_q alone takes another way */
-    nabla_status status = lay_out(ctx, plan, dtype, head_dim, true, &all);
-    if (!status) status = lay_out(ctx, plan, dtype, head_dim, false, &queries);
+    nabla_status status = lay_out(ctx, plan, dtype, head_dim, true, deterministic, &all);
+    if (!status) status = lay_out(ctx, plan, dtype, head_dim, false, deterministic, &queries);
     if (!status) *bytes = all.bytes > queries.bytes ? all.bytes : queries.bytes;
     return status;
 }
 
 static float *gradient(const backward_run *r, int64_t slot, size_t which) {
     return (float *)(r->base + r->at.gradients + (size_t)slot * r->at.slot_bytes + which);
+}
+
+static float *private_sum(const backward_run *r, int32_t thread) {
+    return (float *)(r->base + r->at.sums + (size_t)thread * r->at.sum_bytes);
 }
 
 static void fill_delta(const backward_run *r) {
@@ -110,7 +134,7 @@ static nabla_backward_task task_of(const backward_run *r, int64_t head, int64_t 
         .alpha = call->alpha,
         .lse = (const float *)r->lse->data + head * plan->q_tokens,
         .delta = (const float *)(r->base + r->at.delta) + head * plan->q_tokens,
-        .dq = gradient(r, slot, r->at.dq),
+        .dq = r->at.scheme == PRIVATE_SUMS ? private_sum(r, thread) : gradient(r, slot, r->at.dq),
         .dk = gradient(r, slot, r->at.dk),
         .dv = gradient(r, slot, r->at.dv),
         .scratch = r->base + r->at.threads + (size_t)thread * r->at.thread_bytes,
@@ -205,6 +229,41 @@ static void run_group(const backward_run *r, int64_t first, int64_t count) {
     }
 }
 
+/* Adds the threads' sums of a head's query gradients into the first one's, and stores them. */
+static void add_sums(const backward_run *r, int64_t head) {
+    const nabla_call *call = r->call;
+    const nabla_plan *plan = call->plan;
+    const int32_t threads = call->ctx->threads, dim = call->head_dim;
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t block = 0; block < plan->nq; block++) {
+        const int32_t first = plan->q_offsets[block], last = plan->q_offsets[block + 1];
+        const size_t from = (size_t)first * (size_t)dim, to = (size_t)last * (size_t)dim;
+        float *restrict total = private_sum(r, 0);
+        for (int32_t t = 1; t < threads; t++) {
+            const float *restrict part = private_sum(r, t);
+            for (size_t i = from; i < to; i++)
+                total[i] += part[i];
+        }
+        store_rows(plan, r->d_q, head, first, last, dim, total);
+    }
+}
+
+/* Blocks of one head spread over threads, in one pass. */
+static void run_shared_head(const backward_run *r, int64_t head) {
+    const int32_t threads = r->call->ctx->threads;
+    nabla_task *tasks = (nabla_task *)(r->base + r->at.tasks);
+    const int64_t n = make_tasks(r, head, 1, true, tasks);
+#pragma omp parallel num_threads(threads)
+    {
+        const int32_t thread = omp_get_thread_num();
+        if (r->d_q) memset(private_sum(r, thread), 0, r->at.sum_bytes);
+#pragma omp for schedule(dynamic, 1)
+        for (int64_t i = 0; i < n; i++)
+            run_kv(r, head, 0, tasks[i].block, r->d_q != NULL, thread);
+    }
+    if (r->d_q) add_sums(r, head);
+}
+
 static nabla_status check(const nabla_call *call, const backward_run *r) {
     const nabla_plan *plan = call->plan;
     const int64_t sq = plan->q_tokens, sk = plan->k_tokens;
@@ -230,16 +289,21 @@ nabla_status nabla_attention_backward(nabla_context *ctx, const nabla_plan *plan
     void *base;
     nabla_status status = nabla_check_call(ctx, plan, params, q, k, v, &call);
     if (!status) status = check(&call, &r);
-    if (!status) status = lay_out(ctx, plan, call.dtype, call.head_dim, d_k || d_v, &r.at);
+    if (!status) status = lay_out(ctx, plan, call.dtype, call.head_dim, d_k || d_v, call.deterministic, &r.at);
     if (!status) status = nabla_context_scratch(ctx, r.at.bytes, &base);
     if (status) return status;
     r.base = base;
     fill_delta(&r);
     const int64_t heads = plan->batch * plan->heads;
-    if (r.at.owned) {
+    if (r.at.scheme == OWNED_HEADS) {
 #pragma omp parallel for num_threads(ctx->threads) schedule(dynamic, 1)
         for (int64_t head = 0; head < heads; head++)
             run_head(&r, head, omp_get_thread_num());
+        return NABLA_OK;
+    }
+    if (r.at.scheme == PRIVATE_SUMS) {
+        for (int64_t head = 0; head < heads; head++)
+            run_shared_head(&r, head);
         return NABLA_OK;
     }
     for (int64_t first = 0; first < heads; first += r.at.slots)

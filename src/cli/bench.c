@@ -44,6 +44,7 @@ static const cli_option options[] = {
     CLI_FLAG("dtypes", TEXT, "fp32,bf16", to.dtypes, "[]"),
     CLI_FLAG("threads", TEXT, "N1,N2,...", to.threads, "processor threads [all]"),
     CLI_FLAG("backward", SWITCH, NULL, to.backward, "the backward pass too"),
+    CLI_FLAG("any-order", SWITCH, NULL, to.any_order, "its sums in any order: not deterministic"),
     CLI_RANGE("repeat", INT32, to.repeat, 1, 100000, "runs, whose least times count []"),
     CLI_FLAG("model", TEXT, "DIR", to.model, "of bench model [the bundled demo]"),
     CLI_RANGE("steps", INT32, to.steps, 1, 1000, "of bench model [the model's own]"),

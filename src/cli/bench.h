@@ -11,7 +11,7 @@
 typedef struct cli_bench_settings {
     const char *output;                                      /* CSV; NULL: none */
     const char *grids, *policies, *threads, *dtypes, *model; /* lists but for the last; NULL: the default */
-    int32_t heads, head_dim, batch, repeat, backward, steps;
+    int32_t heads, head_dim, batch, repeat, backward, any_order, steps;
     cli_seed seed;
 } cli_bench_settings;
 

@@ -124,6 +124,7 @@ static nabla_status time_plan(bench *b, nabla_context *ctx, nabla_plan *plan, co
                               bench_case *c) {
     nabla_plan_inputs inputs = nabla_plan_inputs_default();
     nabla_attention_params params = nabla_attention_params_default();
+    params.deterministic = !b->s->any_order;
     bench_data *d = &b->data;
     inputs.q = &d->q;
     inputs.k = &d->k;
@@ -212,20 +213,21 @@ static figures work_out(const bench *b, const bench_case *cases, const bench_cas
 
 static const char csv_head[] = "grid,tokens,batch,heads,head_dim,dtype,policy,threads,density,kept_mass,plan_s,"
                                "forward_s,forward_gflops,forward_ratio,backward_s,backward_gflops,backward_ratio,"
-                               "threads_ratio\n";
+                               "threads_ratio,deterministic\n";
 
 static void write_csv(const bench *b, const bench_case *c, const figures *f) {
-    fprintf(b->csv.file, "%s,%lld,%d,%d,%d,%s,%s,%d,%.6f,%.6f,%.9f,%.9f,%.3f,%.4f,%.9f,%.3f,%.4f,%.4f\n", f->grid,
+    fprintf(b->csv.file, "%s,%lld,%d,%d,%d,%s,%s,%d,%.6f,%.6f,%.9f,%.9f,%.3f,%.4f,%.9f,%.3f,%.4f,%.4f,%d\n", f->grid,
             (long long)b->data.tokens, b->s->batch, b->s->heads, b->s->head_dim, f->dtype, f->policy, f->threads,
             c->stats.density, c->stats.kept_mass, f->plan_s, f->forward_s, f->forward_gflops, f->forward_ratio,
-            f->backward_s, f->backward_gflops, f->backward_ratio, f->threads_ratio);
+            f->backward_s, f->backward_gflops, f->backward_ratio, f->threads_ratio, !b->s->any_order);
 }
 
 static void add_json(const bench *b, const bench_case *c, const figures *f) {
-    json_t *one = json_pack("{s:s, s:I, s:i, s:i, s:i, s:s, s:s, s:i, s:f, s:o}", "grid", f->grid, "tokens",
-                            (json_int_t)b->data.tokens, "batch", b->s->batch, "heads", b->s->heads, "head_dim",
-                            b->s->head_dim, "dtype", f->dtype, "policy", f->policy, "threads", f->threads, "density",
-                            c->stats.density, "kept_mass", cli_json_real(c->stats.kept_mass));
+    json_t *one =
+        json_pack("{s:s, s:I, s:i, s:i, s:i, s:s, s:s, s:i, s:f, s:o, s:b}", "grid", f->grid, "tokens",
+                  (json_int_t)b->data.tokens, "batch", b->s->batch, "heads", b->s->heads, "head_dim", b->s->head_dim,
+                  "dtype", f->dtype, "policy", f->policy, "threads", f->threads, "density", c->stats.density,
+                  "kept_mass", cli_json_real(c->stats.kept_mass), "deterministic", !b->s->any_order);
     const struct {
         const char *name;
         double value;

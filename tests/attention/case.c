@@ -333,9 +333,10 @@ static float *take(const guarded *g) {
     return x;
 }
 
-static bool run_passes(nabla_context *ctx, const case_data *d, const nabla_plan *plan, tensors *t) {
+static bool run_passes(nabla_context *ctx, const case_data *d, const nabla_plan *plan, bool deterministic, tensors *t) {
     nabla_attention_params params = nabla_attention_params_default();
     params.scale = d->c->scale;
+    params.deterministic = deterministic;
     bool fine =
         ok(ctx, nabla_attention_forward(ctx, plan, &params, &t->q.t, &t->k.t, &t->v.t, &t->o_plain.t, &t->lse_plain.t));
     params.alpha = d->c->alpha != 0.0f ? d->c->alpha : 1.0f;
@@ -345,7 +346,7 @@ static bool run_passes(nabla_context *ctx, const case_data *d, const nabla_plan 
                                                     &t->lse_plain.t, &t->d_o.t, &t->d_q.t, &t->d_k.t, &t->d_v.t));
 }
 
-bool case_run(const case_data *d, const char *level, int threads, case_output *out) {
+bool case_run(const case_data *d, const char *level, int threads, bool deterministic, case_output *out) {
     nabla_context_options options = nabla_context_options_default();
     nabla_context *ctx = NULL;
     nabla_order *order = NULL;
@@ -358,7 +359,7 @@ bool case_run(const case_data *d, const char *level, int threads, case_output *o
     const nabla_plan_desc desc = describe(d->c, order);
     bool fine = ok(ctx, nabla_plan_create(ctx, &desc, &plan)) && ok(ctx, nabla_plan_import_bitmap(ctx, plan, d->kept));
     tensors t = tensors_create(d);
-    fine = fine && run_passes(ctx, d, plan, &t);
+    fine = fine && run_passes(ctx, d, plan, deterministic, &t);
     *out =
         (case_output){.o = take(&t.o), .lse = take(&t.lse), .dq = take(&t.d_q), .dk = take(&t.d_k), .dv = take(&t.d_v)};
     out->intact = tensors_intact_and_destroy(&t);

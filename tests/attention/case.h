@@ -76,7 +76,7 @@ int64_t case_q_elements(const case_data *data);
 int64_t case_k_elements(const case_data *data);
 
 /* Runs the library forward and backward; a status other than NABLA_OK is printed with its message. */
-bool case_run(const case_data *data, const char *level, int threads, case_output *out);
+bool case_run(const case_data *data, const char *level, int threads, bool deterministic, case_output *out);
 void case_output_destroy(case_output *out);
 void case_print(const attention_case *c);
 
