@@ -82,6 +82,20 @@ static json_t *shape_json(const nv_st_entry *e) {
     return shape;
 }
 
+static json_t *metadata_json(const nv_st_file *file) {
+    json_t *metadata = json_object();
+    for (const char *key = NULL; (key = nv_st_metadata_key(file, key));)
+        json_object_set_new(metadata, key, json_string(nv_st_metadata(file, key)));
+    return metadata;
+}
+
+static void print_metadata(const nv_st_file *file) {
+    char name[512], value[2048];
+    for (const char *key = NULL; (key = nv_st_metadata_key(file, key));)
+        printf("%s: %s\n", cli_escape(key, name, sizeof name),
+               cli_escape(nv_st_metadata(file, key), value, sizeof value));
+}
+
 static int print_file_json(const nv_st_file *file) {
     json_t *tensors = json_array();
     double bytes = 0;
@@ -92,7 +106,8 @@ static int print_file_json(const nv_st_file *file) {
                               json_pack("{s:s, s:s, s:o, s:I}", "name", e->name, "dtype", nv_st_dtype_name(e->dtype),
                                         "shape", shape_json(e), "bytes", (json_int_t)e->bytes));
     }
-    return cli_print_json("info", json_pack("{s:I, s:o}", "bytes", (json_int_t)bytes, "tensors", tensors));
+    return cli_print_json("info", json_pack("{s:I, s:o, s:o}", "bytes", (json_int_t)bytes, "metadata",
+                                            metadata_json(file), "tensors", tensors));
 }
 
 static int show_file(const char *path, int json) {
@@ -116,6 +131,7 @@ static int show_file(const char *path, int json) {
         printf("%-5s %9s  %s [%s]\n", nv_st_dtype_name(e->dtype), cli_format_bytes((double)e->bytes, size, sizeof size),
                cli_escape(e->name, name, sizeof name), shape);
     }
+    print_metadata(file);
     printf("%zu tensors, %s\n", nv_st_count(file), cli_format_bytes(bytes, size, sizeof size));
     nv_st_close(file);
     return CLI_DONE;

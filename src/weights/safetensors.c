@@ -307,6 +307,12 @@ const nv_st_entry *nv_st_find(const nv_st_file *file, const char *name) {
     return found ? *found : NULL;
 }
 
+const char *nv_st_metadata_key(const nv_st_file *file, const char *key) {
+    json_t *metadata = json_object_get(file->header, "__metadata__");
+    void *at = key ? json_object_iter_next(metadata, json_object_iter_at(metadata, key)) : json_object_iter(metadata);
+    return at ? json_object_iter_key(at) : NULL;
+}
+
 const char *nv_st_metadata(const nv_st_file *file, const char *key) {
     return json_string_value(json_object_get(json_object_get(file->header, "__metadata__"), key));
 }

@@ -53,6 +53,8 @@ size_t nv_st_count(const nv_st_file *file);
 const nv_st_entry *nv_st_at(const nv_st_file *file, size_t i);           /* in order of offset */
 const nv_st_entry *nv_st_find(const nv_st_file *file, const char *name); /* NULL if there is none */
 const char *nv_st_metadata(const nv_st_file *file, const char *key);     /* NULL if there is none */
+/* The keys of the metadata in the file's order: the one after `key`, the first after NULL; NULL at the end. */
+const char *nv_st_metadata_key(const nv_st_file *file, const char *key);
 /* Copies a tensor as fp32 from F32, BF16, F16 or F64; `count` must be its element count. F64 is rounded to nearest,
    the others are exact. */
 nabla_status nv_st_read_f32(const nv_st_entry *entry, float *out, size_t count, nv_error *err);

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tiny_model.h"
+
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "check.h"
+
+static char root[] = "/tmp/nabla-training-XXXXXX";
+
+const char *at(const char *name) {
+    static char paths[8][512];
+    static int next;
+    char *path = paths[next++ % 8];
+    snprintf(path, sizeof paths[0], "%s/%s", root, name);
+    return path;
+}
+
+int tiny_make(void) {
+    return mkdtemp(root) ? 0 : -1;
+}
+
+static int remove_one(const char *path, const struct stat *info, int type, struct FTW *walk) {
+    (void)info;
+    (void)type;
+    (void)walk;
+    return remove(path);
+}
+
+void tiny_remove(void) {
+    nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+nabla_video_machine machine_of(nabla_video_progress progress, void *user) {
+    nabla_video_machine machine = nabla_video_machine_default();
+    machine.threads = 2;
+    machine.progress = progress;
+    machine.user = user;
+    return machine;
+}
+
+nabla_train_options tiny(const char *output) {
+    nabla_train_options o = nabla_train_options_default();
+    o.output = output;
+    o.width = WIDTH;
+    o.height = HEIGHT;
+    o.frames = FRAMES;
+    o.patch = PATCH;
+    o.dim = 32;
+    o.heads = 2;
+    o.layers = 2;
+    o.ffn_dim = 64;
+    o.position_grid = 6;
+    o.steps = STEPS;
+    o.batch = 3;
+    o.warmup = 3;
+    o.lr = 3e-3f;
+    o.policy = "nabla-0.8";
+    o.seed = 5;
+    o.save_every = 4;
+    o.log_every = 3;
+    o.sample_steps = 3;
+    return o;
+}
+
+nabla_status train(const nabla_train_options *o, nabla_video_progress progress, nabla_video_error *err) {
+    nabla_train_result result = {.size = sizeof result};
+    nabla_video_machine machine = machine_of(progress, NULL);
+    return nabla_train(o, &machine, &result, err);
+}
+
+char *read_all(const char *path, size_t *size) {
+    FILE *file = fopen(path, "rb");
+    assert_non_null(file);
+    fseek(file, 0, SEEK_END);
+    *size = (size_t)ftell(file);
+    rewind(file);
+    char *data = malloc(*size + 1);
+    assert_non_null(data);
+    assert_int_equal(fread(data, 1, *size, file), *size);
+    data[*size] = '\0';
+    fclose(file);
+    return data;
+}
