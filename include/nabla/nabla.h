@@ -241,8 +241,8 @@ typedef struct nabla_attention_params {
 
 NABLA_API nabla_attention_params nabla_attention_params_default(void);
 
-/* Scratch that a call with these params (NULL: the defaults) may allocate inside the context, kept there for the next.
- */
+/* Scratch that a forward (backward: or backward) call with these params (NULL: the defaults), or building the plan, may
+   allocate inside the context, kept there for the next. */
 NABLA_API nabla_status nabla_attention_memory(nabla_context *ctx, const nabla_plan *plan,
                                               const nabla_attention_params *params, nabla_dtype dtype, int64_t head_dim,
                                               int32_t backward, size_t *bytes);

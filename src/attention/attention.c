@@ -81,6 +81,11 @@ nabla_status nabla_attention_memory(nabla_context *ctx, const nabla_plan *plan, 
     status = nabla_check_head_dim(ctx, head_dim);
     if (!status) status = check_params(&call, params);
     if (status) return status;
-    return backward ? nabla_backward_memory(ctx, plan, dtype, (int32_t)head_dim, call.deterministic, bytes)
-                    : nabla_forward_memory(ctx, plan, dtype, (int32_t)head_dim, bytes);
+    size_t build = 0, pass = 0;
+    status = nabla_build_memory(ctx, plan, head_dim, &build);
+    if (!status)
+        status = backward ? nabla_backward_memory(ctx, plan, dtype, (int32_t)head_dim, call.deterministic, &pass)
+                          : nabla_forward_memory(ctx, plan, dtype, (int32_t)head_dim, &pass);
+    if (!status) *bytes = build > pass ? build : pass;
+    return status;
 }

@@ -37,33 +37,40 @@ typedef struct backward_run {
     char *base;
 } backward_run;
 
-/* Five products on as many threads as heads fill beat seven on all of them. */
-static bool owning_pays(int64_t heads, int32_t threads) {
-    return 7 * heads >= 5 * threads * nabla_ceil_div(heads, threads);
+/* Which gradients a call asks for. */
+typedef struct wanted {
+    bool queries, keys;
+} wanted;
+
+/* Five products on as many threads as `pieces` of equal work fill beat seven on all of them. */
+static bool one_pass_pays(int64_t pieces, int32_t threads) {
+    return 7 * pieces >= 5 * threads * nabla_ceil_div(pieces, threads);
 }
 
-/* keys: whether d_k or d_v is asked for. fit: heads whose gradients fit in gradient_limit. */
-static backward_scheme choose_scheme(const nabla_context *ctx, int64_t heads, bool keys, bool deterministic,
+/* fit: heads whose gradients fit in gradient_limit. */
+static backward_scheme choose_scheme(const nabla_context *ctx, const nabla_plan *plan, wanted w, bool deterministic,
                                      int64_t fit, size_t sum_bytes) {
-    if (!keys) return TWO_PASSES;
-    if (owning_pays(heads, ctx->threads) && (ctx->threads == 1 || fit >= ctx->threads)) return OWNED_HEADS;
+    if (!w.keys || !w.queries) return TWO_PASSES; /* one of them does nothing */
+    const int64_t heads = plan->batch * plan->heads;
+    if (one_pass_pays(heads, ctx->threads) && (ctx->threads == 1 || fit >= ctx->threads)) return OWNED_HEADS;
     const bool sums_fit = sum_bytes <= gradient_limit / (size_t)ctx->threads;
-    return !deterministic && sums_fit ? PRIVATE_SUMS : TWO_PASSES;
+    return !deterministic && sums_fit && one_pass_pays(plan->nk, ctx->threads) ? PRIVATE_SUMS : TWO_PASSES;
 }
 
-static nabla_status lay_out(nabla_context *ctx, const nabla_plan *plan, nabla_dtype dtype, int32_t head_dim, bool keys,
+static nabla_status lay_out(nabla_context *ctx, const nabla_plan *plan, nabla_dtype dtype, int32_t head_dim, wanted w,
                             bool deterministic, backward_layout *at) {
     const int64_t heads = plan->batch * plan->heads, most = plan->nq > plan->nk ? plan->nq : plan->nk;
     nabla_layout all = {0}, one = {0}, slot = {0}, sum = {0};
     *at = (backward_layout){0};
-    at->dq = nabla_layout_take(&slot, plan->q_tokens * head_dim, sizeof(float));
-    at->dk = nabla_layout_take(&slot, keys ? plan->k_tokens * head_dim : 0, sizeof(float));
-    at->dv = nabla_layout_take(&slot, keys ? plan->k_tokens * head_dim : 0, sizeof(float));
-    at->slot_bytes = slot.bytes;
-    const int64_t fit = (int64_t)(gradient_limit / slot.bytes);
+    at->dk = nabla_layout_take(&slot, w.keys ? plan->k_tokens * head_dim : 0, sizeof(float));
+    at->dv = nabla_layout_take(&slot, w.keys ? plan->k_tokens * head_dim : 0, sizeof(float));
+    const size_t keys_bytes = slot.bytes;
+    at->dq = nabla_layout_take(&slot, w.queries ? plan->q_tokens * head_dim : 0, sizeof(float));
+    const int64_t fit = (int64_t)(gradient_limit / (slot.bytes + 1));
     nabla_layout_take(&sum, plan->q_tokens * head_dim, sizeof(float));
     at->sum_bytes = sum.bytes;
-    at->scheme = choose_scheme(ctx, heads, keys, deterministic, fit, at->sum_bytes);
+    at->scheme = choose_scheme(ctx, plan, w, deterministic, fit, at->sum_bytes);
+    at->slot_bytes = at->scheme == PRIVATE_SUMS ? keys_bytes : slot.bytes;
     at->slots = fit < 1 ? 1 : fit < heads ? fit : heads;
     if (at->scheme == OWNED_HEADS) at->slots = ctx->threads;
     if (at->scheme == PRIVATE_SUMS) at->slots = 1;
@@ -86,11 +93,15 @@ static nabla_status lay_out(nabla_context *ctx, const nabla_plan *plan, nabla_dt
 
 nabla_status nabla_backward_memory(nabla_context *ctx, const nabla_plan *plan, nabla_dtype dtype, int32_t head_dim,
                                    bool deterministic, size_t *bytes) {
-    backward_layout all, queries; /* d_q alone takes another way */
-    nabla_status status = lay_out(ctx, plan, dtype, head_dim, true, deterministic, &all);
-    if (!status) status = lay_out(ctx, plan, dtype, head_dim, false, deterministic, &queries);
-    if (!status) *bytes = all.bytes > queries.bytes ? all.bytes : queries.bytes;
-    return status;
+    static const wanted calls[] = {{.queries = true}, {.keys = true}, {.queries = true, .keys = true}};
+    const int count = plan->columns ? 3 : 1;
+    for (int i = 0; i < count; i++) {
+        backward_layout at;
+        const nabla_status status = lay_out(ctx, plan, dtype, head_dim, calls[i], deterministic, &at);
+        if (status) return status;
+        if (i == 0 || at.bytes > *bytes) *bytes = at.bytes;
+    }
+    return NABLA_OK;
 }
 
 static float *gradient(const backward_run *r, int64_t slot, size_t which) {
@@ -184,9 +195,9 @@ static void run_head(const backward_run *r, int64_t head, int32_t thread) {
     const nabla_plan *plan = r->call->plan;
     const int32_t dim = r->call->head_dim;
     float *dq = gradient(r, thread, r->at.dq);
-    if (r->d_q) memset(dq, 0, (size_t)plan->q_tokens * (size_t)dim * sizeof *dq);
+    memset(dq, 0, (size_t)plan->q_tokens * (size_t)dim * sizeof *dq);
     for (int32_t block = 0; block < plan->nk; block++)
-        run_kv(r, head, thread, block, r->d_q != NULL, thread);
+        run_kv(r, head, thread, block, true, thread);
     store_rows(plan, r->d_q, head, 0, (int32_t)plan->q_tokens, dim, dq);
 }
 
@@ -229,17 +240,17 @@ static void run_group(const backward_run *r, int64_t first, int64_t count) {
     }
 }
 
-/* Adds the threads' sums of a head's query gradients into the first one's, and stores them. */
-static void add_sums(const backward_run *r, int64_t head) {
+/* Adds the `count` threads' sums of a head's query gradients into the first one's, and stores them. */
+static void add_sums(const backward_run *r, int64_t head, int32_t count) {
     const nabla_call *call = r->call;
     const nabla_plan *plan = call->plan;
-    const int32_t threads = call->ctx->threads, dim = call->head_dim;
-#pragma omp parallel for num_threads(threads) schedule(static)
+    const int32_t dim = call->head_dim;
+#pragma omp parallel for num_threads(call->ctx->threads) schedule(static)
     for (int64_t block = 0; block < plan->nq; block++) {
         const int32_t first = plan->q_offsets[block], last = plan->q_offsets[block + 1];
         const size_t from = (size_t)first * (size_t)dim, to = (size_t)last * (size_t)dim;
         float *restrict total = private_sum(r, 0);
-        for (int32_t t = 1; t < threads; t++) {
+        for (int32_t t = 1; t < count; t++) {
             const float *restrict part = private_sum(r, t);
             for (size_t i = from; i < to; i++)
                 total[i] += part[i];
@@ -253,15 +264,18 @@ static void run_shared_head(const backward_run *r, int64_t head) {
     const int32_t threads = r->call->ctx->threads;
     nabla_task *tasks = (nabla_task *)(r->base + r->at.tasks);
     const int64_t n = make_tasks(r, head, 1, true, tasks);
+    int32_t team = 1; /* OpenMP may give fewer threads than asked: within a parallel region, or at a limit */
 #pragma omp parallel num_threads(threads)
     {
         const int32_t thread = omp_get_thread_num();
-        if (r->d_q) memset(private_sum(r, thread), 0, r->at.sum_bytes);
+#pragma omp master
+        team = omp_get_num_threads();
+        memset(private_sum(r, thread), 0, r->at.sum_bytes);
 #pragma omp for schedule(dynamic, 1)
         for (int64_t i = 0; i < n; i++)
-            run_kv(r, head, 0, tasks[i].block, r->d_q != NULL, thread);
+            run_kv(r, head, 0, tasks[i].block, true, thread);
     }
-    if (r->d_q) add_sums(r, head);
+    add_sums(r, head, team);
 }
 
 static nabla_status check(const nabla_call *call, const backward_run *r) {
@@ -289,7 +303,9 @@ nabla_status nabla_attention_backward(nabla_context *ctx, const nabla_plan *plan
     void *base;
     nabla_status status = nabla_check_call(ctx, plan, params, q, k, v, &call);
     if (!status) status = check(&call, &r);
-    if (!status) status = lay_out(ctx, plan, call.dtype, call.head_dim, d_k || d_v, call.deterministic, &r.at);
+    if (!status)
+        status = lay_out(ctx, plan, call.dtype, call.head_dim, (wanted){.queries = d_q, .keys = d_k || d_v},
+                         call.deterministic, &r.at);
     if (!status) status = nabla_context_scratch(ctx, r.at.bytes, &base);
     if (status) return status;
     r.base = base;

@@ -45,7 +45,7 @@ typedef struct nabla_forward_task {
 /* dK, dV of one key block over the query blocks that keep it (the transpose's column), and optionally dQ added up in
    place. Two passes make a deterministic backward: backward_kv with dq NULL, then backward_q; where one thread owns a
    head, backward_kv alone with dq set gives the same bits: both add a query row's contributions block by block in
-   ascending order of keys. */
+   ascending order of keys. Where the order does not matter, each thread adds to a dq of its own. */
 typedef struct nabla_backward_task {
     nabla_rows q, k, v, d_o; /* row 0 of the head */
     nabla_dtype d_o_dtype;
@@ -58,10 +58,10 @@ typedef struct nabla_backward_task {
     float alpha;        /* d_o is multiplied by it */
     const float *lse;   /* [Sq] of the head */
     const float *delta; /* [Sq]: alpha * sum_d dO * O, from the delta kernel */
-    float *dq;          /* [Sq, D] fp32 of the head, stride D, zeroed by the caller: kernels add; NULL: leave out
-                           (backward_kv only) */
-    float *dk, *dv;     /* backward_kv: written for the block's rows; stride D, row 0 of the head */
-    void *scratch;      /* backward_scratch bytes, 64-byte aligned */
+    float *dq;      /* [Sq, D] fp32 of the head (or the thread's share of it), stride D, zeroed by the caller: kernels
+                       add; NULL: leave out (backward_kv only) */
+    float *dk, *dv; /* backward_kv: written for the block's rows; stride D, row 0 of the head */
+    void *scratch;  /* backward_scratch bytes, 64-byte aligned */
 } nabla_backward_task;
 
 /* rows [first, last) -> their fp32 mean[D], summed in ascending order. */

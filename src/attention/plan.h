@@ -45,4 +45,7 @@ void nabla_plan_finish(nabla_context *ctx, nabla_plan *plan);
 
 nabla_status nabla_check_plan(nabla_context *ctx, const nabla_plan *plan);
 
+/* Scratch bytes of building the plan from queries and keys; plan_build.c. */
+nabla_status nabla_build_memory(nabla_context *ctx, const nabla_plan *plan, int64_t head_dim, size_t *bytes);
+
 #endif

@@ -74,29 +74,49 @@ static void scored_group(const build *b, int64_t bh, int64_t q0, int32_t count, 
     }
 }
 
-static nabla_status build_scored(nabla_context *ctx, build *b, const nabla_plan_inputs *inputs) {
-    nabla_plan *plan = b->plan;
-    nabla_status status = nabla_check_inputs(ctx, plan, inputs, &b->means);
-    if (status) return status;
-    const int64_t heads = plan->batch * plan->heads, groups = nabla_ceil_div(plan->nq, NABLA_SCORE_ROWS);
-    const int64_t stride = nabla_ceil_div(plan->nk, NABLA_PANEL) * NABLA_PANEL;
+/* The scratch of one build, in bytes from its base. */
+typedef struct build_layout {
+    size_t q, k, mass, threads, thread_bytes, bytes;
+} build_layout;
+
+static nabla_status lay_out(nabla_context *ctx, const nabla_plan *plan, int64_t head_dim, build_layout *at) {
+    const int64_t heads = plan->batch * plan->heads, panels = nabla_ceil_div(plan->nk, NABLA_PANEL);
     nabla_layout all = {0}, one = {0};
-    nabla_layout_take(&one, NABLA_SCORE_ROWS * stride, sizeof(float));
+    nabla_layout_take(&one, NABLA_SCORE_ROWS * panels * NABLA_PANEL, sizeof(float));
     nabla_layout_take(&one, NABLA_SCORE_ROWS * plan->k_words, sizeof(uint64_t));
-    const size_t q = nabla_layout_take(&all, nabla_count_mul(heads, plan->nq * b->means.head_dim), sizeof(float));
-    const size_t k = nabla_layout_take(&all, nabla_count_mul(heads, b->means.panel_floats), sizeof(float));
-    const size_t mass = nabla_layout_take(&all, nabla_count_mul(heads, plan->nq), sizeof(double));
-    const size_t threads = nabla_layout_take(&all, ctx->threads, one.bytes);
+    at->q = nabla_layout_take(&all, nabla_count_mul(heads, plan->nq * head_dim), sizeof(float));
+    at->k = nabla_layout_take(&all, nabla_count_mul(heads, panels * NABLA_PANEL * head_dim), sizeof(float));
+    at->mass = nabla_layout_take(&all, nabla_count_mul(heads, plan->nq), sizeof(double));
+    at->threads = nabla_layout_take(&all, ctx->threads, one.bytes);
+    at->thread_bytes = one.bytes;
+    at->bytes = all.bytes;
     if (all.overflow)
         return nabla_fail(ctx, NABLA_OVERFLOW, "the block means of %lld heads are too large", (long long)heads);
-    void *base;
-    status = nabla_context_scratch(ctx, all.bytes, &base);
+    return NABLA_OK;
+}
+
+nabla_status nabla_build_memory(nabla_context *ctx, const nabla_plan *plan, int64_t head_dim, size_t *bytes) {
+    build_layout at;
+    const nabla_status status = lay_out(ctx, plan, head_dim, &at);
+    if (!status) *bytes = at.bytes;
+    return status;
+}
+
+static nabla_status build_scored(nabla_context *ctx, build *b, const nabla_plan_inputs *inputs) {
+    nabla_plan *plan = b->plan;
+    build_layout at;
+    nabla_status status = nabla_check_inputs(ctx, plan, inputs, &b->means);
+    if (!status) status = lay_out(ctx, plan, b->means.head_dim, &at);
     if (status) return status;
-    b->means.q = (float *)((char *)base + q);
-    b->means.k = (float *)((char *)base + k);
-    b->row_mass = (double *)((char *)base + mass);
-    b->threads = (char *)base + threads;
-    b->thread_bytes = one.bytes;
+    const int64_t heads = plan->batch * plan->heads, groups = nabla_ceil_div(plan->nq, NABLA_SCORE_ROWS);
+    void *base;
+    status = nabla_context_scratch(ctx, at.bytes, &base);
+    if (status) return status;
+    b->means.q = (float *)((char *)base + at.q);
+    b->means.k = (float *)((char *)base + at.k);
+    b->row_mass = (double *)((char *)base + at.mass);
+    b->threads = (char *)base + at.threads;
+    b->thread_bytes = at.thread_bytes;
 
     nabla_plan_use_sets(plan, false);
     nabla_fill_means(ctx, plan, inputs, &b->means);

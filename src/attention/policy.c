@@ -122,12 +122,17 @@ nabla_status nabla_check_policy(nabla_context *ctx, const nabla_policy *p) {
     if (status) return status;
     if (!p->dense && !p->has_nabla && !p->has_sta)
         return nabla_fail(ctx, NABLA_INVALID_ARGUMENT, "the policy has no term; " USAGE);
+    if (p->dense && (p->has_nabla || p->has_sta))
+        return nabla_fail(ctx, NABLA_INVALID_ARGUMENT,
+                          "the policy joins dense with other terms; dense keeps everything and stands alone");
     if (p->has_nabla && !(p->thr > 0.0f && p->thr <= 1.0f))
         return nabla_fail(ctx, NABLA_INVALID_ARGUMENT, "policy thr is %g; it must be above 0 and at most 1",
                           (double)p->thr);
-    if (p->has_sta && (p->sta_frames < 1 || p->sta_height < 1 || p->sta_width < 1))
-        return nabla_fail(ctx, NABLA_INVALID_ARGUMENT, "policy window %d-%d-%d must be at least 1-1-1",
-                          (int)p->sta_frames, (int)p->sta_height, (int)p->sta_width);
+    const int32_t window[] = {p->sta_frames, p->sta_height, p->sta_width};
+    for (int i = 0; p->has_sta && i < 3; i++)
+        if (window[i] < 1 || window[i] > MAX_WINDOW)
+            return nabla_fail(ctx, NABLA_INVALID_ARGUMENT, "policy window %d-%d-%d must lie in 1 to %d each",
+                              (int)window[0], (int)window[1], (int)window[2], (int)MAX_WINDOW);
     return NABLA_OK;
 }
 

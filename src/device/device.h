@@ -18,7 +18,7 @@
 
 typedef struct nv_device nv_device;
 
-typedef enum nv_activation { NV_IDENTITY, NV_GELU_TANH, NV_SILU } nv_activation;
+typedef enum nv_activation { NV_GELU_TANH, NV_SILU } nv_activation;
 
 /* x += y * gate, then n = norm(x) * (gain_offset + gain) + shift, in one pass over the rows: the seam between two
    branches of a transformer block. Each part may be left out. Rows come in groups (samples) of group_rows that share
@@ -46,7 +46,7 @@ typedef struct nv_seam_grad {
     nv_matrix d_n; /* n's dtype */
     float *d_x;    /* [rows, dim], in and out */
     int32_t first; /* 1: nothing came from further on; d_x is written without being read */
-    nv_matrix d_y; /* data NULL: left out */
+    nv_matrix d_y; /* of the dtype of y; data NULL: left out */
     float *d_gain, *d_shift;
     int64_t d_gain_stride; /* of both; groups that share (0) are added up */
     float *d_gate;         /* needs y */
@@ -118,10 +118,10 @@ typedef struct nv_device_ops {
     /* d_y -> d_x (may be the same matrix); d_weight[dim] +=; d_bias[dim] (NULL: left out) += column sums of d_x. */
     nabla_status (*qk_norm_backward)(nv_device *dev, const nv_qk_norm *a, nv_matrix d_y, nv_matrix d_x, float *d_weight,
                                      float *d_bias, nv_error *err);
-    /* y = act(x); y may be x. */
+    /* y = act(x), of one dtype; y may be x. */
     nabla_status (*activate)(nv_device *dev, nv_activation act, nv_matrix x, nv_matrix y, nv_error *err);
-    /* d_x = d_y * act'(x); d_x may be d_y. again (data NULL: left out) gets act(x) once more, so that a forward pass
-       need not keep it; it may be x itself. d_bias[cols] (NULL: left out) += column sums of d_x. */
+    /* d_x = d_y * act'(x), all of one dtype; d_x may be d_y. again (data NULL: left out) gets act(x) once more, so that
+       a forward pass need not keep it; it may be x itself. d_bias[cols] (NULL: left out) += column sums of d_x. */
     nabla_status (*activate_backward)(nv_device *dev, nv_activation act, nv_matrix x, nv_matrix d_y, nv_matrix d_x,
                                       nv_matrix again, float *d_bias, nv_error *err);
     nabla_status (*cast)(nv_device *dev, nv_matrix src, nv_matrix dst, nv_error *err);

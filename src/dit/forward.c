@@ -136,6 +136,7 @@ static nabla_status check_inputs(const nv_dit_run *run, const nv_dit_inputs *in,
 nabla_status nv_dit_forward(nv_dit *m, nv_dit_run *run, const nv_dit_inputs *in, float *out, nv_error *err) {
     const double begin = nv_now();
     NV_TRY(check_inputs(run, in, err));
+    run->filled = 0; /* until the end: a pass that fails leaves a mix */
     nv_device_clock_reset(m->device);
     NV_TRY(embed_inputs(run, in, err));
     NV_TRY(modulations(run, err));

@@ -66,6 +66,8 @@ static nabla_status measure(nv_dit_run *run, nv_error *err) {
     NV_TRY(passed_on(run, nabla_order_create(run->m->device->context, &grid, &run->order), err));
     run->tokens = nabla_order_tokens(run->order);
     run->text_rows = (int64_t)s->batch * s->text_length;
+    if (run->text_rows > (int64_t)1 << 32)
+        return nv_fail(err, NABLA_OVERFLOW, "%d captions of %d words are too many", (int)s->batch, (int)s->text_length);
     if (__builtin_mul_overflow(run->tokens, (int64_t)s->batch, &run->rows) || run->rows > (int64_t)1 << 32)
         return nv_fail(err, NABLA_OVERFLOW, "%d samples of %lld tokens are too many", (int)s->batch,
                        (long long)run->tokens);
@@ -248,11 +250,35 @@ static nabla_status add_plans(const nv_dit_run *run, size_t *bytes, nv_error *er
     return NABLA_OK;
 }
 
+/* What attention takes inside its context, which one plan of either kind tells. */
+static nabla_status add_scratch(const nv_dit_run *run, size_t *bytes, nv_error *err) {
+    nabla_context *ctx = run->m->device->context;
+    const nabla_plan_desc descs[] = {self_desc(run), cross_desc(run)};
+    size_t most = 0;
+    for (int i = 0; i < 2; i++) {
+        nabla_plan *plan;
+        size_t scratch = 0;
+        nabla_status status = nabla_plan_create(ctx, &descs[i], &plan);
+        if (status == NABLA_OUT_OF_MEMORY) continue; /* the plans, counted already, are more than there is */
+        NV_TRY(passed_on(run, status, err));
+        status = nabla_attention_memory(ctx, plan, NULL, run->m->compute, run->m->config.head_dim, run->shape.train,
+                                        &scratch);
+        nabla_plan_destroy(plan);
+        NV_TRY(passed_on(run, status, err));
+        if (scratch > most) most = scratch;
+    }
+    if (__builtin_add_overflow(*bytes, most, bytes))
+        return nv_fail(err, NABLA_OVERFLOW, "attention over %lld tokens does not fit any memory",
+                       (long long)run->tokens);
+    return NABLA_OK;
+}
+
 nabla_status nv_dit_run_memory(const nv_dit *m, const nv_dit_shape *shape, size_t *bytes, nv_error *err) {
     nv_dit_run run = {.m = (nv_dit *)(uintptr_t)m, .shape = *shape};
     nabla_status status = measure(&run, err);
     if (status == NABLA_OK) status = count_bytes(&run, err);
     if (status == NABLA_OK) status = add_plans(&run, bytes, err);
+    if (status == NABLA_OK) status = add_scratch(&run, bytes, err);
     nabla_order_destroy(run.order);
     free(run.blocks);
     return status;

@@ -53,7 +53,7 @@ static void tile_gradient(const nabla_backward_task *t, tile q, tile k, state *s
         const float lse = t->lse[q.first + i], delta = t->delta[q.first + i];
         float *p = st->p + i * GENERIC_CHUNK, *ds = st->ds + i * GENERIC_CHUNK;
         for (int32_t j = 0; j < k.count; j++) {
-            p[j] = expf(p[j] * t->scale - lse);
+            p[j] = lse == -INFINITY ? 0.0f : expf(p[j] * t->scale - lse); /* every score was -inf */
             ds[j] = p[j] * (t->alpha * ds[j] - delta);
         }
     }

@@ -136,7 +136,8 @@ NV_INLINE void seam_row_backward(const nv_seam *a, const nv_seam_grad *g, int64_
 }
 
 static void seam_backward(const nv_seam *a, const nv_seam_grad *g, int64_t first, int64_t last, float *partial) {
-    const int y_bf16 = g->d_y.data && g->d_y.dtype == NABLA_BF16, n_bf16 = g->d_n.data && g->d_n.dtype == NABLA_BF16;
+    const nv_matrix *branch = a->y.data ? &a->y : &g->d_y;
+    const int y_bf16 = branch->data && branch->dtype == NABLA_BF16, n_bf16 = g->d_n.data && g->d_n.dtype == NABLA_BF16;
     for (int64_t r = first; r < last; r++) {
         if (y_bf16 && n_bf16)
             seam_row_backward(a, g, r, partial, 1, 1);
