@@ -69,7 +69,7 @@ static void captions_read_back(void **state) {
     assert_int_equal(nv_words_create(list, count, 16, &words, NULL), NABLA_OK);
     for (int i = 0; i < 5000; i++) {
         nv_scene s;
-        char text[128], unknown[128];
+        char text[128], unknown[128] = "";
         int32_t ids[16];
         nv_scene_draw(&g, -1, &s);
         int length = nv_scene_caption(&s, text, sizeof text);

@@ -5,6 +5,7 @@
 
 #include "check.h"
 #include "scratch.h"
+#include "text/utf8.h"
 #include "text/words.h"
 
 static const char *const list[] = {"a",      "red",  "green",      "circle",      "square", "star",
@@ -20,7 +21,7 @@ static nv_words *make(void) {
 static void check_ids(const nv_words *words, const char *text, int count, const int32_t expected[LENGTH],
                       const char *expected_unknown) {
     int32_t ids[LENGTH];
-    char unknown[64];
+    char unknown[64] = "";
     assert_int_equal(nv_words_encode(words, text, ids, unknown, sizeof unknown), count);
     assert_memory_equal(ids, expected, sizeof ids);
     assert_string_equal(unknown, expected_unknown);
@@ -65,9 +66,10 @@ static void unknown_words_are_listed_once(void **state) {
     nv_words *words = make();
     check_ids(words, "a Sqare star, sqare, qare re", 6, (int32_t[]){2, 1, 7, 1, 1, 1}, "sqare, qare, re");
     int32_t ids[LENGTH];
-    char unknown[10];
+    char unknown[10] = "";
     nv_words_encode(words, "purple cat elephantine ox", ids, unknown, sizeof unknown);
     assert_string_equal(unknown, "purple"); /* ", cat" would not fit */
+    unknown[0] = '\0';
     nv_words_encode(words, "elephantine ox", ids, unknown, sizeof unknown);
     assert_string_equal(unknown, "ox");
     char word[3000];
@@ -75,6 +77,51 @@ static void unknown_words_are_listed_once(void **state) {
     word[sizeof word - 1] = '\0';
     assert_int_equal(nv_words_encode(words, word, ids, unknown, sizeof unknown), 1);
     assert_int_equal(ids[0], NV_WORD_UNKNOWN);
+    assert_string_equal(unknown, "ox"); /* what is there stays */
+    nv_words_destroy(words);
+}
+
+/* 62 letters, then "â¬" in bytes 63 to 65: it goes as a whole. */
+static void cut_between_characters(void **state) {
+    (void)state;
+    char text[80];
+    nv_word word;
+    memset(text, 'X', 62);
+    strcpy(text + 62, "\xe2\x82\xac y");
+    const char *at = text;
+    assert_int_equal(nv_words_next(&at, word), 1);
+    assert_int_equal(strlen(word), 62);
+    assert_int_equal(word[61], 'x');
+    assert_int_equal(nv_words_next(&at, word), 1);
+    assert_string_equal(word, "y");
+    assert_int_equal(nv_words_next(&at, word), 0);
+    memset(text, '\x80', sizeof text - 1); /* not UTF-8: still a word */
+    text[sizeof text - 1] = '\0';
+    at = text;
+    assert_int_equal(nv_words_next(&at, word), 1);
+    assert_int_equal(nv_words_next(&at, word), 0);
+}
+
+static void valid_utf8(void **state) {
+    (void)state;
+    static const char *const good[] = {"", "a", "\xc3\xa4", "\xe2\x82\xac", "\xf0\x9f\x98\x80", "\xf4\x8f\xbf\xbf"};
+    static const char *const broken[] = {
+        "\xe4", "\x80", "a\xc3", "\xc0\x80", "\xe0\x9f\xbf", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xe2\x82"};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        assert_true(nv_utf8_is_valid(good[i]));
+    for (size_t i = 0; i < sizeof broken / sizeof *broken; i++)
+        assert_false(nv_utf8_is_valid(broken[i]));
+}
+
+static void a_word_that_cannot_be_written(void **state) {
+    (void)state;
+    static const char *const latin[] = {"b\xe4r"};
+    nv_words *words;
+    nv_error err = {0};
+    assert_int_equal(nv_words_create(latin, 1, LENGTH, &words, NULL), NABLA_OK);
+    assert_int_equal(nv_words_write(words, scratch_path("latin.json"), &err), NABLA_INVALID_ARGUMENT);
+    assert_non_null(strstr(err.text, "UTF-8"));
+    assert_int_equal(scratch_files(), 0);
     nv_words_destroy(words);
 }
 
@@ -164,6 +211,9 @@ int main(void) {
         cmocka_unit_test(captions_become_ids),
         cmocka_unit_test(the_longest_phrase_wins),
         cmocka_unit_test(unknown_words_are_listed_once),
+        cmocka_unit_test(cut_between_characters),
+        cmocka_unit_test(valid_utf8),
+        cmocka_unit_test(a_word_that_cannot_be_written),
         cmocka_unit_test(misspellings_have_a_nearest_word),
         cmocka_unit_test(files_come_back),
         cmocka_unit_test(refuses_bad_files),

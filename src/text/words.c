@@ -131,15 +131,24 @@ static int32_t id_of(const nv_words *w, const char *word) {
 
 /* ------------------------------------------------------------------ captions */
 
-/* Copies the next word in lower case, cut to what fits, and moves *text behind it. 0 at the end of the text. */
-static int next_word(const char **text, nv_word word) {
+int nv_words_next(const char **text, nv_word word) {
     const char *at = *text;
     while (*at && !is_word_byte((unsigned char)*at)) {
         at++;
     }
-    size_t length = 0;
-    for (; is_word_byte((unsigned char)*at); at++) {
-        if (length < NV_WORD_BYTES - 1) word[length++] = lower(*at);
+    const char *begin = at;
+    while (is_word_byte((unsigned char)*at)) {
+        at++;
+    }
+    size_t length = (size_t)(at - begin);
+    if (length >= NV_WORD_BYTES) {
+        length = NV_WORD_BYTES - 1;
+        /* A character of UTF-8 has at most three bytes behind its first; broken text must not shrink to nothing. */
+        for (int i = 0; i < 3 && ((unsigned char)begin[length] & 0xc0) == 0x80; i++)
+            length--;
+    }
+    for (size_t i = 0; i < length; i++) {
+        word[i] = lower(begin[i]);
     }
     word[length] = '\0';
     *text = at;
@@ -170,7 +179,7 @@ static int32_t longest_match(const nv_words *w, const char *word, const char **t
     const char *at = *text;
     size_t used = strlen(word);
     memcpy(phrase, word, used + 1);
-    for (int32_t n = 1; n < w->longest && next_word(&at, next); n++) {
+    for (int32_t n = 1; n < w->longest && nv_words_next(&at, next); n++) {
         size_t length = strlen(next);
         if (used + 1 + length >= sizeof phrase) break;
         phrase[used] = ' ';
@@ -188,8 +197,7 @@ int32_t nv_words_encode(const nv_words *words, const char *text, int32_t *ids, c
     int32_t count = 0;
     nv_word word;
     if (unknown_size == 0) unknown = NULL;
-    if (unknown) unknown[0] = '\0';
-    while (count < INT32_MAX && next_word(&text, word)) {
+    while (count < INT32_MAX && nv_words_next(&text, word)) {
         int32_t id = longest_match(words, word, &text);
         if (count < words->length) ids[count] = id;
         if (unknown && id == NV_WORD_UNKNOWN) list_once(unknown, unknown_size, word);
@@ -232,7 +240,7 @@ static int edits_between(const char *a, const char *b) {
 
 const char *nv_words_nearest(const nv_words *words, const char *word) {
     nv_word wanted;
-    if (!next_word(&word, wanted)) return NULL;
+    if (!nv_words_next(&word, wanted)) return NULL;
     int best = smaller(2, (int)strlen(wanted) / 3) + 1;
     const char *nearest = NULL;
     for (int32_t i = 0; i < words->count; i++) {

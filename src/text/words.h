@@ -10,6 +10,13 @@ enum { NV_WORD_PAD = 0, NV_WORD_UNKNOWN = 1, NV_WORD_FIRST = 2 };
 
 typedef struct nv_words nv_words;
 
+enum { NV_WORD_BYTES = 64 /* of a word or phrase and its NUL */ };
+typedef char nv_word[NV_WORD_BYTES];
+
+/* Copies the next word of a text in lower case and moves *text behind it; 0 at the end of the text. Too long a word is
+   cut, never inside a character. */
+int nv_words_next(const char **text, nv_word word);
+
 /* words: count distinct lower-case words, of letters and digits (any byte above ASCII counts as a letter), or phrases:
    words parted by single spaces. The transformer sees a caption as a bag of ids, so words that mean something else
    together ("in a circle") should be one phrase. length: ids a caption becomes (longer captions are cut, shorter
@@ -23,8 +30,8 @@ void nv_words_destroy(nv_words *words);
 int32_t nv_words_rows(const nv_words *words); /* table rows: count + NV_WORD_FIRST */
 int32_t nv_words_length(const nv_words *words);
 
-/* text (any case, punctuation ignored) -> ids[length]; of phrases that fit, the longest. unknown (may be NULL,
-   unknown_size bytes) gets the words not in the list, each once, separated by ", " (those that fit), "" if none.
+/* text (any case, punctuation ignored) -> ids[length]; of phrases that fit, the longest. unknown (may be NULL, else a
+   text in unknown_size bytes) is extended by the words not in the list, each once, separated by ", " (those that fit).
    Returns how many ids the text has, which may exceed the length. An empty text is all pad: the unconditional branch.
  */
 int32_t nv_words_encode(const nv_words *words, const char *text, int32_t *ids, char *unknown, size_t unknown_size);

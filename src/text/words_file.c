@@ -62,7 +62,10 @@ nabla_status nv_words_read(const char *path, nv_words **out, nv_error *err) {
 nabla_status nv_words_write(const nv_words *words, const char *path, nv_error *err) {
     json_t *list = json_array();
     for (int32_t i = 0; i < words->count; i++) {
-        json_array_append_new(list, json_string(words->list[i]));
+        if (json_array_append_new(list, json_string(words->list[i])) == 0) continue;
+        json_decref(list);
+        return nv_fail(err, NABLA_INVALID_ARGUMENT, "the word \"%s\" cannot be written to %s: write it in UTF-8",
+                       words->list[i], path);
     }
     return nv_json_write(path, json_pack("{s:i, s:o}", "length", words->length, "words", list), err);
 }

@@ -5,9 +5,7 @@
 
 #include "text/words.h"
 
-enum { NV_WORD_BYTES = 64 /* of a word or phrase and its NUL */, NV_WORDS_MAX = 1 << 20, NV_CAPTION_MAX = 4096 };
-
-typedef char nv_word[NV_WORD_BYTES];
+enum { NV_WORDS_MAX = 1 << 20, NV_CAPTION_MAX = 4096 };
 
 struct nv_words {
     int32_t count, length, longest; /* longest: words in the longest phrase */

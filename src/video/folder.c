@@ -9,9 +9,11 @@
 #include <string.h>
 
 #include "media/read.h"
+#include "text/utf8.h"
+#include "text/words.h"
 #include "video/files.h"
 
-enum { MAX_FRAMES = 512 /* of a file; later ones are not used */, MAX_WORDS = 4096, MAX_WORD = 32 };
+enum { MAX_FRAMES = 512 /* of a file; later ones are not used */, MAX_WORDS = 4096 };
 
 typedef struct item {
     char *name; /* of the video, within the folder */
@@ -91,8 +93,10 @@ static nabla_status add_item(folder *f, const char *name, nv_error *err) {
     it->caption[n] = '\0';
     if (bad) return nv_fail(err, NABLA_IO, "cannot read %s", path);
     if (longer || memchr(it->caption, '\0', n))
-        return nv_fail(err, NABLA_INVALID_ARGUMENT, "%s is no caption: write one line of at most %d letters", path,
+        return nv_fail(err, NABLA_CORRUPT, "%s is no caption: write one line of at most %d letters", path,
                        NV_CAPTION_SIZE - 2);
+    if (!nv_utf8_is_valid(it->caption))
+        return nv_fail(err, NABLA_CORRUPT, "%s is not UTF-8: convert the caption, as iconv does", path);
     return NABLA_OK;
 }
 
@@ -111,7 +115,7 @@ static nabla_status list_items(folder *f, nv_error *err) {
     closedir(dir);
     if (status != NABLA_OK) return status;
     if (f->count == 0)
-        return nv_fail(err, NABLA_INVALID_ARGUMENT,
+        return nv_fail(err, NABLA_CORRUPT,
                        "%s holds no video with a caption beside it: put NAME.mp4 and NAME.txt there", f->path);
     qsort(f->items, f->count, sizeof *f->items, by_name);
     return NABLA_OK;
@@ -127,8 +131,8 @@ static nabla_status read_item(const folder *f, item *it, nv_error *err) {
     NV_TRY(nv_path_join(path, f->path, it->name, err));
     NV_TRY(nv_media_read(path, f->clip.width, f->clip.height, MAX_FRAMES, &it->rgb, &it->frames, err));
     if (it->frames < f->clip.frames)
-        return nv_fail(err, NABLA_INVALID_ARGUMENT, "%s has %d frames, a clip needs %d: ask for shorter clips", path,
-                       it->frames, f->clip.frames);
+        return nv_fail(err, NABLA_CORRUPT, "%s has %d frames, a clip needs %d: ask for shorter clips", path, it->frames,
+                       f->clip.frames);
     return NABLA_OK;
 }
 
@@ -148,22 +152,10 @@ static nabla_status add_word(folder *f, const char *word, nv_error *err) {
     return NABLA_OK;
 }
 
-/* Letters and digits make words, as in text/words.h. */
-static int in_word(unsigned char c) {
-    return c >= 0x80 || isalnum(c);
-}
-
 static nabla_status collect_words(folder *f, const char *caption, nv_error *err) {
-    char word[MAX_WORD];
-    while (*caption) {
-        size_t n = 0;
-        while (*caption && !in_word((unsigned char)*caption))
-            caption++;
-        for (; in_word((unsigned char)*caption); caption++)
-            if (n < sizeof word - 1) word[n++] = (char)tolower((unsigned char)*caption);
-        word[n] = '\0';
-        if (n > 0) NV_TRY(add_word(f, word, err));
-    }
+    nv_word word;
+    while (nv_words_next(&caption, word))
+        NV_TRY(add_word(f, word, err));
     return NABLA_OK;
 }
 
@@ -173,7 +165,7 @@ static nabla_status load(folder *f, nv_error *err) {
         NV_TRY(read_item(f, &f->items[i], err));
         NV_TRY(collect_words(f, f->items[i].caption, err));
     }
-    if (f->word_count == 0) return nv_fail(err, NABLA_INVALID_ARGUMENT, "the captions of %s are all empty", f->path);
+    if (f->word_count == 0) return nv_fail(err, NABLA_CORRUPT, "the captions of %s are all empty", f->path);
     return NABLA_OK;
 }
 

@@ -36,7 +36,7 @@ static void try_words(const char *text, size_t size) {
     nv_error err = {0};
     check(nv_words_parse(text, size, "fuzz", &words, &err), &err);
     if (!words) return;
-    char *caption = calloc(1, size + 1), unknown[32];
+    char *caption = calloc(1, size + 1), unknown[32] = "";
     int32_t *ids = calloc((size_t)nv_words_length(words), sizeof *ids);
     if (caption && ids) {
         memcpy(caption, text, size);
