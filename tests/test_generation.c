@@ -151,7 +151,7 @@ static void bad_generation(void **state) {
     refuse_generate(&o, NABLA_INVALID_ARGUMENT, "guidance");
     o = prompt(at("whole"));
     o.init_noise = at("latent.safetensors"); /* holds no tensor "noise" */
-    refuse_generate(&o, NABLA_INVALID_ARGUMENT, "noise");
+    refuse_generate(&o, NABLA_CORRUPT, "noise");
     o = prompt(at("whole"));
     o.output = at("clip.xyz");
     refuse_generate(&o, NABLA_INVALID_ARGUMENT, "xyz");

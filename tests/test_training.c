@@ -161,6 +161,19 @@ static void next_stage(void **state) {
     assert_int_not_equal(access(o.output, F_OK), 0);
 }
 
+static void refuse(const nabla_train_options *o, nabla_status expected, const char *word) {
+    nabla_video_error err = {0};
+    assert_int_equal(train(o, NULL, &err), expected);
+    if (!strstr(err.text, word)) fail_msg("\"%s\" does not name \"%s\"", err.text, word);
+}
+
+static void write_text(const char *path, const char *text) {
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_true(fputs(text, file) >= 0);
+    assert_int_equal(fclose(file), 0);
+}
+
 /* Videos with captions in place of procedural clips. */
 static void from_a_folder(void **state) {
     (void)state;
@@ -179,14 +192,45 @@ static void from_a_folder(void **state) {
     free(words);
     o.output = at("from-short-videos");
     o.frames = 5;
-    assert_int_equal(train(&o, NULL, &err), NABLA_INVALID_ARGUMENT);
+    assert_int_equal(train(&o, NULL, &err), NABLA_CORRUPT);
     assert_non_null(strstr(err.text, "has 4 frames"));
+    o = tiny(at("from-latin"));
+    o.data = at("videos");
+    write_text(at("videos/clip-0002.txt"), "ein B\xe4r");
+    refuse(&o, NABLA_CORRUPT, "clip-0002.txt is not UTF-8");
+    /* The longest word that fits is cut between its characters. */
+    write_text(at("videos/clip-0002.txt"),
+               "Donaudampfschifffahrtselektrizit\xc3\xa4tenhauptbetriebswerkbauunterbeamtengesellschaft");
+    o.steps = 1;
+    if (train(&o, NULL, &err) != NABLA_OK) fail_msg("%s", err.text);
+    o.resume = 1;
+    if (train(&o, NULL, &err) != NABLA_OK) fail_msg("%s", err.text);
 }
 
-static void refuse(const nabla_train_options *o, nabla_status expected, const char *word) {
+/* Nothing that a user may have trained is overwritten, whether or not a run's state is beside it. */
+static void never_over_a_model(void **state) {
+    (void)state;
     nabla_video_error err = {0};
-    assert_int_equal(train(o, NULL, &err), expected);
-    if (!strstr(err.text, word)) fail_msg("\"%s\" does not name \"%s\"", err.text, word);
+    nabla_train_options o = tiny(at("finished"));
+    o.steps = 1;
+    if (train(&o, NULL, &err) != NABLA_OK) fail_msg("%s", err.text);
+    assert_int_equal(remove(at("finished/train/state.safetensors")), 0);
+    refuse(&o, NABLA_INVALID_ARGUMENT, "already holds a model (model_index.json)");
+    o.model = o.output;
+    refuse(&o, NABLA_INVALID_ARGUMENT, "already holds a model (model_index.json)");
+    assert_int_equal(remove(at("finished/model_index.json")), 0);
+    o.model = NULL;
+    refuse(&o, NABLA_INVALID_ARGUMENT, "already holds a model (transformer)");
+}
+
+static void diverging(void **state) {
+    (void)state;
+    nabla_train_options o = tiny(at("diverged"));
+    o.lr = 1e3f;
+    o.clip = 0.0f;
+    o.warmup = 0;
+    o.weight_decay = 1e3f; /* every step multiplies the weights by -1e6 */
+    refuse(&o, NABLA_INTERNAL, "diverged");
 }
 
 static void bad_training(void **state) {
@@ -231,8 +275,14 @@ int main(int argc, char **argv) {
     }
     if (tiny_make()) return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(left_alone),   cmocka_unit_test(killed_and_resumed), cmocka_unit_test(cancelled_and_resumed),
-        cmocka_unit_test(loss_falls),   cmocka_unit_test(next_stage),         cmocka_unit_test(from_a_folder),
+        cmocka_unit_test(left_alone),
+        cmocka_unit_test(killed_and_resumed),
+        cmocka_unit_test(cancelled_and_resumed),
+        cmocka_unit_test(loss_falls),
+        cmocka_unit_test(next_stage),
+        cmocka_unit_test(from_a_folder),
+        cmocka_unit_test(never_over_a_model),
+        cmocka_unit_test(diverging),
         cmocka_unit_test(bad_training),
     };
     int failed = cmocka_run_group_tests_name("training", tests, NULL, NULL);

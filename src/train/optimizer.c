@@ -88,9 +88,9 @@ nabla_status nv_optimizer_step(nv_optimizer *o, int64_t step, double lr, double 
                                nv_error *err) {
     NV_TRY(global_norm(o, norm, err));
     if (!isfinite(*norm))
-        return nv_fail(err, NABLA_INVALID_ARGUMENT,
-                       "the gradient of step %" PRId64 " is not finite: the run has diverged; lower the learning rate "
-                       "(now %g) and start again, or resume from the last checkpoint",
+        return nv_fail(err, NABLA_INTERNAL,
+                       "the gradient of step %" PRId64 " is not finite: the run has diverged; start a new run from the "
+                       "model that it saved last (--model) with a lower learning rate (--lr) than %g",
                        step + 1, lr);
     const nv_adamw_rule *rule = &o->rule;
     nv_adamw a = {.lr = (float)lr, .beta1 = rule->beta1, .beta2 = rule->beta2, .eps = rule->epsilon};

@@ -148,7 +148,7 @@ static nabla_status read_noise(job *j, nv_error *err) {
     nabla_status status;
     if (!e || e->dtype != NV_ST_F32 || e->rank != 4 || e->shape[0] != 3 || e->shape[1] != clip->frames ||
         e->shape[2] != clip->height || e->shape[3] != clip->width)
-        status = nv_fail(err, NABLA_INVALID_ARGUMENT,
+        status = nv_fail(err, NABLA_CORRUPT,
                          "%s must hold a tensor \"noise\" of fp32 [3, %d, %d, %d], the clip's channels, frames, height "
                          "and width",
                          path, clip->frames, clip->height, clip->width);

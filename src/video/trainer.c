@@ -150,6 +150,23 @@ static nabla_status parse_policy(nv_trainer *t, nv_error *err) {
     return status == NABLA_OK ? status : nv_fail(err, status, "%s", nabla_context_message(ctx));
 }
 
+/* A model without a run's state, perhaps somebody's only copy. A run that was killed before its first state was whole
+   leaves the same files and nothing worth keeping, but no program can tell: the user says so by deleting them. */
+static nabla_status check_no_model(const char *output, nv_error *err) {
+    static const char *const parts[] = {"model_index.json", "transformer"};
+    char path[NV_PATH_SIZE];
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        NV_TRY(nv_path_join(path, output, parts[i], err));
+        if (nv_file_exists(path))
+            return nv_fail(err, NABLA_INVALID_ARGUMENT,
+                           "%.200s already holds a model (%s), which training would overwrite: choose another output "
+                           "folder (--model %.100s starts from it), or delete it if it is what a run left that was "
+                           "killed before its first checkpoint",
+                           output, parts[i], output);
+    }
+    return NABLA_OK;
+}
+
 /* Whether the output folder may be used as the options say. */
 static nabla_status check_output(const nabla_train_options *o, const char *state, nv_error *err) {
     int exists = nv_file_exists(state);
@@ -158,7 +175,7 @@ static nabla_status check_output(const nabla_train_options *o, const char *state
     if (!o->resume && exists)
         return nv_fail(err, NABLA_INVALID_ARGUMENT,
                        "%s already holds a training run: resume it, or choose another output folder", o->output);
-    return NABLA_OK;
+    return o->resume ? NABLA_OK : check_no_model(o->output, err);
 }
 
 static nabla_status open_model(nv_trainer *t, const nabla_video_machine *machine, nv_error *err) {

@@ -46,7 +46,8 @@ typedef struct nv_trainer {
 nabla_status nv_trainer_open(const nabla_train_options *options, const nabla_video_machine *machine, nv_trainer *t,
                              nv_error *err);
 void nv_trainer_close(nv_trainer *t);
-/* The state first, then the model as others use it: whatever moment the process dies at, the state is whole. */
+/* The model as others use it, then the state: a run that has a state can be resumed, since the configuration and words
+   that resuming reads are there too, and each file is replaced as a whole. */
 nabla_status nv_trainer_save(nv_trainer *t, nv_error *err);
 
 /* One step: draws the batch, forward, loss, backward, update. */
