@@ -11,6 +11,7 @@
 #include "cli/report.h"
 #include "cli/signals.h"
 #include "tensor/bf16.h"
+#include "tensor/memory.h"
 #include "tensor/random.h"
 
 /* One row of the table. */
@@ -333,7 +334,7 @@ static int choose_data(bench *b, int32_t i) {
     const double bytes =
         count * ((b->s->backward ? 5.0 : 4.0) * (double)nabla_dtype_size(d->dtype) + (b->s->backward ? 12.0 : 0.0));
     char needed[32];
-    const double available = cli_memory_available();
+    const double available = nv_memory_available();
     if (available > 0 && bytes > available)
         return cli_fail("bench", "--grid %s needs %s, more than is available: give a smaller one or fewer --heads",
                         grid, cli_format_bytes(bytes, needed, sizeof needed));

@@ -11,6 +11,7 @@
 #include "cli/verbs.h"
 #include "device/device.h"
 #include "media/media.h"
+#include "tensor/memory.h"
 #include "weights/safetensors.h"
 
 typedef struct settings {
@@ -36,8 +37,8 @@ static int print_machine_json(const char *processor, const nv_device *device) {
     return cli_print_json("info",
                           json_pack("{s:s, s:s, s:i, s:o, s:I, s:I, s:[s], s:b, s:o, s:b}", "version", nabla_version(),
                                     "processor", processor, "threads", cli_processors(), "levels", levels_json(),
-                                    "memory", (json_int_t)cli_memory_total(), "memory_available",
-                                    (json_int_t)cli_memory_available(), "devices", "cpu", "cuda", 0, "products",
+                                    "memory", (json_int_t)nv_memory_total(), "memory_available",
+                                    (json_int_t)nv_memory_available(), "devices", "cpu", "cuda", 0, "products",
                                     products_json(device), "ffmpeg", nv_media_available()));
 }
 
@@ -48,8 +49,8 @@ static void print_machine(const char *processor, const nv_device *device) {
     printf("levels    ");
     for (int32_t i = 0; nabla_level_name(i); i++)
         printf(" %s", nabla_level_name(i));
-    printf("\nmemory     %s, %s available\n", cli_format_bytes(cli_memory_total(), total, sizeof total),
-           cli_format_bytes(cli_memory_available(), available, sizeof available));
+    printf("\nmemory     %s, %s available\n", cli_format_bytes(nv_memory_total(), total, sizeof total),
+           cli_format_bytes(nv_memory_available(), available, sizeof available));
     printf("devices    cpu (this build has no CUDA)\n");
     printf("products   fp32 %s; bf16 %s\n", nv_device_products(device, NABLA_FP32),
            nv_device_products(device, NABLA_BF16));

@@ -12,9 +12,6 @@ nabla_context *cli_context(const char *verb, const cli_common *common, int *code
 /* --policy, checked. 0, or the exit code. */
 int cli_policy(const char *verb, nabla_context *ctx, const char *text, nabla_policy *out);
 
-/* What a process may use, the control group's limit included; 0 where it cannot be found out. */
-double cli_memory_total(void);
-double cli_memory_available(void);
 int cli_processors(void);
 /* "AMD EPYC ..." as the system names it; "" if it does not. Returns text. */
 const char *cli_processor_name(char *text, size_t size);

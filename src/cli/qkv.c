@@ -9,6 +9,7 @@
 #include "cli/progress.h"
 #include "cli/report.h"
 #include "tensor/bf16.h"
+#include "tensor/memory.h"
 
 int cli_qkv_fail(const cli_qkv *c, nabla_status status) {
     return cli_fail_status(c->verb, status, nabla_context_message(c->ctx));
@@ -176,7 +177,7 @@ void cli_qkv_close(cli_qkv *c) {
 }
 
 int cli_qkv_check_memory(const cli_qkv *c, double bytes) {
-    const double available = cli_memory_available();
+    const double available = nv_memory_available();
     char needed[32], left[32];
     if (available == 0 || bytes <= available) return 0;
     return cli_fail(c->verb, "this needs %s and %s of memory are available: give a file with fewer heads or tokens",

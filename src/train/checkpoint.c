@@ -54,6 +54,10 @@ static size_t total_values(nv_optimizer *optimizer) {
     return total;
 }
 
+size_t nv_checkpoint_memory(size_t values) {
+    return PARTS * values * sizeof(float);
+}
+
 nabla_status nv_checkpoint_write(const char *path, nv_optimizer *optimizer, const nv_checkpoint *state,
                                  const char *options, nv_error *err) {
     size_t count = nv_optimizer_count(optimizer) * PARTS;
@@ -118,8 +122,17 @@ static nabla_status read_part(nv_device *device, const nv_st_file *file, const n
     return NABLA_OK;
 }
 
+static size_t largest_tensor(nv_optimizer *optimizer) {
+    size_t largest = 1;
+    for (size_t i = 0; i < nv_optimizer_count(optimizer); i++) {
+        size_t count = nv_optimizer_at(optimizer, i)->tensor.count;
+        if (count > largest) largest = count;
+    }
+    return largest;
+}
+
 static nabla_status read_parts(const nv_st_file *file, const char *path, nv_optimizer *optimizer, nv_error *err) {
-    float *values = malloc(total_values(optimizer) * sizeof *values);
+    float *values = malloc(largest_tensor(optimizer) * sizeof *values);
     if (!values) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory to read %s", path);
     nabla_status status = NABLA_OK;
     for (size_t i = 0; status == NABLA_OK && i < nv_optimizer_count(optimizer) * PARTS; i++) {

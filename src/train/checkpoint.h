@@ -13,6 +13,8 @@ typedef struct nv_checkpoint {
     int64_t interval_steps;
 } nv_checkpoint;
 
+/* Host memory that writing takes, for trainables of so many values in all. */
+size_t nv_checkpoint_memory(size_t values);
 /* options: the run's settings as lines of "key=value", those that a continued run must share. */
 nabla_status nv_checkpoint_write(const char *path, nv_optimizer *optimizer, const nv_checkpoint *state,
                                  const char *options, nv_error *err);

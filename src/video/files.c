@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tensor/memory.h"
+
 nabla_status nv_path_join(char path[NV_PATH_SIZE], const char *folder, const char *file, nv_error *err) {
     int n = snprintf(path, NV_PATH_SIZE, "%s/%s", folder, file);
     if (n < 0 || n >= NV_PATH_SIZE)
@@ -45,37 +47,11 @@ int nv_file_exists(const char *path) {
     return access(path, F_OK) == 0;
 }
 
-/* The number after `key` at a line's start; UINT64_MAX where there is none ("max" in a cgroup's limit). */
-static uint64_t read_number(const char *path, const char *key) {
-    char line[256];
-    uint64_t value = UINT64_MAX;
-    FILE *file = fopen(path, "r");
-    if (!file) return value;
-    size_t length = strlen(key);
-    while (fgets(line, sizeof line, file))
-        if (strncmp(line, key, length) == 0 && sscanf(line + length, "%" SCNu64, &value) == 1) break;
-    fclose(file);
-    return value;
-}
-
-/* What the machine has left, or the container (cgroup v2) where that is less. */
-static uint64_t available_memory(void) {
-    uint64_t available = read_number("/proc/meminfo", "MemAvailable:");
-    if (available < UINT64_MAX / 1024) available *= 1024;
-    uint64_t limit = read_number("/sys/fs/cgroup/memory.max", "");
-    uint64_t used = read_number("/sys/fs/cgroup/memory.current", "");
-    if (limit != UINT64_MAX && used != UINT64_MAX) {
-        uint64_t left = limit > used ? limit - used : 0;
-        if (left < available) available = left;
-    }
-    return available;
-}
-
 nabla_status nv_memory_check(size_t bytes, const char *what, const char *remedy, nv_error *err) {
-    uint64_t available = available_memory();
-    if ((uint64_t)bytes <= available) return NABLA_OK;
+    double available = nv_memory_available();
+    if (available == 0 || (double)bytes <= available) return NABLA_OK;
     return nv_fail(err, NABLA_OUT_OF_MEMORY, "%s needs %.1f GB of memory and %.1f GB is available: %s", what,
-                   (double)bytes / 1e9, (double)available / 1e9, remedy);
+                   (double)bytes / 1e9, available / 1e9, remedy);
 }
 
 nabla_status nv_memory_add(size_t *total, size_t size, int64_t a, int64_t b, int64_t c, int64_t d, nv_error *err) {
