@@ -37,7 +37,7 @@ static nabla_status generate(const nabla_generate_options *o, nabla_generate_res
 static void generates_pictures(void **state) {
     (void)state;
     nabla_video_error err = {0};
-    nabla_generate_result result;
+    nabla_generate_result result = {.size = sizeof result};
     nabla_generate_options o = prompt(at("whole"));
     o.output = at("frames/");
     o.mask_png = at("mask.png");
@@ -112,7 +112,7 @@ static void cancelled_generation_leaves_nothing(void **state) {
 static void unknown_words_warn(void **state) {
     (void)state;
     nabla_video_error err = {0};
-    nabla_generate_result result;
+    nabla_generate_result result = {.size = sizeof result};
     nabla_generate_options o = prompt(at("whole"));
     o.prompt = "a rde circle and a dog";
     if (generate(&o, &result, &err) != NABLA_OK) fail_msg("%s", err.text);
@@ -122,7 +122,7 @@ static void unknown_words_warn(void **state) {
 
 static void refuse_generate(const nabla_generate_options *o, nabla_status expected, const char *word) {
     nabla_video_error err = {0};
-    nabla_generate_result result;
+    nabla_generate_result result = {.size = sizeof result};
     assert_int_equal(generate(o, &result, &err), expected);
     if (!strstr(err.text, word)) fail_msg("\"%s\" does not name \"%s\"", err.text, word);
 }

@@ -57,6 +57,12 @@ static void assert_same_run(const char *a, const char *b) {
     assert_same_log(a, b);
 }
 
+static void refuse(const nabla_train_options *o, nabla_status expected, const char *word) {
+    nabla_video_error err = {0};
+    assert_int_equal(train(o, NULL, &err), expected);
+    if (!strstr(err.text, word)) fail_msg("\"%s\" does not name \"%s\"", err.text, word);
+}
+
 /* The run that the others are compared with. */
 static void left_alone(void **state) {
     (void)state;
@@ -154,17 +160,16 @@ static void next_stage(void **state) {
     o.frames = 1;
     o.steps = 2;
     assert_int_equal(train(&o, NULL, &err), NABLA_OK);
+    o.output = at("stage-deeper");
+    o.layers = 3;
+    refuse(&o, NABLA_INVALID_ARGUMENT, "layers of the model");
+    refuse(&o, NABLA_INVALID_ARGUMENT, "is 2 and cannot become 3");
+    o.layers = nabla_train_options_default().layers;
     o.output = at("stage-velocity");
     o.prediction = "velocity";
     assert_int_equal(train(&o, NULL, &err), NABLA_INVALID_ARGUMENT);
     assert_non_null(strstr(err.text, "velocity"));
     assert_int_not_equal(access(o.output, F_OK), 0);
-}
-
-static void refuse(const nabla_train_options *o, nabla_status expected, const char *word) {
-    nabla_video_error err = {0};
-    assert_int_equal(train(o, NULL, &err), expected);
-    if (!strstr(err.text, word)) fail_msg("\"%s\" does not name \"%s\"", err.text, word);
 }
 
 static void write_text(const char *path, const char *text) {
@@ -205,6 +210,41 @@ static void from_a_folder(void **state) {
     if (train(&o, NULL, &err) != NABLA_OK) fail_msg("%s", err.text);
     o.resume = 1;
     if (train(&o, NULL, &err) != NABLA_OK) fail_msg("%s", err.text);
+}
+
+/* Captions beyond a model's words, and beyond their number. */
+static void captions_read_in_part(void **state) {
+    (void)state;
+    nabla_video_error err = {0};
+    nabla_video_machine machine = machine_of(NULL, NULL);
+    nabla_train_result result = {.size = sizeof result};
+    if (nabla_write_clips(at("zoo"), "png", 2, 4, HEIGHT, HEIGHT, 1, &machine, &err) != NABLA_OK)
+        fail_msg("%s", err.text);
+    write_text(at("zoo/clip-0002.txt"), "a red zebra left of a sqare");
+    nabla_train_options o = tiny(at("tamer"));
+    o.data = at("zoo");
+    o.steps = o.frames = 1;
+    o.model = at("whole");
+    if (nabla_train(&o, &machine, &result, &err) != NABLA_OK) fail_msg("%s", err.text);
+    assert_string_equal(result.warning, "the model does not know: zebra, of, sqare (square?): they train as one "
+                                        "unknown word");
+    write_text(at("zoo/clip-0002.txt"), "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17");
+    o.output = at("counter");
+    o.model = NULL;
+    if (nabla_train(&o, &machine, &result, &err) != NABLA_OK) fail_msg("%s", err.text);
+    assert_string_equal(result.warning, "1 captions have more than 16 words and lose the rest, such as \"1 2 3 4 5 6 7 "
+                                        "8 9 10 11 12 13 14 15 16 17\"");
+}
+
+/* A caller built against another version. */
+static void result_of_another_size(void **state) {
+    (void)state;
+    nabla_video_error err = {0};
+    nabla_train_options o = tiny(at("other"));
+    nabla_train_result small = {.size = 8, .steps = -1};
+    assert_int_equal(nabla_train(&o, NULL, &small, &err), NABLA_INVALID_ARGUMENT);
+    assert_non_null(strstr(err.text, "nabla_train_result.size"));
+    assert_int_equal(small.steps, -1);
 }
 
 /* Nothing that a user may have trained is overwritten, whether or not a run's state is beside it. */
@@ -281,6 +321,8 @@ int main(int argc, char **argv) {
         cmocka_unit_test(loss_falls),
         cmocka_unit_test(next_stage),
         cmocka_unit_test(from_a_folder),
+        cmocka_unit_test(captions_read_in_part),
+        cmocka_unit_test(result_of_another_size),
         cmocka_unit_test(never_over_a_model),
         cmocka_unit_test(diverging),
         cmocka_unit_test(bad_training),

@@ -18,6 +18,9 @@ typedef struct nabla_video_error {
     char text[512];
 } nabla_video_error;
 
+/* Structs begin with their size. Options and machines come from their _default() functions; a result is the caller's,
+   made with {.size = sizeof(nabla_..._result)}, and may be NULL. Another size is NABLA_INVALID_ARGUMENT. */
+
 /* Called now and then from the calling thread. phase: "sample", "train" ...; done of total units (steps); note: a few
    words such as "loss 0.123, 12.3 clips/s". Return non-zero to cancel: the call ends with NABLA_CANCELLED, having saved
    what can be resumed. */
@@ -65,7 +68,7 @@ typedef struct nabla_generate_result {
     int32_t width, height, frames, fps, steps;
     char policy[96], solver[16];
     float guidance, shift;
-    char warning[256]; /* words it does not know ...; "" if none */
+    char warning[256]; /* words of prompt and negative that it does not know ...; "" if none */
 } nabla_generate_result;
 
 NABLA_API nabla_status nabla_generate(const nabla_generate_options *options, const nabla_video_machine *machine,
@@ -79,7 +82,8 @@ typedef struct nabla_train_options {
     const char *model;  /* start from this folder's weights (its averaged ones) as a new run; NULL: from scratch */
     const char *data;   /* "clips" (default) or a folder of videos with .txt captions beside them */
     const char *policy; /* default "dense" */
-    int32_t width, height, frames;       /* pixels of a clip; defaults 192, 192, 8 */
+    int32_t width, height, frames; /* pixels of a clip; defaults 192, 192, 8 */
+    /* The next three lines say what a model from scratch is; of `model`, they must be its own or the defaults. */
     int32_t patch;                       /* pixels a side of a token, from scratch; default 8 */
     int32_t dim, heads, layers, ffn_dim; /* from scratch; defaults 192, 3, 6, 768 */
     int32_t position_grid;               /* from scratch: tokens a side that positions are scaled to; 24; 0: unscaled */
@@ -97,7 +101,9 @@ typedef struct nabla_train_options {
     uint64_t seed;
     int64_t save_every; /* steps; default 500 */
     int64_t log_every;  /* default 10 */
-    int32_t resume;     /* go on with the run in `output`, whose settings must be these but for steps and save_every */
+    /* Go on with the run in `output`. The settings must be those that it was started with, and so must the machine's
+       compute type; free are steps, save_every, and fps, sample_steps and guidance below. */
+    int32_t resume;
     /* What model_index.json will recommend for sampling. */
     int32_t fps;          /* default 8 */
     int32_t sample_steps; /* default 20 */
@@ -108,11 +114,12 @@ NABLA_API nabla_train_options nabla_train_options_default(void);
 typedef struct nabla_train_result {
     size_t size;
     int64_t steps; /* done in all */
-    double loss;   /* mean of the last log interval */
+    double loss;   /* mean of the last log interval; NaN, like sparsity, if the run had no step left to do */
     double samples_per_second;
     double sparsity;
     double gflops;      /* products and attention, forward and backward, per second of the whole run */
     double model_share; /* of the time, spent in the model's forward and backward */
+    char warning[512]; /* captions' words that `model` does not know ...; "" if none; there before the first progress */
 } nabla_train_result;
 
 NABLA_API nabla_status nabla_train(const nabla_train_options *options, const nabla_video_machine *machine,

@@ -141,7 +141,7 @@ static const cli_option options[] = {
     CLI_QUIET,
     CLI_MORE,
     CLI_FLAG("prompt", TEXT, "TEXT", to.prompt, "in place of the argument"),
-    CLI_FLAG("negative", TEXT, "TEXT", to.negative, "what to keep away from [the model's own]"),
+    CLI_FLAG("negative", PROMPT, "TEXT", to.negative, "what to keep away from [the model's own]"),
     CLI_RANGE("shift", REAL, to.shift, 0.01, 100, "shift of the noise schedule [the model's own]"),
     CLI_FLAG("solver", CHOICE, "euler", to.solver, "[the model's own]"),
     CLI_RANGE("fps", INT32, to.fps, 1, 240, "frames a second [the model's own]"),

@@ -98,6 +98,7 @@ static void describe(const cli_option *o, char *text, size_t size) {
         snprintf(text, size, "one of %s", o->value);
         break;
     case CLI_TEXT:
+    case CLI_PROMPT:
     case CLI_SWITCH:
         snprintf(text, size, "%s", value_name(o));
         break;
@@ -115,6 +116,9 @@ static int store(const cli_option *o, const char *text, void *settings) {
     case CLI_TEXT:
         *(const char **)(void *)at = text;
         return text[0] != '\0';
+    case CLI_PROMPT:
+        *(const char **)(void *)at = text;
+        return 1;
     case CLI_CHOICE:
         *(const char **)(void *)at = text;
         return is_choice(o->value, text);
@@ -216,7 +220,7 @@ static int parse_flag(const cli_verb *verb, int argc, char **argv, int *i, void 
     if (o->kind == CLI_SWITCH) {
         if (value) return cli_misuse(verb->name, "--%s takes no value, not '%s': leave '=%s' out", name, value, value);
     } else if (!value) {
-        const int textual = o->kind == CLI_TEXT || o->kind == CLI_CHOICE;
+        const int textual = o->kind == CLI_TEXT || o->kind == CLI_PROMPT || o->kind == CLI_CHOICE;
         if (*i + 1 >= argc || (textual && strncmp(argv[*i + 1], "--", 2) == 0))
             return cli_misuse(verb->name, "--%s needs a value: give %s", name, wanted);
         value = argv[++*i];
@@ -270,6 +274,7 @@ static void print_default(const cli_option *o, const void *settings) {
         printf("[%dx%dx%d]", whole[0], whole[1], whole[2]);
         break;
     case CLI_TEXT:
+    case CLI_PROMPT:
     case CLI_CHOICE:
         printf("[%s]", *(const char *const *)(const void *)at);
         break;

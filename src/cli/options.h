@@ -9,7 +9,8 @@ enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_INTERRUPTED = 130 }; /* 
 
 typedef enum cli_kind {
     CLI_SWITCH, /* int32_t, set to 1; takes no value */
-    CLI_TEXT,   /* const char * */
+    CLI_TEXT,   /* const char *, not empty */
+    CLI_PROMPT, /* const char *, which may be empty */
     CLI_CHOICE, /* const char *, one of `choices` */
     CLI_INT32,  /* int32_t in [min, max] */
     CLI_INT64,  /* int64_t in [min, max] */

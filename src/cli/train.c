@@ -18,6 +18,24 @@ typedef struct settings {
     cli_seed seed;
 } settings;
 
+/* Progress, with the warning ahead of it: it comes before hours of training, not after. */
+typedef struct watch {
+    cli_progress progress;
+    const nabla_train_result *result;
+    int32_t warned;
+} watch;
+
+static void warn_once(watch *w) {
+    if (!w->warned && w->result->warning[0]) cli_note("warning: %s", w->result->warning);
+    w->warned = 1;
+}
+
+static int watch_progress(void *user, const char *phase, int64_t done, int64_t total, const char *note) {
+    watch *w = user;
+    warn_once(w);
+    return cli_progress_report(&w->progress, phase, done, total, note);
+}
+
 static int report(const settings *s, const nabla_train_result *r, double seconds) {
     char time[24];
     if (s->common.json)
@@ -26,6 +44,11 @@ static int report(const settings *s, const nabla_train_result *r, double seconds
                                         (json_int_t)r->steps, "loss", cli_json_real(r->loss), "samples_per_second",
                                         r->samples_per_second, "sparsity", cli_json_real(r->sparsity), "gflops",
                                         r->gflops, "model_share", r->model_share, "total_s", seconds));
+    if (isnan(r->loss)) {
+        printf("%s: all %lld steps were done already; --steps with a larger number adds some\n", s->to.output,
+               (long long)r->steps);
+        return CLI_DONE;
+    }
     printf("%s: %lld steps, loss %.4f, %.1f clips/s, %.1f GFLOP/s (%.0f %% in the model), sparsity %.1f %%, %s\n",
            s->to.output, (long long)r->steps, r->loss, r->samples_per_second, r->gflops, 100 * r->model_share,
            100 * r->sparsity, cli_format_time(seconds, time, sizeof time));
@@ -45,11 +68,13 @@ static int check(settings *s) {
 static int train(settings *s) {
     nabla_video_error err = {0};
     nabla_train_result result = {.size = sizeof result};
-    cli_progress progress = cli_progress_make(s->common.quiet);
+    watch w = {.progress = cli_progress_make(s->common.quiet), .result = &result};
     nabla_video_machine machine;
     int code = check(s);
-    if (!code) code = cli_engine_machine("train", &s->common, &progress, &machine);
+    if (!code) code = cli_engine_machine("train", &s->common, &w.progress, &machine);
     if (code) return code;
+    machine.progress = watch_progress;
+    machine.user = &w;
     const nabla_train_options *to = &s->to;
     if (!s->common.quiet)
         cli_note("training %s: %lld steps of %d clips, %d frames of %dx%d, policy %s, lr %g, seed %llu", to->output,
@@ -57,7 +82,8 @@ static int train(settings *s) {
                  (unsigned long long)to->seed);
     const double began = cli_seconds();
     const nabla_status status = nabla_train(to, &machine, &result, &err);
-    cli_progress_clear(&progress);
+    cli_progress_clear(&w.progress);
+    warn_once(&w);
     if (status == NABLA_CANCELLED) {
         cli_note("saved: nabla train -o %s --resume and the same flags go on from here", to->output);
         return cli_interrupted("train");

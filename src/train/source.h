@@ -19,6 +19,8 @@ typedef struct nv_source {
     nabla_status (*draw)(void *user, nv_philox *g, const nv_clip_size *size, float *video, char *caption,
                          nv_error *err);
     void (*destroy)(void *user);
+    /* The i-th of all captions, NULL behind the last. The callback is NULL where they are too many to list. */
+    const char *(*caption)(void *user, size_t i);
     const char *const *words; /* every word of its captions, lower case */
     size_t word_count;
 } nv_source;

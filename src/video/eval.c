@@ -160,6 +160,7 @@ nabla_status nabla_evaluate(const nabla_eval_options *options, const nabla_video
     nabla_video_machine defaults = nabla_video_machine_default();
     nabla_eval_result ignored = {.size = sizeof ignored};
     job j = {.options = options, .machine = machine ? machine : &defaults, .result = result ? result : &ignored};
+    if (j.result->size != sizeof ignored) return nv_report_result_version(err, "nabla_eval_result");
     *j.result = (nabla_eval_result){.size = sizeof ignored, .right = j.result->right};
     if (options->size != sizeof *options) return nv_report_version(err, "nabla_eval_options");
     if (machine && machine->size != sizeof *machine) return nv_report_version(err, "nabla_video_machine");

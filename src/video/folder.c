@@ -59,6 +59,11 @@ static nabla_status draw(void *user, nv_philox *g, const nv_clip_size *size, flo
     return NABLA_OK;
 }
 
+static const char *caption_at(void *user, size_t i) {
+    const folder *f = user;
+    return i < f->count ? f->items[i].caption : NULL;
+}
+
 /* ------------------------------------------------------------------ listing */
 
 /* "NAME.txt" for "NAME.mp4" or a folder "NAME" of frames; 0 for hidden files and captions themselves. */
@@ -179,6 +184,7 @@ nabla_status nv_source_folder(const char *path, const nv_clip_size *clip, nv_sou
         return status;
     }
     *out = (nv_source){.user = f, .draw = draw, .destroy = destroy, .word_count = f->word_count};
+    out->caption = caption_at;
     out->words = (const char *const *)f->words;
     return NABLA_OK;
 }

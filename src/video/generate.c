@@ -12,6 +12,7 @@
 #include "video/files.h"
 #include "video/mask.h"
 #include "video/report.h"
+#include "video/warning.h"
 
 typedef struct job {
     const nabla_generate_options *options;
@@ -109,19 +110,6 @@ static void describe(job *j) {
 
 /* ------------------------------------------------------------------ text and noise */
 
-/* "no such word here: pinkk (pink?), dog" */
-static void warn_of_words(const job *j, const char *unknown, char *text, size_t size) {
-    char list[192], *word, *rest = list;
-    size_t n = (size_t)snprintf(text, size, "the model does not know: ");
-    snprintf(list, sizeof list, "%s", unknown);
-    while ((word = strtok_r(rest, ", ", &rest)) && n < size) {
-        const char *nearest = nv_words_nearest(j->model.words, word);
-        const char *comma = word == list ? "" : ", ";
-        n += (size_t)(nearest ? snprintf(text + n, size - n, "%s%s (%s?)", comma, word, nearest)
-                              : snprintf(text + n, size - n, "%s%s", comma, word));
-    }
-}
-
 static nabla_status encode(job *j, nv_error *err) {
     char unknown[192] = "";
     int32_t length = nv_words_length(j->model.words);
@@ -129,10 +117,11 @@ static nabla_status encode(job *j, nv_error *err) {
     j->negative = calloc((size_t)length, sizeof *j->negative);
     if (!j->ids || !j->negative) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for %d word ids", length);
     int32_t count = nv_words_encode(j->model.words, j->options->prompt, j->ids, unknown, sizeof unknown);
-    nv_words_encode(j->model.words, j->options->negative ? j->options->negative : "", j->negative, NULL, 0);
+    nv_words_encode(j->model.words, j->options->negative ? j->options->negative : "", j->negative, unknown,
+                    sizeof unknown);
     char *warning = j->result->warning;
     if (unknown[0])
-        warn_of_words(j, unknown, warning, sizeof j->result->warning);
+        nv_warn_of_words(j->model.words, unknown, warning, sizeof j->result->warning);
     else if (count > length)
         snprintf(warning, sizeof j->result->warning, "the prompt has %d words; the model reads the first %d", count,
                  length);
@@ -311,7 +300,8 @@ nabla_status nabla_generate(const nabla_generate_options *options, const nabla_v
     nabla_video_machine defaults = nabla_video_machine_default();
     nabla_generate_result ignored = {.size = sizeof ignored};
     job j = {.options = options, .machine = machine ? machine : &defaults, .result = result ? result : &ignored};
-    *j.result = (nabla_generate_result){.size = sizeof ignored};
+    if (j.result->size != sizeof ignored) return nv_report_result_version(err, "nabla_generate_result");
+    *j.result = ignored;
     if (options->size != sizeof *options) return nv_report_version(err, "nabla_generate_options");
     if (machine && machine->size != sizeof *machine) return nv_report_version(err, "nabla_video_machine");
     nabla_status status = run(&j, &inner);

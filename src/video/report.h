@@ -25,6 +25,15 @@ static inline nabla_status nv_report_version(nabla_video_error *out, const char 
     return nv_report(out, status, &err);
 }
 
+/* The same for a struct that a call fills. */
+static inline nabla_status nv_report_result_version(nabla_video_error *out, const char *type) {
+    nv_error err;
+    nabla_status status =
+        nv_fail(&err, NABLA_INVALID_ARGUMENT,
+                "%s.size is not this library's: begin with {.size = sizeof(%s)}, of the same version", type, type);
+    return nv_report(out, status, &err);
+}
+
 /* 1 - density, without the rounding of means that shows dense attention as 2e-16 or -0. */
 static inline double nv_sparsity(double density) {
     double sparsity = 1.0 - density;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "video/report.h"
 #include "video/trainer.h"
@@ -83,6 +85,8 @@ static nabla_status train(const nabla_train_options *options, const nabla_video_
     nv_trainer t;
     NV_TRY(nv_trainer_open(options, machine, &t, err));
     session s = {.start = nv_now(), .first_step = t.state.step, .interval_step = t.state.step};
+    s.loss = s.sparsity = NAN; /* of a run with nothing left to do */
+    memcpy(result->warning, t.warning, sizeof result->warning);
     s.interval_start = s.start;
     nabla_status status = run_steps(&t, &s, machine, err);
     fill_result(&t, &s, result);
@@ -107,6 +111,7 @@ nabla_status nabla_train(const nabla_train_options *options, const nabla_video_m
     nabla_video_machine defaults = nabla_video_machine_default();
     nabla_train_result ignored = {.size = sizeof ignored};
     if (!result) result = &ignored;
+    if (result->size != sizeof ignored) return nv_report_result_version(err, "nabla_train_result");
     *result = (nabla_train_result){.size = sizeof ignored};
     if (options->size != sizeof *options) return nv_report_version(err, "nabla_train_options");
     if (machine && machine->size != sizeof *machine) return nv_report_version(err, "nabla_video_machine");

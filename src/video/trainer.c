@@ -8,6 +8,7 @@
 
 #include "video/files.h"
 #include "video/folder.h"
+#include "video/warning.h"
 
 static const char state_file[] = "train/state.safetensors";
 static const char log_file[] = "train/log.csv";
@@ -57,6 +58,29 @@ static nabla_status start_anew(nv_trainer *t, const nabla_video_machine *machine
     return nv_clip_model_new(&index, &config, &t->source, NV_TEXT_LENGTH, o->seed, machine, &t->model, err);
 }
 
+/* What makes up a model comes with it. An option that is its default was not asked for. */
+static nabla_status check_same_shape(const nv_trainer *t, const char *folder, nv_error *err) {
+    const nabla_train_options *o = t->options, d = nabla_train_options_default();
+    const nv_dit_config *c = nv_dit_get_config(t->model.dit);
+    const struct {
+        const char *name;
+        int32_t asked, standard, own;
+    } parts[] = {
+        {"dim", o->dim, d.dim, c->heads * c->head_dim},
+        {"heads", o->heads, d.heads, c->heads},
+        {"layers", o->layers, d.layers, c->layers},
+        {"ffn_dim", o->ffn_dim, d.ffn_dim, c->ffn_dim},
+        {"patch", o->patch, d.patch, c->patch[1]},
+        {"position_grid", o->position_grid, d.position_grid, t->model.index.position_grid},
+    };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (parts[i].asked != parts[i].standard && parts[i].asked != parts[i].own)
+            return nv_fail(err, NABLA_INVALID_ARGUMENT,
+                           "%s of the model %.300s is %d and cannot become %d: leave it out, or train from scratch",
+                           parts[i].name, folder, parts[i].own, parts[i].asked);
+    return NABLA_OK;
+}
+
 /* A finished model, or the folder of the run to resume (whose weights the state then replaces). */
 static nabla_status start_from(nv_trainer *t, const char *folder, const nabla_video_machine *machine, nv_error *err) {
     const nabla_train_options *o = t->options;
@@ -68,15 +92,21 @@ static nabla_status start_from(nv_trainer *t, const char *folder, const nabla_vi
         return nv_fail(err, NABLA_INVALID_ARGUMENT,
                        "%s predicts \"%s\" and cannot go on with \"%.40s\": leave prediction out", folder,
                        t->model.index.prediction, o->prediction);
+    if (!o->resume) NV_TRY(check_same_shape(t, folder, err));
     return fill_index(o, &t->model.index, err);
 }
 
 /* ------------------------------------------------------------------ memory */
 
+/* What is yet to be taken: clips on the host and the device, the optimizer's moments and averages, a copy of the state
+   while it is written (the model's files need less, and at another time), and what the transformer keeps. */
 static nabla_status check_memory(const nv_trainer *t, const nv_dit_shape *shape, nv_error *err) {
     size_t bytes = 0, run_bytes = 0;
+    size_t table = (size_t)nv_words_rows(t->model.words) * (size_t)nv_clip_model_text_dim(&t->model);
+    size_t values = nv_dit_values(t->model.dit) + table;
     NV_TRY(nv_memory_add(&bytes, sizeof(float), 4, t->options->batch, (int64_t)t->values, 1, err));
-    NV_TRY(nv_memory_add(&bytes, sizeof(float), 3, (int64_t)nv_dit_values(t->model.dit), 1, 1, err));
+    NV_TRY(nv_memory_add(&bytes, sizeof(float), 3, (int64_t)values, 1, 1, err));
+    NV_TRY(nv_memory_add(&bytes, 1, (int64_t)nv_checkpoint_memory(values), 1, 1, 1, err));
     NV_TRY(nv_dit_run_memory(t->model.dit, shape, &run_bytes, err));
     NV_TRY(nv_memory_add(&bytes, 1, (int64_t)run_bytes, 1, 1, 1, err));
     return nv_memory_check(bytes, "this training run", "choose a smaller batch, size or model", err);
@@ -86,7 +116,6 @@ static nabla_status make_batch(nv_trainer *t, const nv_dit_shape *shape, nv_erro
     nv_device *device = t->model.device;
     size_t batch = (size_t)t->options->batch, clips = batch * t->values * sizeof(float);
     size_t words = batch * NV_TEXT_LENGTH, context = words * (size_t)nv_clip_model_text_dim(&t->model) * sizeof(float);
-    NV_TRY(check_memory(t, shape, err));
     NV_TRY(nv_dit_run_create(t->model.dit, shape, &t->run, err));
     NV_TRY(device->ops->allocate(device, clips, (void **)&t->latent, err));
     NV_TRY(device->ops->allocate(device, clips, (void **)&t->output, err));
@@ -211,9 +240,11 @@ static nabla_status open_parts(nv_trainer *t, const nabla_video_machine *machine
     NV_TRY(check_output(o, state, err));
     NV_TRY(read_rules(t, err));
     NV_TRY(open_model(t, machine, err));
+    nv_warn_of_captions(t->model.words, &t->source, t->warning, sizeof t->warning);
     NV_TRY(parse_policy(t, err));
     NV_TRY(nv_memory_add(&t->values, 1, 3, t->clip.frames, t->clip.height, t->clip.width, err));
     NV_TRY(nv_clip_model_shape(&t->model, o->batch, &t->clip, 1, &shape, err));
+    NV_TRY(check_memory(t, &shape, err));
     NV_TRY(make_optimizer(t, err));
     NV_TRY(make_batch(t, &shape, err));
     return open_files(t, state, err);

@@ -28,6 +28,7 @@ typedef struct nv_trainer {
     nv_noise_rule levels;
     nv_weighting weighting;
     nv_schedule schedule;
+    char warning[512];               /* of captions that the model reads in part; "" if none */
     char settings[NV_SETTINGS_SIZE]; /* see nv_checkpoint_write */
 
     /* The batch on the host. x: noisy clips, then the model's output, then its gradient. */
