@@ -287,6 +287,7 @@ static const cli_option options[] = {
     CLI_LEVEL,
     CLI_DEVICE,
     CLI_JSON,
+    CLI_QUIET,
 };
 
 static int run(const cli_verb *verb, int argc, char **argv) {

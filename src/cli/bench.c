@@ -37,11 +37,11 @@ int cli_bench_close(const char *path, cli_bench_csv *csv, int code) {
 static const cli_option options[] = {
     CLI_FLAG("o,output", TEXT, "FILE.csv", to.output, "every figure as CSV"),
     CLI_FLAG("policies", TEXT, "P1,P2,...", to.policies, "the first is what the others are compared with"),
-    CLI_FLAG("grid", TEXT, "FxHxW,...", to.grids, "tokens []"),
+    CLI_FLAG("grid", TEXT, "FxHxW,...", to.grids, "of bench attention, tokens []"),
     CLI_RANGE("heads", INT32, to.heads, 1, 1024, "[]"),
     CLI_RANGE("head-dim", INT32, to.head_dim, 16, 256, "a multiple of 8 []"),
     CLI_RANGE("batch", INT32, to.batch, 1, 1024, "[]"),
-    CLI_FLAG("dtypes", TEXT, "fp32,bf16", to.dtypes, "[]"),
+    CLI_FLAG("dtypes", TEXT, "fp32,bf16", to.dtypes, "to compute in [both; of a model bf16]"),
     CLI_FLAG("threads", TEXT, "N1,N2,...", to.threads, "processor threads [all]"),
     CLI_FLAG("backward", SWITCH, NULL, to.backward, "the backward pass too"),
     CLI_FLAG("any-order", SWITCH, NULL, to.any_order, "its sums in any order: not deterministic"),
@@ -55,21 +55,34 @@ static const cli_option options[] = {
     CLI_QUIET,
 };
 
+/* Flags of the other benchmark would be ignored: their figures would not be what was asked for. */
+static int check_flags(const cli_verb *verb, const cli_common *common, const char *what) {
+    static const char *const of_attention[] = {"grid", "heads", "head-dim", "batch", "backward", "any-order", NULL};
+    static const char *const of_model[] = {"model", "steps", NULL};
+    for (const char *const *name = strcmp(what, "model") == 0 ? of_attention : of_model; *name; name++)
+        if (cli_given(verb, common, *name))
+            return cli_misuse("bench", "--%s is not of bench %s: leave it out", *name, what);
+    return 0;
+}
+
 static int run(const cli_verb *verb, int argc, char **argv) {
     settings s = {.to = {.grids = "4x32x32",
                          .policies = "dense,nabla-0.9,nabla-0.7,nabla-0.4,sta-1-3-3",
-                         .dtypes = "fp32,bf16",
                          .heads = 2,
                          .head_dim = 128,
                          .batch = 1,
                          .repeat = 3}};
-    const int code = cli_parse(verb, argc, argv, &s);
+    int code = cli_parse(verb, argc, argv, &s);
     if (code >= 0) return code;
-    if (s.to.output && cli_check_output("bench", s.to.output)) return CLI_FAILED;
     const char *what = s.common.argument_count ? s.common.arguments[0] : "attention";
-    if (strcmp(what, "attention") == 0) return cli_bench_attention(&s.common, &s.to);
-    if (strcmp(what, "model") == 0) return cli_bench_model(&s.common, &s.to);
-    return cli_misuse("bench", "nothing called '%s' to measure: give attention or model", what);
+    const int attention = strcmp(what, "attention") == 0;
+    if (!attention && strcmp(what, "model") != 0)
+        return cli_misuse("bench", "nothing called '%s' to measure: give attention or model", what);
+    code = check_flags(verb, &s.common, what);
+    if (code) return code;
+    if (s.to.output && cli_check_output("bench", s.to.output)) return CLI_FAILED;
+    if (!s.to.dtypes) s.to.dtypes = attention ? "fp32,bf16" : "bf16";
+    return attention ? cli_bench_attention(&s.common, &s.to) : cli_bench_model(&s.common, &s.to);
 }
 
 const cli_verb cli_verb_bench = {

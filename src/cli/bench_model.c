@@ -2,9 +2,11 @@
 /* A whole model, policy by policy: one clip a run, nothing written. */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "cli/bench.h"
 #include "cli/engine.h"
+#include "cli/machine.h"
 #include "cli/progress.h"
 #include "cli/report.h"
 #include "nabla/video.h"
@@ -26,57 +28,95 @@ static int time_clip(const cli_common *common, const nabla_generate_options *to,
     return 0;
 }
 
-static void report(const cli_list *policies, const nabla_generate_result *results, FILE *csv, json_t *json) {
+/* What runs: every policy in every dtype, policies of a dtype together. */
+typedef struct plan {
+    cli_list policies, dtypes;
+    nabla_generate_result *results; /* [dtypes][policies], of the faster run */
+} plan;
+
+static void report(const plan *p, FILE *csv, json_t *json) {
     if (!json)
-        printf("%-26s %9s %9s %8s %10s %9s %7s\n", "policy", "sparsity", "sample s", "plan s", "attention s",
-               "products s", "ratio");
-    if (csv) fprintf(csv, "policy,sparsity,sample_s,plan_s,attention_s,products_s,other_s,decode_s,ratio\n");
-    for (int32_t i = 0; i < policies->count; i++) {
-        const nabla_generate_result *r = &results[i];
-        const double ratio = results[0].sample_s / r->sample_s;
+        printf("%-26s %5s %9s %9s %8s %10s %9s %7s\n", "policy", "dtype", "sparsity", "sample s", "plan s",
+               "attention s", "products s", "ratio");
+    if (csv) fprintf(csv, "policy,dtype,sparsity,sample_s,plan_s,attention_s,products_s,other_s,decode_s,ratio\n");
+    for (int32_t i = 0; i < p->dtypes.count * p->policies.count; i++) {
+        const nabla_generate_result *r = &p->results[i], *first = r - i % p->policies.count;
+        const char *policy = p->policies.item[i % p->policies.count], *dtype = p->dtypes.item[i / p->policies.count];
+        const double ratio = first->sample_s / r->sample_s;
         if (json)
-            json_array_append_new(json, json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "policy",
-                                                  policies->item[i], "sparsity", r->sparsity, "sample_s", r->sample_s,
-                                                  "plan_s", r->plan_s, "attention_s", r->attention_s, "products_s",
-                                                  r->products_s, "other_s", r->other_s, "decode_s", r->decode_s,
-                                                  "ratio", ratio));
+            json_array_append_new(json,
+                                  json_pack("{s:s, s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "policy", policy,
+                                            "dtype", dtype, "sparsity", r->sparsity, "sample_s", r->sample_s, "plan_s",
+                                            r->plan_s, "attention_s", r->attention_s, "products_s", r->products_s,
+                                            "other_s", r->other_s, "decode_s", r->decode_s, "ratio", ratio));
         else
-            printf("%-26s %7.1f %% %9.3f %8.3f %11.3f %10.3f %7.2f\n", policies->item[i], fmax(0, 100 * r->sparsity),
+            printf("%-26s %5s %7.1f %% %9.3f %8.3f %11.3f %10.3f %7.2f\n", policy, dtype, fmax(0, 100 * r->sparsity),
                    r->sample_s, r->plan_s, r->attention_s, r->products_s, ratio);
         if (csv)
-            fprintf(csv, "%s,%.6f,%.6f,%.6f,%.6f,%.6f,%.6f,%.6f,%.4f\n", policies->item[i], r->sparsity, r->sample_s,
+            fprintf(csv, "%s,%s,%.6f,%.6f,%.6f,%.6f,%.6f,%.6f,%.6f,%.4f\n", policy, dtype, r->sparsity, r->sample_s,
                     r->plan_s, r->attention_s, r->products_s, r->other_s, r->decode_s, ratio);
     }
 }
 
-int cli_bench_model(const cli_common *common, const cli_bench_settings *s) {
-    cli_list policies;
+/* A slip in the last item must not show after an hour of the others. */
+static int check_lists(const cli_common *common, const plan *p) {
+    int code;
+    nabla_policy policy;
+    nabla_context *ctx = cli_context("bench", common, &code);
+    for (int32_t i = 0; !code && i < p->policies.count; i++)
+        code = cli_policy("bench", ctx, p->policies.item[i], &policy);
+    for (int32_t i = 0; !code && i < p->dtypes.count; i++)
+        if (strcmp(p->dtypes.item[i], "fp32") != 0 && strcmp(p->dtypes.item[i], "bf16") != 0)
+            code = cli_misuse("bench", "--dtypes takes fp32 and bf16, not '%s'", p->dtypes.item[i]);
+    nabla_context_destroy(ctx);
+    return code;
+}
+
+/* Rounds go through all before any runs again, so that a busy machine slows all of them alike. */
+static int time_all(cli_common common, nabla_generate_options *to, int32_t rounds, const plan *p) {
+    int code = 0;
+    const int32_t count = p->dtypes.count * p->policies.count;
+    for (int32_t i = 0; !code && i < rounds * count; i++) {
+        common.dtype = p->dtypes.item[i % count / p->policies.count];
+        to->policy = p->policies.item[i % p->policies.count];
+        code = time_clip(&common, to, &p->results[i % count]);
+    }
+    return code;
+}
+
+static int measure(const cli_common *common, const cli_bench_settings *s, nabla_generate_options *to, const plan *p) {
     cli_bench_csv csv = {0};
+    int code = cli_bench_open(s->output, &csv);
+    if (!code) code = time_all(*common, to, s->repeat, p);
+    json_t *json = common->json ? json_array() : NULL;
+    if (!code) report(p, csv.file, json);
+    code = cli_bench_close(s->output, &csv, code);
+    if (!code && json) return cli_print_json("bench", json);
+    json_decref(json);
+    return code;
+}
+
+int cli_bench_model(const cli_common *common, const cli_bench_settings *s) {
+    plan p = {0};
     char model[4096];
     int64_t threads = 0;
-    nabla_generate_result results[CLI_LIST_MOST] = {0};
     nabla_generate_options to = nabla_generate_options_default();
     cli_common machine = *common;
     int code = cli_engine_model("bench", s->model, model, sizeof model);
-    if (!code) code = cli_list_read("bench", "policies", s->policies, &policies);
+    if (!code) code = cli_list_read("bench", "policies", s->policies, &p.policies);
+    if (!code) code = cli_list_read("bench", "dtypes", s->dtypes, &p.dtypes);
     if (!code && s->threads && !cli_read_int(s->threads, 1, 4096, &threads))
         code = cli_misuse("bench", "--threads takes one whole number from 1 to 4096 for a model, not '%s'", s->threads);
-    if (!code) code = cli_bench_open(s->output, &csv);
-    if (code) return code;
     machine.threads = (int32_t)threads;
+    if (!code) code = check_lists(&machine, &p);
+    if (code) return code;
+    p.results = calloc((size_t)(p.dtypes.count * p.policies.count), sizeof *p.results);
+    if (!p.results) return cli_fail("bench", "no memory for the results: give fewer --policies");
     to.model = model;
     to.prompt = prompt;
     to.steps = s->steps;
     to.seed = s->seed.value;
-    for (int32_t round = 0; !code && round < s->repeat; round++)
-        for (int32_t i = 0; !code && i < policies.count; i++) {
-            to.policy = policies.item[i];
-            code = time_clip(&machine, &to, &results[i]);
-        }
-    json_t *json = common->json ? json_array() : NULL;
-    if (!code) report(&policies, results, csv.file, json);
-    code = cli_bench_close(s->output, &csv, code);
-    if (!code && json) return cli_print_json("bench", json);
-    json_decref(json);
+    code = measure(&machine, s, &to, &p);
+    free(p.results);
     return code;
 }

@@ -45,28 +45,41 @@ static int count_weights(const char *folder, weights *w) {
     return code;
 }
 
-static int print_json(const nv_model_index *index, const nv_dit_config *dit, const weights *w) {
-    return cli_print_json("info", json_pack("{s:s, s:i, s:i, s:i, s:i, s:s, s:s, s:f, s:f, s:i, s:s, s:[i,i,i], s:i, "
-                                            "s:i, s:i, s:i, s:i, s:i, s:I, s:I}",
-                                            "kind", index->kind, "width", index->width, "height", index->height,
-                                            "frames", index->frames, "fps", index->fps, "policy", index->policy,
-                                            "prediction", index->prediction, "shift", (double)index->shift, "guidance",
-                                            (double)index->guidance, "steps", index->steps, "solver", index->solver,
-                                            "patch", dit->patch[0], dit->patch[1], dit->patch[2], "in_channels",
-                                            dit->in_channels, "layers", dit->layers, "heads", dit->heads, "head_dim",
-                                            dit->head_dim, "ffn_dim", dit->ffn_dim, "text_dim", dit->text_dim,
-                                            "parameters", (json_int_t)w->parameters, "bytes", (json_int_t)w->bytes));
+/* Of models of another kind only `kind` is read: their index lists components and says nothing of use. */
+static int is_clip_model(const nv_model_index *index) {
+    return strcmp(index->kind, NV_KIND_CLIP) == 0;
 }
 
-static void print_text(const nv_model_index *index, const nv_dit_config *dit, const weights *w) {
-    char text[128], size[32];
-    printf("model        %s\n", cli_escape(index->kind, text, sizeof text));
+static int print_json(const nv_model_index *index, const nv_dit_config *dit, const weights *w) {
+    json_t *figures = json_pack("{s:s}", "kind", index->kind);
+    if (is_clip_model(index))
+        json_object_update_new(figures, json_pack("{s:i, s:i, s:i, s:i, s:s, s:s, s:f, s:f, s:i, s:s}", "width",
+                                                  index->width, "height", index->height, "frames", index->frames, "fps",
+                                                  index->fps, "policy", index->policy, "prediction", index->prediction,
+                                                  "shift", (double)index->shift, "guidance", (double)index->guidance,
+                                                  "steps", index->steps, "solver", index->solver));
+    json_object_update_new(figures, json_pack("{s:[i,i,i], s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:I}", "patch",
+                                              dit->patch[0], dit->patch[1], dit->patch[2], "in_channels",
+                                              dit->in_channels, "layers", dit->layers, "heads", dit->heads, "head_dim",
+                                              dit->head_dim, "ffn_dim", dit->ffn_dim, "text_dim", dit->text_dim,
+                                              "parameters", (json_int_t)w->parameters, "bytes", (json_int_t)w->bytes));
+    return cli_print_json("info", figures);
+}
+
+static void print_index(const nv_model_index *index) {
+    char text[128];
     printf("video        %dx%d, %d frames at %d a second\n", index->width, index->height, index->frames, index->fps);
     printf("policy       %s\n", index->policy[0] ? cli_escape(index->policy, text, sizeof text) : "dense");
     printf("sampling     %d steps, guidance %g, shift %g, ", index->steps, (double)index->guidance,
            (double)index->shift);
     printf("%s\n", cli_escape(index->solver, text, sizeof text));
     printf("predicts     %s\n", cli_escape(index->prediction, text, sizeof text));
+}
+
+static void print_text(const nv_model_index *index, const nv_dit_config *dit, const weights *w) {
+    char text[128], size[32];
+    printf("model        %s\n", cli_escape(index->kind, text, sizeof text));
+    if (is_clip_model(index)) print_index(index);
     printf("transformer  %d layers, %d heads of %d, feed-forward %d, text %d\n", dit->layers, dit->heads, dit->head_dim,
            dit->ffn_dim, dit->text_dim);
     printf("latent       %d channels, patches of %dx%dx%d\n", dit->in_channels, dit->patch[0], dit->patch[1],

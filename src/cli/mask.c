@@ -6,6 +6,7 @@
 #include "cli/progress.h"
 #include "cli/qkv.h"
 #include "cli/report.h"
+#include "cli/signals.h"
 #include "cli/verbs.h"
 #include "video/mask.h"
 
@@ -90,6 +91,7 @@ static int mask(cli_qkv *c, const settings *s) {
     double seconds = 0;
     int code = cli_qkv_open("mask", &s->common, &s->qkv, 0, c);
     if (!code) code = make_plan(c, s->qkv.scale, &seconds);
+    if (!code && cli_stop_asked()) code = cli_interrupted("mask");
     if (!code && s->output) code = draw(c, s);
     if (code) return code;
     double *density = malloc((size_t)(c->batch * c->heads) * sizeof *density);
@@ -111,6 +113,7 @@ static const cli_option options[] = {
     CLI_LEVEL,
     CLI_DEVICE,
     CLI_JSON,
+    CLI_QUIET,
 };
 
 static int run(const cli_verb *verb, int argc, char **argv) {

@@ -226,7 +226,15 @@ static int parse_flag(const cli_verb *verb, int argc, char **argv, int *i, void 
         value = argv[++*i];
     }
     if (!store(o, value, settings)) return cli_misuse(verb->name, "--%s takes %s, not '%s'", name, wanted, value);
+    ((cli_common *)settings)->given |= UINT64_C(1) << (o - verb->options);
     return -1;
+}
+
+int cli_given(const cli_verb *verb, const cli_common *common, const char *name) {
+    for (int32_t i = 0; i < verb->option_count; i++)
+        if (verb->options[i].name && strcmp(long_name(&verb->options[i]), name) == 0)
+            return (int)(common->given >> i & 1);
+    return 0;
 }
 
 int cli_parse(const cli_verb *verb, int argc, char **argv, void *settings) {

@@ -53,6 +53,7 @@ typedef struct cli_common {
     int32_t json, quiet;
     const char *arguments[CLI_MAX_ARGUMENTS]; /* what is not a flag */
     int32_t argument_count;
+    uint64_t given; /* a bit for each row of the verb's table whose flag was there */
 } cli_common;
 
 typedef struct cli_verb {
@@ -82,6 +83,9 @@ typedef struct cli_verb {
 /* Reads argv[1..] into settings, which hold the defaults. Returns -1 to go on, else the exit code: 0 after help was
    asked for (printed), 2 after a mistake (said). */
 int cli_parse(const cli_verb *verb, int argc, char **argv, void *settings);
+
+/* Whether the flag of that long name was there. */
+int cli_given(const cli_verb *verb, const cli_common *common, const char *name);
 
 /* full 0: what fits a screen; 1: every flag. */
 void cli_print_help(const cli_verb *verb, const void *settings, int full);
