@@ -6,6 +6,8 @@ PREFIX ?= /usr/local
 PROMPT ?= a red circle moving right
 CMAKE_FLAGS ?=
 
+# Under `make -j` targets still go one after the other: a build needs what deps installs. The build itself is parallel.
+.NOTPARALLEL:
 .PHONY: all demo check deps build install sanitize thread-sanitize fuzz bench format clean help
 
 all: build
@@ -26,7 +28,7 @@ deps:
 build:
 	@cmake -S . -B $(BUILD) $(CMAKE_FLAGS) > $(BUILD).log 2>&1 || { cat $(BUILD).log; rm -f $(BUILD).log; exit 1; }
 	@mv $(BUILD).log $(BUILD)/configure.log
-	@cmake --build $(BUILD) -j $(JOBS)
+	@MAKEFLAGS= cmake --build $(BUILD) -j $(JOBS)
 
 demo: deps build
 	@$(BUILD)/bin/nabla generate "$(PROMPT)" -o demo.mp4
