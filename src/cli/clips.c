@@ -6,6 +6,7 @@
 #include "cli/progress.h"
 #include "cli/report.h"
 #include "cli/verbs.h"
+#include "media/media.h"
 #include "nabla/video.h"
 
 typedef struct settings {
@@ -20,14 +21,14 @@ static const cli_option options[] = {
     CLI_RANGE("count", INT32, count, 1, 1000000, "clips []"),
     CLI_RANGE("size", SIZE, size, 8, 4096, "pixels []"),
     CLI_RANGE("frames", INT32, frames, 1, 10000, "of a clip []"),
-    CLI_FLAG("format", CHOICE, "mp4|gif", format, "[]"),
+    CLI_FLAG("format", CHOICE, "mp4|gif|png", format, "png: the middle frame, with or without FFmpeg []"),
     CLI_FLAG("seed", SEED, NULL, seed, "[0]"),
-    CLI_THREADS,
     CLI_QUIET,
 };
 
 static int run(const cli_verb *verb, int argc, char **argv) {
-    settings s = {.output = "clips", .format = "mp4", .count = 16, .frames = 16, .size = {192, 192}};
+    settings s = {.output = "clips", .count = 16, .frames = nabla_train_options_default().frames, .size = {192, 192}};
+    s.format = nv_media_available() ? "mp4" : "png";
     nabla_video_error err = {0};
     nabla_video_machine machine;
     int code = cli_parse(verb, argc, argv, &s);

@@ -11,6 +11,7 @@
 #include "cli/progress.h"
 #include "cli/report.h"
 #include "cli/verbs.h"
+#include "media/media.h"
 #include "nabla/video.h"
 
 typedef struct settings {
@@ -20,7 +21,7 @@ typedef struct settings {
     cli_seed seed;
 } settings;
 
-/* "A red circle, moving!" -> a-red-circle-moving.mp4 */
+/* "A red circle, moving!" -> a-red-circle-moving.mp4, or the folder a-red-circle-moving/ in a build without FFmpeg */
 static void name_after_prompt(const char *prompt, char *name, size_t size) {
     enum { LONGEST = 60 };
     size_t at = 0;
@@ -33,7 +34,7 @@ static void name_after_prompt(const char *prompt, char *name, size_t size) {
     }
     while (at > 0 && name[at - 1] == '-')
         at--;
-    snprintf(name + at, size - at, "%s", at ? ".mp4" : "video.mp4");
+    snprintf(name + at, size - at, "%s%s", at ? "" : "video", nv_media_available() ? ".mp4" : "/");
 }
 
 /* A seed of nine digits or fewer, easy to type again. */
@@ -90,6 +91,8 @@ static int check(settings *s, char *name, size_t name_size) {
     if (!to->output) {
         name_after_prompt(to->prompt, name, name_size);
         to->output = name;
+        if (!nv_media_available() && !s->common.quiet)
+            cli_note("this build has no FFmpeg and writes no .mp4: the frames go to %s", name);
     }
     const char *const written[] = {to->output, to->save_latent, to->mask_png, to->preview};
     for (size_t i = 0; i < sizeof written / sizeof written[0]; i++) {
@@ -124,7 +127,7 @@ static int generate(settings *s) {
 }
 
 static const cli_option options[] = {
-    CLI_FLAG("o,output", TEXT, "OUT", to.output, ".mp4, .gif, .png or a folder/ [PROMPT.mp4]"),
+    CLI_FLAG("o,output", TEXT, "OUT", to.output, ".mp4, .gif, .png or a folder/ [PROMPT.mp4 or PROMPT/]"),
     CLI_FLAG("model", TEXT, "DIR", to.model, "a model's folder [the bundled demo]"),
     CLI_RANGE("size", SIZE, size, 8, 8192, "pixels [the model's own]"),
     CLI_RANGE("frames", INT32, to.frames, 1, 100000, "[the model's own]"),
