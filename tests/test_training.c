@@ -218,6 +218,7 @@ static void captions_read_in_part(void **state) {
     nabla_video_error err = {0};
     nabla_video_machine machine = machine_of(NULL, NULL);
     nabla_train_result result = {.size = sizeof result};
+    if (!nv_media_available()) skip();
     if (nabla_write_clips(at("zoo"), "png", 2, 4, HEIGHT, HEIGHT, 1, &machine, &err) != NABLA_OK)
         fail_msg("%s", err.text);
     write_text(at("zoo/clip-0002.txt"), "a red zebra left of a sqare");

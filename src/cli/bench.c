@@ -7,6 +7,7 @@
 
 #include "cli/report.h"
 #include "cli/verbs.h"
+#include "video/limits.h"
 #include "weights/file.h"
 
 typedef struct settings {
@@ -47,7 +48,7 @@ static const cli_option options[] = {
     CLI_FLAG("any-order", SWITCH, NULL, to.any_order, "its sums in any order: not deterministic"),
     CLI_RANGE("repeat", INT32, to.repeat, 1, 100000, "runs, whose least times count []"),
     CLI_FLAG("model", TEXT, "DIR", to.model, "of bench model [the bundled demo]"),
-    CLI_RANGE("steps", INT32, to.steps, 1, 1000, "of bench model [the model's own]"),
+    CLI_RANGE("steps", INT32, to.steps, 1, NV_MOST_SAMPLE_STEPS, "of bench model [the model's own]"),
     CLI_FLAG("seed", SEED, NULL, to.seed, "of the tensors or the noise [0]"),
     CLI_LEVEL,
     CLI_DEVICE,

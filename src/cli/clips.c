@@ -8,6 +8,7 @@
 #include "cli/verbs.h"
 #include "media/media.h"
 #include "nabla/video.h"
+#include "video/limits.h"
 
 typedef struct settings {
     cli_common common;
@@ -18,9 +19,9 @@ typedef struct settings {
 
 static const cli_option options[] = {
     CLI_FLAG("o,output", TEXT, "DIR", output, "clip-0001.mp4, clip-0001.txt ... go there []"),
-    CLI_RANGE("count", INT32, count, 1, 1000000, "clips []"),
-    CLI_RANGE("size", SIZE, size, 8, 4096, "pixels []"),
-    CLI_RANGE("frames", INT32, frames, 1, 10000, "of a clip []"),
+    CLI_RANGE("count", INT32, count, 1, NV_MOST_SAMPLES, "clips []"),
+    CLI_RANGE("size", SIZE, size, 1, NV_MOST_SIDE, "pixels []"),
+    CLI_RANGE("frames", INT32, frames, 1, NV_MOST_FRAMES, "of a clip []"),
     CLI_FLAG("format", CHOICE, "mp4|gif|png", format, "png: the middle frame, with or without FFmpeg []"),
     CLI_FLAG("seed", SEED, NULL, seed, "[0]"),
     CLI_QUIET,

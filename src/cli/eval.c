@@ -12,6 +12,7 @@
 #include "cli/report.h"
 #include "cli/verbs.h"
 #include "nabla/video.h"
+#include "video/limits.h"
 #include "weights/config.h"
 
 typedef struct settings {
@@ -118,12 +119,12 @@ static int evaluate(settings *s, const cli_list *policies, nabla_eval_result *re
 static const cli_option options[] = {
     CLI_FLAG("model", TEXT, "DIR", to.model, "a model's folder [the bundled demo]"),
     CLI_FLAG("policies", TEXT, "P1,P2,...", policies, "compared with the first [dense, the model's own]"),
-    CLI_RANGE("prompts", INT32, to.prompts, 1, 1000000, "held-out captions []"),
-    CLI_RANGE("steps", INT32, to.steps, 1, 1000, "sampling steps [the model's own]"),
-    CLI_RANGE("guidance", REAL, to.guidance, 0, 100, "[the model's own]"),
-    CLI_RANGE("shift", REAL, to.shift, 0.01, 100, "[the model's own]"),
-    CLI_RANGE("size", SIZE, size, 8, 8192, "pixels [the model's own]"),
-    CLI_RANGE("frames", INT32, to.frames, 1, 100000, "[the model's own]"),
+    CLI_RANGE("prompts", INT32, to.prompts, 1, NV_MOST_SAMPLES, "held-out captions []"),
+    CLI_RANGE("steps", INT32, to.steps, 1, NV_MOST_SAMPLE_STEPS, "sampling steps [the model's own]"),
+    CLI_RANGE("guidance", REAL, to.guidance, 0, NV_MOST_GUIDANCE, "[the model's own]"),
+    CLI_RANGE("shift", REAL, to.shift, NV_LEAST_SHIFT, NV_MOST_SHIFT, "[the model's own]"),
+    CLI_RANGE("size", SIZE, size, 1, NV_MOST_SIDE, "pixels [the model's own]"),
+    CLI_RANGE("frames", INT32, to.frames, 1, NV_MOST_FRAMES, "[the model's own]"),
     CLI_FLAG("seed", SEED, NULL, seed, "prompt i takes seed + i [0]"),
     CLI_THREADS,
     CLI_DTYPE("to compute in [bf16]"),

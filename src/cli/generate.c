@@ -13,6 +13,7 @@
 #include "cli/verbs.h"
 #include "media/media.h"
 #include "nabla/video.h"
+#include "video/limits.h"
 
 typedef struct settings {
     cli_common common;
@@ -129,13 +130,14 @@ static int generate(settings *s) {
 static const cli_option options[] = {
     CLI_FLAG("o,output", TEXT, "OUT", to.output, ".mp4, .gif, .png or a folder/ [PROMPT.mp4 or PROMPT/]"),
     CLI_FLAG("model", TEXT, "DIR", to.model, "a model's folder [the bundled demo]"),
-    CLI_RANGE("size", SIZE, size, 8, 8192, "pixels [the model's own]"),
-    CLI_RANGE("frames", INT32, to.frames, 1, 100000, "[the model's own]"),
-    CLI_RANGE("steps", INT32, to.steps, 1, 1000, "sampling steps [the model's own]"),
-    CLI_RANGE("guidance", REAL, to.guidance, 0, 100, "pull to the prompt; 1: none, faster [the model's own]"),
+    CLI_RANGE("size", SIZE, size, 1, NV_MOST_SIDE, "pixels [the model's own]"),
+    CLI_RANGE("frames", INT32, to.frames, 1, NV_MOST_FRAMES, "[the model's own]"),
+    CLI_RANGE("steps", INT32, to.steps, 1, NV_MOST_SAMPLE_STEPS, "sampling steps [the model's own]"),
+    CLI_RANGE("guidance", REAL, to.guidance, 0, NV_MOST_GUIDANCE,
+              "pull to the prompt; 1: none, faster [the model's own]"),
     CLI_FLAG("seed", SEED, NULL, seed, "the same seed gives the same video [random, printed]"),
     CLI_POLICY("dense, nabla-0.7, sta-3-3-3 ... [the model's own]"),
-    CLI_RANGE("dense-steps", INT32, to.dense_steps, 0, 1000, "first steps with dense attention []"),
+    CLI_RANGE("dense-steps", INT32, to.dense_steps, 0, NV_MOST_SAMPLE_STEPS, "first steps with dense attention []"),
     CLI_FLAG("mask", TEXT, "FILE.png", to.mask_png, "draws the blocks kept in the last step, middle layer"),
     CLI_FLAG("preview", TEXT, "DIR", to.preview, "a picture every few steps goes there"),
     CLI_THREADS,
@@ -145,11 +147,11 @@ static const cli_option options[] = {
     CLI_MORE,
     CLI_FLAG("prompt", TEXT, "TEXT", to.prompt, "in place of the argument"),
     CLI_FLAG("negative", PROMPT, "TEXT", to.negative, "what to keep away from [the model's own]"),
-    CLI_RANGE("shift", REAL, to.shift, 0.01, 100, "shift of the noise schedule [the model's own]"),
+    CLI_RANGE("shift", REAL, to.shift, NV_LEAST_SHIFT, NV_MOST_SHIFT, "shift of the noise schedule [the model's own]"),
     CLI_FLAG("solver", CHOICE, "euler", to.solver, "[the model's own]"),
-    CLI_RANGE("fps", INT32, to.fps, 1, 240, "frames a second [the model's own]"),
-    CLI_RANGE("crf", INT32, to.crf, 0, 51, "H.264 quality, 0 the best [18]"),
-    CLI_RANGE("preview-every", INT32, to.preview_every, 1, 1000, "steps between pictures []"),
+    CLI_RANGE("fps", INT32, to.fps, 1, NV_MOST_FPS, "frames a second [the model's own]"),
+    CLI_RANGE("crf", INT32, to.crf, 0, NV_MOST_CRF, "H.264 quality, 0 the best [18]"),
+    CLI_RANGE("preview-every", INT32, to.preview_every, 1, NV_MOST_SAMPLE_STEPS, "steps between pictures []"),
     CLI_FLAG("init-noise", TEXT, "FILE", to.init_noise, "its tensor `noise`, fp32 [C, F, h, w], to start from"),
     CLI_FLAG("save-latent", TEXT, "FILE", to.save_latent, "gets tensor `latent`, fp32 [C, F, h, w]"),
     CLI_LEVEL,

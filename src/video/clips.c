@@ -9,10 +9,11 @@
 #include "train/draw.h"
 #include "train/source.h"
 #include "video/files.h"
+#include "video/limits.h"
 #include "video/report.h"
 #include "weights/file.h"
 
-enum { FPS = 8, CRF = 18, MOST_FRAMES = 65536, NAME_SIZE = 64, NOTE_SIZE = 96 };
+enum { FPS = 8, CRF = 18, NAME_SIZE = 64, NOTE_SIZE = 96 };
 
 typedef struct clip_job {
     const char *folder, *extension; /* the latter without its dot */
@@ -72,12 +73,11 @@ static nabla_status write_clip(const clip_job *j, int32_t i, nv_error *err) {
 static nabla_status check(const clip_job *j, nv_error *err) {
     const nv_clip_size *c = &j->clip;
     char path[NV_PATH_SIZE];
-    if (j->count < 1 || j->count >= 1 << NV_DRAW_SAMPLE_BITS)
-        return nv_fail(err, NABLA_INVALID_ARGUMENT, "%" PRId32 " clips: choose 1 to %d", j->count,
-                       (1 << NV_DRAW_SAMPLE_BITS) - 1);
-    if (c->frames < 1 || c->frames > MOST_FRAMES)
+    if (j->count < 1 || j->count > NV_MOST_SAMPLES)
+        return nv_fail(err, NABLA_INVALID_ARGUMENT, "%" PRId32 " clips: choose 1 to %d", j->count, NV_MOST_SAMPLES);
+    if (c->frames < 1 || c->frames > NV_MOST_FRAMES)
         return nv_fail(err, NABLA_INVALID_ARGUMENT, "%" PRId32 " frames a clip: choose 1 to %d", c->frames,
-                       MOST_FRAMES);
+                       NV_MOST_FRAMES);
     NV_TRY(nv_folder_make(j->folder, err));
     NV_TRY(path_of(j, 0, j->extension, path, err));
     nv_media_options options = media_of(j);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "video/files.h"
+#include "video/limits.h"
 
 struct nv_denoiser {
     nv_clip_model *model;
@@ -24,6 +25,24 @@ static int guided(const nv_denoise_rule *rule) {
 
 int32_t nv_denoiser_entries(const nv_denoiser *d) {
     return d->entries;
+}
+
+nabla_status nv_denoise_check(const nv_denoise_rule *r, nv_error *err) {
+    if (r->steps < 1 || r->steps > NV_MOST_SAMPLE_STEPS)
+        return nv_fail(err, NABLA_INVALID_ARGUMENT, "%d steps: choose 1 to %d", r->steps, NV_MOST_SAMPLE_STEPS);
+    if (r->dense_steps < 0)
+        return nv_fail(err, NABLA_INVALID_ARGUMENT, "%d dense steps: choose 0 or more", r->dense_steps);
+    if (!((double)r->guidance <= NV_MOST_GUIDANCE)) /* NaN too */
+        return nv_fail(err, NABLA_INVALID_ARGUMENT, "guidance %g: choose 0 to %g", (double)r->guidance,
+                       NV_MOST_GUIDANCE);
+    if (!(r->shift >= (float)NV_LEAST_SHIFT && r->shift <= (float)NV_MOST_SHIFT))
+        return nv_fail(err, NABLA_INVALID_ARGUMENT, "shift %g: choose %g to %g", (double)r->shift, NV_LEAST_SHIFT,
+                       NV_MOST_SHIFT);
+    if (r->clip.width < 1 || r->clip.height < 1 || r->clip.frames < 1 || r->clip.width > NV_MOST_SIDE ||
+        r->clip.height > NV_MOST_SIDE || r->clip.frames > NV_MOST_FRAMES)
+        return nv_fail(err, NABLA_INVALID_ARGUMENT, "a clip of %dx%d and %d frames: choose 1 to %d of each",
+                       r->clip.width, r->clip.height, r->clip.frames, NV_MOST_SIDE);
+    return NABLA_OK;
 }
 
 static nabla_status check_memory(nv_denoiser *d, const nv_dit_shape *shape, nv_error *err) {

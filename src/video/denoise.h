@@ -17,6 +17,9 @@ typedef struct nv_denoise_rule {
     float guidance, shift;
 } nv_denoise_rule;
 
+/* Ranges of its numbers, which nv_denoiser_create takes for granted. */
+nabla_status nv_denoise_check(const nv_denoise_rule *rule, nv_error *err);
+
 typedef struct nv_denoiser nv_denoiser;
 
 nabla_status nv_denoiser_create(nv_clip_model *model, const nv_denoise_rule *rule, nv_denoiser **out, nv_error *err);

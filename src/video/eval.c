@@ -10,6 +10,7 @@
 #include "train/clips.h"
 #include "train/draw.h"
 #include "video/denoise.h"
+#include "video/limits.h"
 #include "video/report.h"
 
 enum { MAX_BATCH = 16, BATCH_TOKENS = 16384, COLOUR_RIGHT = 1, SHAPE_RIGHT = 2, MOTION_RIGHT = 4 };
@@ -46,9 +47,9 @@ static nabla_status settle(job *j, nv_error *err) {
     r->solver = index->solver;
     r->guidance = o->guidance < 0.0f ? index->guidance : o->guidance;
     r->shift = o->shift < 0.0f ? index->shift : o->shift;
-    if (o->prompts < 1 || o->prompts >= 1 << NV_DRAW_SAMPLE_BITS)
-        return nv_fail(err, NABLA_INVALID_ARGUMENT, "%d prompts: choose 1 or more, say 200", o->prompts);
-    return NABLA_OK;
+    if (o->prompts < 1 || o->prompts > NV_MOST_SAMPLES)
+        return nv_fail(err, NABLA_INVALID_ARGUMENT, "%d prompts: choose 1 to %d, say 200", o->prompts, NV_MOST_SAMPLES);
+    return nv_denoise_check(r, err);
 }
 
 /* Enough clips at once to keep the processors busy; few enough to show progress and spare memory. */

@@ -10,6 +10,7 @@
 #include "tensor/random.h"
 #include "video/denoise.h"
 #include "video/files.h"
+#include "video/limits.h"
 #include "video/mask.h"
 #include "video/report.h"
 #include "video/warning.h"
@@ -45,27 +46,15 @@ static nabla_status parse_policy(job *j, nv_error *err) {
     return NABLA_OK;
 }
 
-static nabla_status check_numbers(const job *j, nv_error *err) {
-    const nv_denoise_rule *r = &j->rule;
-    if (r->steps < 1 || r->steps > 1000)
-        return nv_fail(err, NABLA_INVALID_ARGUMENT, "%d steps: choose 1 to 1000", r->steps);
-    if (r->dense_steps < 0)
-        return nv_fail(err, NABLA_INVALID_ARGUMENT, "%d dense steps: choose 0 or more", r->dense_steps);
-    if (!(r->guidance <= 100.0f)) /* NaN too */
-        return nv_fail(err, NABLA_INVALID_ARGUMENT, "guidance %g: choose 0 to 100", (double)r->guidance);
-    if (!(r->shift > 0.0f && r->shift <= 1000.0f))
-        return nv_fail(err, NABLA_INVALID_ARGUMENT, "shift %g: choose above 0, to 1000", (double)r->shift);
-    if (r->clip.width < 1 || r->clip.height < 1 || r->clip.frames < 1 || r->clip.width > 65536 ||
-        r->clip.height > 65536 || r->clip.frames > 65536)
-        return nv_fail(err, NABLA_INVALID_ARGUMENT, "a clip of %dx%d and %d frames: choose 1 to 65536 of each",
-                       r->clip.width, r->clip.height, r->clip.frames);
-    if (j->media.fps < 1 || j->media.fps > 240)
-        return nv_fail(err, NABLA_INVALID_ARGUMENT, "%d frames a second: choose 1 to 240", j->media.fps);
-    if (j->media.crf > 51) return nv_fail(err, NABLA_INVALID_ARGUMENT, "crf %d: choose 0 to 51", j->media.crf);
+static nabla_status check_media(const job *j, nv_error *err) {
+    if (j->media.fps < 1 || j->media.fps > NV_MOST_FPS)
+        return nv_fail(err, NABLA_INVALID_ARGUMENT, "%d frames a second: choose 1 to %d", j->media.fps, NV_MOST_FPS);
+    if (j->media.crf > NV_MOST_CRF)
+        return nv_fail(err, NABLA_INVALID_ARGUMENT, "crf %d: choose 0 to %d", j->media.crf, NV_MOST_CRF);
     return NABLA_OK;
 }
 
-/* Options where given, else the model's own; NaN is kept for check_numbers to refuse. */
+/* Options where given, else the model's own; NaN is kept, for nv_denoise_check to refuse. */
 static nabla_status settle(job *j, nv_error *err) {
     const nabla_generate_options *o = j->options;
     const nv_model_index *index = &j->model.index;
@@ -84,7 +73,8 @@ static nabla_status settle(job *j, nv_error *err) {
     j->media.crf = o->crf < 0 ? 18 : o->crf;
     j->media.comment = j->comment;
     j->media.frames = r->clip.frames;
-    NV_TRY(check_numbers(j, err));
+    NV_TRY(nv_denoise_check(r, err));
+    NV_TRY(check_media(j, err));
     return parse_policy(j, err);
 }
 

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "train/draw.h"
+#include "video/limits.h"
 #include "video/trainer.h"
 
 nabla_train_options nabla_train_options_default(void) {
@@ -52,7 +52,8 @@ typedef struct range {
 static nabla_status check_ranges(const range *ranges, size_t count, nv_error *err) {
     for (size_t i = 0; i < count; i++) {
         const range *r = &ranges[i];
-        if (r->value >= r->low && r->value <= r->high) continue; /* NaN fails */
+        /* Limits rounded as the options are; NaN fails. */
+        if (r->value >= (double)(float)r->low && r->value <= (double)(float)r->high) continue;
         return nv_fail(err, NABLA_INVALID_ARGUMENT, "%s is %g: choose %g to %g", r->name, r->value, r->low, r->high);
     }
     return NABLA_OK;
@@ -60,8 +61,12 @@ static nabla_status check_ranges(const range *ranges, size_t count, nv_error *er
 
 static nabla_status check_model(const nabla_train_options *o, nv_error *err) {
     const range ranges[] = {
-        {"patch", o->patch, 1, 64},    {"dim", o->dim, 16, 16384},        {"heads", o->heads, 1, 256},
-        {"layers", o->layers, 1, 256}, {"ffn_dim", o->ffn_dim, 8, 65536}, {"position_grid", o->position_grid, 0, 512},
+        {"patch", o->patch, 1, NV_MOST_PATCH},
+        {"dim", o->dim, NV_LEAST_DIM, NV_MOST_DIM},
+        {"heads", o->heads, 1, NV_MOST_HEADS},
+        {"layers", o->layers, 1, NV_MOST_LAYERS},
+        {"ffn_dim", o->ffn_dim, NV_LEAST_FFN_DIM, NV_MOST_FFN_DIM},
+        {"position_grid", o->position_grid, 0, NV_MOST_POSITION_GRID},
     };
     NV_TRY(check_ranges(ranges, sizeof ranges / sizeof *ranges, err));
     int32_t head_dim = o->dim / o->heads;
@@ -75,28 +80,28 @@ static nabla_status check_model(const nabla_train_options *o, nv_error *err) {
 }
 
 nabla_status nv_settings_check(const nabla_train_options *o, nv_error *err) {
-    const double many = (double)((int64_t)1 << 39);
+    const double many = (double)NV_MOST_STEPS;
     const range ranges[] = {
-        {"width", o->width, 1, 65536},
-        {"height", o->height, 1, 65536},
-        {"frames", o->frames, 1, 1024},
+        {"width", o->width, 1, NV_MOST_SIDE},
+        {"height", o->height, 1, NV_MOST_SIDE},
+        {"frames", o->frames, 1, NV_MOST_TRAINING_FRAMES},
         {"steps", (double)o->steps, 1, many},
-        {"batch", o->batch, 1, (1 << NV_DRAW_SAMPLE_BITS) - 1},
-        {"lr", o->lr, 1e-12, 1e3},
-        {"weight_decay", o->weight_decay, 0, 1e3},
-        {"beta1", o->beta1, 0, 0.99999},
-        {"beta2", o->beta2, 0, 0.99999},
-        {"clip", o->clip, 0, 1e9},
+        {"batch", o->batch, 1, NV_MOST_SAMPLES},
+        {"lr", o->lr, NV_LEAST_LR, NV_MOST_LR},
+        {"weight_decay", o->weight_decay, 0, NV_MOST_WEIGHT_DECAY},
+        {"beta1", o->beta1, 0, NV_MOST_BETA},
+        {"beta2", o->beta2, 0, NV_MOST_BETA},
+        {"clip", o->clip, 0, NV_MOST_CLIP},
         {"warmup", (double)o->warmup, 0, many},
         {"final_lr", o->final_lr, 0, 1},
-        {"ema", o->ema, 0, 0.999999},
+        {"ema", o->ema, 0, NV_MOST_EMA},
         {"caption_dropout", o->caption_dropout, 0, 1},
-        {"shift", o->shift, 1e-3, 1e3},
+        {"shift", o->shift, NV_LEAST_SHIFT, NV_MOST_SHIFT},
         {"save_every", (double)o->save_every, 1, many},
         {"log_every", (double)o->log_every, 1, many},
-        {"fps", o->fps, 1, 240},
-        {"sample_steps", o->sample_steps, 1, 1000},
-        {"guidance", o->guidance, 0, 100},
+        {"fps", o->fps, 1, NV_MOST_FPS},
+        {"sample_steps", o->sample_steps, 1, NV_MOST_SAMPLE_STEPS},
+        {"guidance", o->guidance, 0, NV_MOST_GUIDANCE},
     };
     if (!o->output || !*o->output)
         return nv_fail(err, NABLA_INVALID_ARGUMENT, "no output folder: say where the model should go");
