@@ -23,8 +23,10 @@ static const struct {
     {"optimizer", ops_optimizer},
 };
 
-/* Rows, columns, groups: whole vectors and tails, one row, several chunks a group. */
-static const int64_t shapes[][3] = {{1, 16, 1}, {37, 24, 1}, {6, 13, 3}, {70, 192, 2}, {600, 48, 3}, {301, 72, 1}};
+/* Rows, columns, groups: whole vectors and tails, one row, several chunks a group, weight gradients in two parts and a
+   rest. */
+static const int64_t shapes[][3] = {{1, 16, 1},   {37, 24, 1},  {6, 13, 3},   {70, 192, 2},
+                                    {600, 48, 3}, {301, 72, 1}, {4099, 24, 1}};
 
 static int run_all(nv_device *dev, nabla_dtype dtype, const int64_t shape[3], int perf) {
     int failures = 0;

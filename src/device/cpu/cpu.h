@@ -13,16 +13,19 @@ typedef struct nv_cpu {
     nv_onednn *onednn;    /* NULL: this build or machine has none */
     char products[2][64]; /* by dtype: who makes them, in words */
     unsigned char onednn_has[2];
-    void *scratch; /* partial sums, packed panels; grown on demand, kept */
-    size_t scratch_bytes;
+    struct nv_scratch {
+        void *data; /* grown on demand, kept */
+        size_t bytes;
+    } scratch[2]; /* by nv_scratch_use */
 } nv_cpu;
 
 static inline nv_cpu *nv_cpu_of(nv_device *dev) {
     return (nv_cpu *)(void *)dev;
 }
 
-/* At least `bytes` of the device's scratch, valid until the next call. */
-nabla_status nv_cpu_scratch(nv_cpu *cpu, size_t bytes, void **out, nv_error *err);
+/* At least `bytes` of the device's scratch for one use, valid until the next call for it. */
+typedef enum nv_scratch_use { NV_SCRATCH_SUMS, NV_SCRATCH_PANELS } nv_scratch_use;
+nabla_status nv_cpu_scratch(nv_cpu *cpu, nv_scratch_use use, size_t bytes, void **out, nv_error *err);
 
 /* Rows cut into chunks for the threads: by shape alone, so that partial sums are the same for any number of them. No
    chunk crosses a group. */

@@ -59,16 +59,16 @@ static void copy(nv_device *dev, void *dst, const void *src, size_t bytes) {
     }
 }
 
-nabla_status nv_cpu_scratch(nv_cpu *cpu, size_t bytes, void **out, nv_error *err) {
-    if (bytes > cpu->scratch_bytes) {
+nabla_status nv_cpu_scratch(nv_cpu *cpu, nv_scratch_use use, size_t bytes, void **out, nv_error *err) {
+    struct nv_scratch *s = &cpu->scratch[use];
+    if (bytes > s->bytes) {
         void *p = NULL;
         if (posix_memalign(&p, NV_ALIGNMENT, bytes))
             return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for %.1f MB of scratch", (double)bytes / 1e6);
-        free(cpu->scratch);
-        cpu->scratch = p;
-        cpu->scratch_bytes = bytes;
+        free(s->data);
+        *s = (struct nv_scratch){p, bytes};
     }
-    *out = cpu->scratch;
+    *out = s->data;
     return NABLA_OK;
 }
 
@@ -165,6 +165,7 @@ void nv_device_destroy(nv_device *dev) {
     nv_cpu *cpu = nv_cpu_of(dev);
     nv_onednn_destroy(cpu->onednn);
     nabla_context_destroy(dev->context);
-    free(cpu->scratch);
+    for (size_t i = 0; i < sizeof cpu->scratch / sizeof *cpu->scratch; i++)
+        free(cpu->scratch[i].data);
     free(cpu);
 }

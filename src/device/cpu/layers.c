@@ -10,7 +10,7 @@ static nabla_status partial_sums(nv_cpu *cpu, const nv_chunks *chunks, int64_t a
     nv_arena count = {0};
     void *p;
     nv_arena_take(&count, chunks->count * arrays, (size_t)dim * sizeof(float));
-    NV_TRY(nv_cpu_scratch(cpu, count.used, &p, err));
+    NV_TRY(nv_cpu_scratch(cpu, NV_SCRATCH_SUMS, count.used, &p, err));
     memset(p, 0, count.used);
     *out = p;
     return NABLA_OK;

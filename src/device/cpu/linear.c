@@ -9,7 +9,7 @@ static nabla_status multiply(nv_device *dev, const nv_product *p, nv_error *err)
     nabla_status status =
         cpu->onednn_has[p->in == NABLA_BF16] ? nv_onednn_run(cpu->onednn, p, err) : nv_own_product(cpu, p, err);
     dev->clock.products_s += nv_now() - begin;
-    dev->clock.product_flop += 2.0 * (double)p->m * (double)p->n * (double)p->k;
+    dev->clock.product_flop += 2.0 * (double)p->count * (double)p->m * (double)p->n * (double)p->k;
     return status;
 }
 
@@ -27,7 +27,8 @@ nabla_status nv_cpu_linear(nv_device *dev, nv_matrix x, nv_matrix w, const float
                           .b_col = w.stride,
                           .bias = bias,
                           .c = y.data,
-                          .c_row = y.stride};
+                          .c_row = y.stride,
+                          .count = 1};
     return multiply(dev, &p, err);
 }
 
@@ -46,26 +47,74 @@ nabla_status nv_cpu_linear_backward_input(nv_device *dev, nv_matrix d_y, nv_matr
                           .b_col = 1,
                           .c = d_x.data,
                           .c_row = d_x.stride,
-                          .add = add_to};
+                          .add = add_to,
+                          .count = 1};
     return multiply(dev, &p, err);
+}
+
+/* d_w += d_y^T x sums over all tokens into a small matrix. Cut into parts of at least PART tokens, whose sums are added
+   up in order, it gives every thread tokens of its own to read once. Parts by shape alone, so that the bits are the
+   same for any number of threads. */
+enum { PART = 2048, MOST_PARTS = 32 };
+
+static nabla_status multiply_parts(nv_device *dev, const nv_product *whole, int64_t parts, nv_error *err) {
+    nv_cpu *cpu = nv_cpu_of(dev);
+    const int64_t size = whole->m * whole->n, length = whole->k / parts;
+    nv_product p = *whole;
+    void *scratch;
+    NV_TRY(nv_cpu_scratch(cpu, NV_SCRATCH_SUMS, (size_t)(parts * size) * sizeof(float), &scratch, err));
+    const float *sums = scratch;
+    float *d_w = whole->c;
+    p.k = length;
+    p.c = scratch;
+    p.c_row = p.n;
+    p.add = 0;
+    p.count = parts;
+    p.a_step = length * p.a_col;
+    p.b_step = length * p.b_row;
+    p.c_step = size;
+    NV_TRY(multiply(dev, &p, err));
+#pragma omp parallel for num_threads(dev->threads) schedule(static)
+    for (int64_t row = 0; row < whole->m; row++)
+        for (int64_t i = 0; i < parts; i++)
+            cpu->rows->add(d_w + row * whole->c_row, sums + i * size + row * whole->n, whole->n);
+    return NABLA_OK;
+}
+
+/* The tokens that parts of equal length leave over. */
+static nv_product rest_of(const nv_product *whole, int64_t parts) {
+    nv_product p = *whole;
+    const size_t size = nabla_dtype_size(p.in);
+    const int64_t done = whole->k / parts * parts;
+    p.k = whole->k - done;
+    p.a = (const unsigned char *)p.a + (size_t)(done * p.a_col) * size;
+    p.b = (const unsigned char *)p.b + (size_t)(done * p.b_row) * size;
+    return p;
 }
 
 nabla_status nv_cpu_linear_backward_weight(nv_device *dev, nv_matrix d_y, nv_matrix x, float *d_w, float *d_bias,
                                            nv_error *err) {
-    const nv_product p = {.m = d_y.cols,
-                          .n = x.cols,
-                          .k = x.rows,
-                          .in = x.dtype,
-                          .out = NABLA_FP32,
-                          .a = d_y.data,
-                          .a_row = 1,
-                          .a_col = d_y.stride,
-                          .b = x.data,
-                          .b_row = x.stride,
-                          .b_col = 1,
-                          .c = d_w,
-                          .c_row = x.cols,
-                          .add = 1};
-    NV_TRY(multiply(dev, &p, err));
+    nv_product p = {.m = d_y.cols,
+                    .n = x.cols,
+                    .k = x.rows,
+                    .in = x.dtype,
+                    .out = NABLA_FP32,
+                    .a = d_y.data,
+                    .a_row = 1,
+                    .a_col = d_y.stride,
+                    .b = x.data,
+                    .b_row = x.stride,
+                    .b_col = 1,
+                    .c = d_w,
+                    .c_row = x.cols,
+                    .add = 1,
+                    .count = 1};
+    int64_t parts = p.k / PART;
+    if (parts > MOST_PARTS) parts = MOST_PARTS;
+    if (parts > 1) {
+        NV_TRY(multiply_parts(dev, &p, parts, err));
+        p = rest_of(&p, parts);
+    }
+    if (p.k > 0) NV_TRY(multiply(dev, &p, err));
     return d_bias ? nv_cpu_column_sums(dev, d_y, d_bias, err) : NABLA_OK;
 }

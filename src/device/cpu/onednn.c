@@ -14,7 +14,7 @@
 
 /* What a primitive is made for; compared as bytes, so it is zeroed first. */
 typedef struct product_key {
-    int64_t m, n, k, a_row, a_col, b_row, b_col, c_row;
+    int64_t m, n, k, a_row, a_col, b_row, b_col, c_row, count, a_step, b_step, c_step;
     int32_t in, out, bias, add;
 } product_key;
 
@@ -45,8 +45,9 @@ typedef dnnl_memory_desc_t desc;
 typedef const_dnnl_memory_desc_t desc_ref;
 #define DESC_REF(d) (d)
 
-static dnnl_status_t desc_create(desc *d, const dnnl_dims_t dims, dnnl_data_type_t type, const dnnl_dims_t strides) {
-    return dnnl_memory_desc_create_with_strides(d, 2, dims, type, strides);
+static dnnl_status_t desc_create(desc *d, int rank, const dnnl_dims_t dims, dnnl_data_type_t type,
+                                 const dnnl_dims_t strides) {
+    return dnnl_memory_desc_create_with_strides(d, rank, dims, type, strides);
 }
 
 static void desc_destroy(desc *d) {
@@ -66,8 +67,9 @@ typedef dnnl_memory_desc_t desc;
 typedef const dnnl_memory_desc_t *desc_ref;
 #define DESC_REF(d) (&(d))
 
-static dnnl_status_t desc_create(desc *d, const dnnl_dims_t dims, dnnl_data_type_t type, const dnnl_dims_t strides) {
-    return dnnl_memory_desc_init_by_strides(d, 2, dims, type, strides);
+static dnnl_status_t desc_create(desc *d, int rank, const dnnl_dims_t dims, dnnl_data_type_t type,
+                                 const dnnl_dims_t strides) {
+    return dnnl_memory_desc_init_by_strides(d, rank, dims, type, strides);
 }
 
 static void desc_destroy(desc *d) {
@@ -108,13 +110,15 @@ static dnnl_status_t attr_create(int32_t add, dnnl_primitive_attr_t *attr) {
 static dnnl_status_t key_pd(nv_onednn *d, const product_key *key, dnnl_primitive_desc_t *pd, desc descs[ARGS]) {
     dnnl_primitive_attr_t attr = NULL;
     const dnnl_data_type_t in = data_type(key->in), out = data_type(key->out);
-    const dnnl_dims_t a = {key->m, key->k}, a_steps = {key->a_row, key->a_col}, b = {key->k, key->n},
-                      b_steps = {key->b_row, key->b_col}, c = {key->m, key->n}, c_steps = {key->c_row, 1},
-                      bias = {1, key->n}, bias_steps = {key->n, 1};
-    dnnl_status_t status = desc_create(&descs[ARG_A], a, in, a_steps);
-    if (!status) status = desc_create(&descs[ARG_B], b, in, b_steps);
-    if (!status) status = desc_create(&descs[ARG_C], c, out, c_steps);
-    if (!status && key->bias) status = desc_create(&descs[ARG_BIAS], bias, dnnl_f32, bias_steps);
+    const dnnl_dims_t a = {key->count, key->m, key->k}, a_steps = {key->a_step, key->a_row, key->a_col},
+                      b = {key->count, key->k, key->n}, b_steps = {key->b_step, key->b_row, key->b_col},
+                      c = {key->count, key->m, key->n}, c_steps = {key->c_step, key->c_row, 1}, bias = {1, 1, key->n},
+                      bias_steps = {key->n, key->n, 1};
+    const int rank = key->count > 1 ? 3 : 2, skip = 3 - rank; /* a single product leaves out the first dimension */
+    dnnl_status_t status = desc_create(&descs[ARG_A], rank, a + skip, in, a_steps + skip);
+    if (!status) status = desc_create(&descs[ARG_B], rank, b + skip, in, b_steps + skip);
+    if (!status) status = desc_create(&descs[ARG_C], rank, c + skip, out, c_steps + skip);
+    if (!status && key->bias) status = desc_create(&descs[ARG_BIAS], rank, bias + skip, dnnl_f32, bias_steps + skip);
     if (!status) status = attr_create(key->add, &attr);
     if (!status) status = pd_create(pd, d->engine, descs[ARG_A], descs[ARG_B], descs[ARG_BIAS], descs[ARG_C], attr);
     if (attr) dnnl_primitive_attr_destroy(attr);
@@ -186,8 +190,9 @@ static dnnl_status_t find(nv_onednn *d, const product_key *key, cached **out) {
 static product_key key_of(const nv_product *p) {
     product_key key;
     memset(&key, 0, sizeof key);
-    key = (product_key){p->m,     p->n,     p->k,           p->a_row,        p->a_col,        p->b_row,
-                        p->b_col, p->c_row, (int32_t)p->in, (int32_t)p->out, p->bias != NULL, p->add};
+    key = (product_key){
+        p->m,     p->n,      p->k,      p->a_row,  p->a_col,       p->b_row,        p->b_col,        p->c_row,
+        p->count, p->a_step, p->b_step, p->c_step, (int32_t)p->in, (int32_t)p->out, p->bias != NULL, p->add};
     return key;
 }
 
@@ -237,7 +242,8 @@ int nv_onednn_supports(nv_onednn *d, nabla_dtype dtype, char *name, size_t size)
                               .a_col = 1,
                               .b_row = 1,
                               .b_col = 192,
-                              .c_row = 192};
+                              .c_row = 192,
+                              .count = 1};
     const dnnl_version_t *version = dnnl_version();
     const product_key key = key_of(&probe);
     desc descs[ARGS];

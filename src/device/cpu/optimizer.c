@@ -10,7 +10,7 @@ nabla_status nv_cpu_sum_squares(nv_device *dev, const float *x, size_t n, double
     void *scratch;
     const int64_t total = (int64_t)n, pieces = (total + PIECE - 1) / PIECE;
     *sum = 0.0;
-    NV_TRY(nv_cpu_scratch(cpu, (size_t)pieces * sizeof(double), &scratch, err));
+    NV_TRY(nv_cpu_scratch(cpu, NV_SCRATCH_SUMS, (size_t)pieces * sizeof(double), &scratch, err));
     double *partial = scratch;
 #pragma omp parallel for num_threads(dev->threads) schedule(static)
     for (int64_t i = 0; i < pieces; i++) {

@@ -50,10 +50,11 @@ static void multiply(const nv_row_kernels *kernels, panels *w, int64_t rows, int
         }
 }
 
-static void store(const nv_product *p, const panels *w, int64_t i0, int64_t j0, int64_t rows, int64_t cols) {
+/* The block at element `origin` of C. */
+static void store(const nv_product *p, const panels *w, int64_t origin, int64_t j0, int64_t rows, int64_t cols) {
     for (int64_t i = 0; i < rows; i++) {
         const float *src = w->c + i * BLOCK_N;
-        const int64_t at = (i0 + i) * p->c_row + j0;
+        const int64_t at = origin + i * p->c_row;
         for (int64_t j = 0; j < cols; j++) {
             const float v = src[j] + (p->bias ? p->bias[j0 + j] : 0.0f);
             if (p->out == NABLA_BF16)
@@ -67,21 +68,22 @@ static void store(const nv_product *p, const panels *w, int64_t i0, int64_t j0, 
 nabla_status nv_own_product(struct nv_cpu *cpu, const nv_product *p, nv_error *err) {
     void *scratch;
     const int32_t threads = cpu->base.threads;
-    NV_TRY(nv_cpu_scratch(cpu, (size_t)threads * sizeof(panels), &scratch, err));
+    NV_TRY(nv_cpu_scratch(cpu, NV_SCRATCH_PANELS, (size_t)threads * sizeof(panels), &scratch, err));
     const int64_t down = (p->m + BLOCK_M - 1) / BLOCK_M, across = (p->n + BLOCK_N - 1) / BLOCK_N;
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
-    for (int64_t task = 0; task < down * across; task++) {
+    for (int64_t task = 0; task < p->count * down * across; task++) {
         panels *w = (panels *)scratch + omp_get_thread_num();
-        const int64_t i0 = task / across * BLOCK_M, j0 = task % across * BLOCK_N;
+        const int64_t i0 = task / across % down * BLOCK_M, j0 = task % across * BLOCK_N, one = task / across / down;
+        const int64_t a0 = one * p->a_step + i0 * p->a_row, b0 = one * p->b_step + j0 * p->b_col;
         const int64_t rows = smaller(BLOCK_M, p->m - i0), cols = smaller(BLOCK_N, p->n - j0);
         memset(w->c, 0, sizeof w->c);
         for (int64_t k0 = 0; k0 < p->k; k0 += BLOCK_K) {
             const int64_t k = smaller(BLOCK_K, p->k - k0);
-            pack(p->a, p->in, i0 * p->a_row + k0 * p->a_col, p->a_row, p->a_col, rows, k, NV_TILE_ROWS, w->a);
-            pack(p->b, p->in, k0 * p->b_row + j0 * p->b_col, p->b_col, p->b_row, cols, k, NV_TILE_COLS, w->b);
+            pack(p->a, p->in, a0 + k0 * p->a_col, p->a_row, p->a_col, rows, k, NV_TILE_ROWS, w->a);
+            pack(p->b, p->in, b0 + k0 * p->b_row, p->b_col, p->b_row, cols, k, NV_TILE_COLS, w->b);
             multiply(cpu->rows, w, rows, cols, k);
         }
-        store(p, w, i0, j0, rows, cols);
+        store(p, w, one * p->c_step + i0 * p->c_row + j0, j0, rows, cols);
     }
     return NABLA_OK;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One matrix product, whoever makes it: C[m, n] (+)= A[m, k] B[k, n] + bias[n]. A and B are of one dtype with one of
-   their two strides 1; C has contiguous rows and is fp32, or of the inputs' dtype where add is 0. */
+   their two strides 1; C has contiguous rows and is fp32, or of the inputs' dtype where add is 0. Or `count` of them of
+   one shape, whose matrices lie a_step, b_step and c_step elements apart. */
 #ifndef NV_PRODUCT_H
 #define NV_PRODUCT_H
 
@@ -14,6 +15,7 @@ typedef struct nv_product {
     const float *bias;                         /* NULL: none */
     void *c;
     int32_t add;
+    int64_t count, a_step, b_step, c_step; /* count 1: the steps are not read */
 } nv_product;
 
 /* oneDNN behind its C API; only onednn.c includes it. A build without it has a create that gives NULL. */
