@@ -161,7 +161,7 @@ static void memory_at(int64_t tokens, bool backward) {
     desc.heads = HEADS;
     desc.q_tokens = desc.k_tokens = tokens;
     check(&s, nabla_plan_memory(s.ctx, &desc, &plan));
-    check(&s, nabla_attention_memory(s.ctx, s.plan, NULL, NABLA_BF16, D, backward, &scratch));
+    check(&s, nabla_attention_memory(s.ctx, &desc, NULL, NABLA_BF16, D, backward, &scratch));
     check(&s, nabla_attention_forward(s.ctx, s.plan, NULL, s.t + Q, s.t + K, s.t + V, s.t + O, &s.lse));
     if (backward)
         check(&s, nabla_attention_backward(s.ctx, s.plan, NULL, s.t + Q, s.t + K, s.t + V, s.t + O, &s.lse, s.t + D_O,

@@ -241,9 +241,9 @@ typedef struct nabla_attention_params {
 
 NABLA_API nabla_attention_params nabla_attention_params_default(void);
 
-/* Scratch that a forward (backward: or backward) call with these params (NULL: the defaults), or building the plan, may
-   allocate inside the context, kept there for the next. */
-NABLA_API nabla_status nabla_attention_memory(nabla_context *ctx, const nabla_plan *plan,
+/* Scratch that a forward (backward: or backward) call over a plan of this desc with these params (NULL: the defaults),
+   or building the plan, may allocate inside the context, kept there for the next. */
+NABLA_API nabla_status nabla_attention_memory(nabla_context *ctx, const nabla_plan_desc *desc,
                                               const nabla_attention_params *params, nabla_dtype dtype, int64_t head_dim,
                                               int32_t backward, size_t *bytes);
 

@@ -69,23 +69,25 @@ void nabla_order_tasks(nabla_task *tasks, int64_t count, int64_t per_head, int32
     qsort(tasks + first, (size_t)(count - first), sizeof *tasks, dearer);
 }
 
-nabla_status nabla_attention_memory(nabla_context *ctx, const nabla_plan *plan, const nabla_attention_params *params,
-                                    nabla_dtype dtype, int64_t head_dim, int32_t backward, size_t *bytes) {
-    nabla_status status = nabla_check_plan(ctx, plan);
-    if (status) return status;
+nabla_status nabla_attention_memory(nabla_context *ctx, const nabla_plan_desc *desc,
+                                    const nabla_attention_params *params, nabla_dtype dtype, int64_t head_dim,
+                                    int32_t backward, size_t *bytes) {
+    nabla_plan plan;
+    if (!ctx) return NABLA_INVALID_ARGUMENT;
     if (!bytes) return nabla_fail(ctx, NABLA_INVALID_ARGUMENT, "bytes is NULL");
     *bytes = 0;
     if (dtype != NABLA_FP32 && dtype != NABLA_BF16)
         return nabla_fail(ctx, NABLA_UNSUPPORTED, "dtype %d is not supported on the CPU; use fp32 or bf16", (int)dtype);
-    nabla_call call = {.ctx = ctx, .plan = plan, .dtype = dtype, .head_dim = (int32_t)head_dim};
-    status = nabla_check_head_dim(ctx, head_dim);
+    nabla_call call = {.ctx = ctx, .plan = &plan, .dtype = dtype, .head_dim = (int32_t)head_dim};
+    nabla_status status = nabla_check_head_dim(ctx, head_dim);
+    if (!status) status = nabla_plan_measure(ctx, desc, &plan);
     if (!status) status = check_params(&call, params);
     if (status) return status;
     size_t build = 0, pass = 0;
-    status = nabla_build_memory(ctx, plan, head_dim, &build);
+    status = nabla_build_memory(ctx, &plan, head_dim, &build);
     if (!status)
-        status = backward ? nabla_backward_memory(ctx, plan, dtype, (int32_t)head_dim, call.deterministic, &pass)
-                          : nabla_forward_memory(ctx, plan, dtype, (int32_t)head_dim, &pass);
+        status = backward ? nabla_backward_memory(ctx, &plan, dtype, (int32_t)head_dim, call.deterministic, &pass)
+                          : nabla_forward_memory(ctx, &plan, dtype, (int32_t)head_dim, &pass);
     if (!status) *bytes = build > pass ? build : pass;
     return status;
 }

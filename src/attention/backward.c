@@ -94,7 +94,7 @@ static nabla_status lay_out(nabla_context *ctx, const nabla_plan *plan, nabla_dt
 nabla_status nabla_backward_memory(nabla_context *ctx, const nabla_plan *plan, nabla_dtype dtype, int32_t head_dim,
                                    bool deterministic, size_t *bytes) {
     static const wanted calls[] = {{.queries = true}, {.keys = true}, {.queries = true, .keys = true}};
-    const int count = plan->columns ? 3 : 1;
+    const int count = plan->backward ? 3 : 1;
     for (int i = 0; i < count; i++) {
         backward_layout at;
         const nabla_status status = lay_out(ctx, plan, dtype, head_dim, calls[i], deterministic, &at);
@@ -287,7 +287,7 @@ static nabla_status check(const nabla_call *call, const backward_run *r) {
     if (!status && r->d_q) status = nabla_check_side(call, "d_q", r->d_q, sq, NABLA_WRITE);
     if (!status && r->d_k) status = nabla_check_side(call, "d_k", r->d_k, sk, NABLA_WRITE);
     if (!status && r->d_v) status = nabla_check_side(call, "d_v", r->d_v, sk, NABLA_WRITE);
-    if (!status && (r->d_k || r->d_v) && !plan->columns)
+    if (!status && (r->d_k || r->d_v) && !plan->backward)
         return nabla_fail(call->ctx, NABLA_INVALID_ARGUMENT,
                           "d_k and d_v need a plan created with backward = 1, and this one has 0");
     return status;

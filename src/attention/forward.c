@@ -25,7 +25,7 @@ typedef struct forward_run {
 
 static nabla_status lay_out(nabla_context *ctx, const nabla_plan *plan, nabla_dtype dtype, int32_t head_dim,
                             forward_layout *at) {
-    const int64_t heads = plan->batch * plan->heads, k_pieces = plan->k_pieces[plan->nk];
+    const int64_t heads = plan->batch * plan->heads, k_pieces = plan->k_piece_count;
     nabla_layout all = {0}, one = {0};
     *at = (forward_layout){.group = heads};
     if (ctx->kernels.of[dtype].pack_k) {
@@ -39,7 +39,7 @@ static nabla_status lay_out(nabla_context *ctx, const nabla_plan *plan, nabla_dt
     at->thread_bytes = one.bytes;
     at->packed_k = nabla_layout_take(&all, at->group, at->packed);
     at->packed_v = nabla_layout_take(&all, at->group, at->packed);
-    at->tasks = nabla_layout_take(&all, nabla_count_mul(at->group, plan->q_pieces[plan->nq]), sizeof(nabla_task));
+    at->tasks = nabla_layout_take(&all, nabla_count_mul(at->group, plan->q_piece_count), sizeof(nabla_task));
     at->threads = nabla_layout_take(&all, ctx->threads, at->thread_bytes);
     at->bytes = all.bytes;
     if (all.overflow || one.overflow)

@@ -27,7 +27,16 @@ static nabla_status check_side(nabla_context *ctx, const char *name, const nabla
     return NABLA_OK;
 }
 
-static nabla_status measure(nabla_context *ctx, const nabla_plan_desc *desc, nabla_plan *plan) {
+static int64_t count_pieces(const nabla_order *order, int64_t blocks) {
+    if (!order) return blocks * nabla_ceil_div(BLOCK, NABLA_Q_ROWS);
+    int64_t count = 0;
+    for (int64_t b = 0; b < blocks; b++)
+        count += nabla_ceil_div(order->offsets[b + 1] - order->offsets[b], NABLA_Q_ROWS);
+    return count;
+}
+
+nabla_status nabla_plan_measure(nabla_context *ctx, const nabla_plan_desc *desc, nabla_plan *plan) {
+    *plan = (nabla_plan){0};
     if (!desc) return nabla_fail(ctx, NABLA_INVALID_ARGUMENT, "desc is NULL");
     nabla_status status = nabla_check_struct(ctx, "nabla_plan_desc", desc->size, sizeof *desc);
     if (status) return status;
@@ -42,11 +51,15 @@ static nabla_status measure(nabla_context *ctx, const nabla_plan_desc *desc, nab
     plan->q_words = nabla_words(plan->nq);
     plan->k_words = nabla_words(plan->nk);
     plan->documents = desc->documents && desc->document_count > 1 ? desc->document_count : 0;
-    return status;
+    plan->backward = desc->backward != 0;
+    if (status) return status;
+    plan->q_piece_count = count_pieces(desc->q_order, plan->nq);
+    plan->k_piece_count = count_pieces(desc->k_order, plan->nk);
+    return NABLA_OK;
 }
 
 /* Points the plan's arrays into `base`, or only measures where it is NULL. */
-static nabla_status lay_out(nabla_context *ctx, nabla_plan *plan, bool backward, char *base, size_t *bytes) {
+static nabla_status lay_out(nabla_context *ctx, nabla_plan *plan, char *base, size_t *bytes) {
     nabla_layout l = {0};
     const int64_t heads = nabla_count_mul(plan->batch, plan->heads);
     const int64_t rows = nabla_count_mul(heads, nabla_count_mul(plan->nq, plan->k_words));
@@ -60,7 +73,7 @@ static nabla_status lay_out(nabla_context *ctx, nabla_plan *plan, bool backward,
     const size_t document_bits = nabla_layout_take(&l, plan->documents * plan->k_words, sizeof(uint64_t));
     const size_t set_of = nabla_layout_take(&l, heads, sizeof(int32_t));
     const size_t row_bits = nabla_layout_take(&l, rows, sizeof(uint64_t));
-    const size_t column_bits = nabla_layout_take(&l, backward ? columns : 0, sizeof(uint64_t));
+    const size_t column_bits = nabla_layout_take(&l, plan->backward ? columns : 0, sizeof(uint64_t));
     *bytes = l.bytes;
     if (l.overflow || heads > INT32_MAX)
         return nabla_fail(ctx, NABLA_OVERFLOW, "a plan of %lld batches x %lld heads x %lld x %lld blocks is too large",
@@ -74,16 +87,16 @@ static nabla_status lay_out(nabla_context *ctx, nabla_plan *plan, bool backward,
     plan->document_bits = plan->documents ? (uint64_t *)(base + document_bits) : NULL;
     plan->set_of = (int32_t *)(base + set_of);
     plan->rows = (uint64_t *)(base + row_bits);
-    plan->columns = backward ? (uint64_t *)(base + column_bits) : NULL;
+    plan->columns = plan->backward ? (uint64_t *)(base + column_bits) : NULL;
     return NABLA_OK;
 }
 
 nabla_status nabla_plan_memory(nabla_context *ctx, const nabla_plan_desc *desc, size_t *bytes) {
-    nabla_plan plan = {0};
+    nabla_plan plan;
     if (!bytes) return nabla_fail(ctx, NABLA_INVALID_ARGUMENT, "bytes is NULL");
     *bytes = 0;
-    nabla_status status = measure(ctx, desc, &plan);
-    return status ? status : lay_out(ctx, &plan, desc->backward, NULL, bytes);
+    nabla_status status = nabla_plan_measure(ctx, desc, &plan);
+    return status ? status : lay_out(ctx, &plan, NULL, bytes);
 }
 
 static void fill_side(const nabla_order *order, int64_t tokens, int64_t blocks, int32_t *offsets, int32_t *pieces) {
@@ -100,16 +113,16 @@ nabla_status nabla_plan_create(nabla_context *ctx, const nabla_plan_desc *desc, 
     if (!ctx) return NABLA_INVALID_ARGUMENT;
     if (!out) return nabla_fail(ctx, NABLA_INVALID_ARGUMENT, "out is NULL");
     *out = NULL;
-    nabla_plan measured = {0};
+    nabla_plan measured;
     size_t bytes;
-    nabla_status status = measure(ctx, desc, &measured);
-    if (!status) status = lay_out(ctx, &measured, desc->backward, NULL, &bytes);
+    nabla_status status = nabla_plan_measure(ctx, desc, &measured);
+    if (!status) status = lay_out(ctx, &measured, NULL, &bytes);
     if (status) return status;
     /* calloc, so that pages of sets that a shared mask never uses are never touched. */
     nabla_plan *plan = calloc(1, bytes);
     if (!plan) return nabla_fail(ctx, NABLA_OUT_OF_MEMORY, "no memory for a plan of %zu bytes", bytes);
     *plan = measured;
-    lay_out(ctx, plan, desc->backward, (char *)plan, &bytes);
+    lay_out(ctx, plan, (char *)plan, &bytes);
     fill_side(desc->q_order, plan->q_tokens, plan->nq, plan->q_offsets, plan->q_pieces);
     fill_side(desc->k_order, plan->k_tokens, plan->nk, plan->k_offsets, plan->k_pieces);
     plan->has_tiles = desc->q_order && desc->k_order;

@@ -15,7 +15,9 @@ struct nabla_plan {
     int64_t q_words, k_words;       /* words in a column (one bit a query block) and in a row (one bit a key block) */
     int32_t *q_offsets, *k_offsets; /* [nq + 1], [nk + 1]: first tokens of the blocks */
     int32_t *q_pieces,
-        *k_pieces;  /* [nq + 1], [nk + 1]: first of the pieces of at most 64 rows that blocks are cut into */
+        *k_pieces; /* [nq + 1], [nk + 1]: first of the pieces of at most 64 rows that blocks are cut into */
+    int64_t q_piece_count, k_piece_count;
+    bool backward;  /* has columns */
     bool has_tiles; /* both orders were given */
     nabla_tiles q_tiles, k_tiles;
     int64_t documents;       /* 0: all tokens are one document */
@@ -44,6 +46,9 @@ void nabla_plan_use_sets(nabla_plan *plan, bool shared);
 void nabla_plan_finish(nabla_context *ctx, nabla_plan *plan);
 
 nabla_status nabla_check_plan(nabla_context *ctx, const nabla_plan *plan);
+
+/* The counts of a plan that is not made: all of it but for the arrays. */
+nabla_status nabla_plan_measure(nabla_context *ctx, const nabla_plan_desc *desc, nabla_plan *plan);
 
 /* Scratch bytes of building the plan from queries and keys; plan_build.c. */
 nabla_status nabla_build_memory(nabla_context *ctx, const nabla_plan *plan, int64_t head_dim, size_t *bytes);

@@ -39,12 +39,8 @@ static int check_memory(work *w, int output) {
     const int backward = c->do_entry != NULL;
     size_t plan = 0, scratch = 0;
     nabla_status status = nabla_plan_memory(c->ctx, &c->desc, &plan);
-    if (status != NABLA_OK) return cli_qkv_fail(c, status);
-    const int code = cli_qkv_check_memory(c, (double)plan);
-    if (code) return code;
-    status = nabla_plan_create(c->ctx, &c->desc, &w->in.plan);
     if (status == NABLA_OK)
-        status = nabla_attention_memory(c->ctx, w->in.plan, NULL, c->compute, c->head_dim, backward, &scratch);
+        status = nabla_attention_memory(c->ctx, &c->desc, NULL, c->compute, c->head_dim, backward, &scratch);
     if (status != NABLA_OK) return cli_qkv_fail(c, status);
     const double inputs = size * (nq + 2 * nk) + (backward ? 4 * nq : 0);
     const double results = o_size * nq + 4 * nq / (double)c->head_dim + (backward ? 4 * (nq + 2 * nk) : 0);

@@ -250,21 +250,17 @@ static nabla_status add_plans(const nv_dit_run *run, size_t *bytes, nv_error *er
     return NABLA_OK;
 }
 
-/* What attention takes inside its context, which one plan of either kind tells. */
+/* What attention takes inside its context. */
 static nabla_status add_scratch(const nv_dit_run *run, size_t *bytes, nv_error *err) {
     nabla_context *ctx = run->m->device->context;
     const nabla_plan_desc descs[] = {self_desc(run), cross_desc(run)};
     size_t most = 0;
     for (int i = 0; i < 2; i++) {
-        nabla_plan *plan;
         size_t scratch = 0;
-        nabla_status status = nabla_plan_create(ctx, &descs[i], &plan);
-        if (status == NABLA_OUT_OF_MEMORY) continue; /* the plans, counted already, are more than there is */
-        NV_TRY(passed_on(run, status, err));
-        status = nabla_attention_memory(ctx, plan, NULL, run->m->compute, run->m->config.head_dim, run->shape.train,
-                                        &scratch);
-        nabla_plan_destroy(plan);
-        NV_TRY(passed_on(run, status, err));
+        NV_TRY(passed_on(run,
+                         nabla_attention_memory(ctx, &descs[i], NULL, run->m->compute, run->m->config.head_dim,
+                                                run->shape.train, &scratch),
+                         err));
         if (scratch > most) most = scratch;
     }
     if (__builtin_add_overflow(*bytes, most, bytes))

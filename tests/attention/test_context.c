@@ -220,10 +220,13 @@ static void bad_params_are_named(void **state) {
     ok(nabla_attention_backward(c->ctx, c->plan, NULL, &c->q, &c->k, &c->v, &c->o, &c->lse, &c->d_o, &c->d_q, NULL,
                                 NULL));
     size_t bytes;
-    refuse(c, nabla_attention_memory(c->ctx, c->plan, NULL, NABLA_FP16, 64, 0, &bytes), NABLA_UNSUPPORTED,
+    nabla_plan_desc desc = nabla_plan_desc_default();
+    desc.batch = desc.heads = 1;
+    desc.q_tokens = desc.k_tokens = S;
+    refuse(c, nabla_attention_memory(c->ctx, &desc, NULL, NABLA_FP16, 64, 0, &bytes), NABLA_UNSUPPORTED,
            "dtype 2 is not supported on the CPU; use fp32 or bf16");
     c = call_create(1);
-    ok(nabla_attention_memory(c->ctx, c->plan, NULL, NABLA_FP32, 64, 0, &bytes));
+    ok(nabla_attention_memory(c->ctx, &desc, NULL, NABLA_FP32, 64, 0, &bytes));
     assert_true(bytes > 0);
     refuse(c, nabla_attention_forward(c->ctx, NULL, NULL, &c->q, &c->k, &c->v, &c->o, NULL), NABLA_INVALID_ARGUMENT,
            "plan is NULL");
