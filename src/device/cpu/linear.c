@@ -53,9 +53,10 @@ nabla_status nv_cpu_linear_backward_input(nv_device *dev, nv_matrix d_y, nv_matr
 }
 
 /* d_w += d_y^T x sums over all tokens into a small matrix. Cut into parts of at least PART tokens, whose sums are added
-   up in order, it gives every thread tokens of its own to read once. Parts by shape alone, so that the bits are the
-   same for any number of threads. */
-enum { PART = 2048, MOST_PARTS = 32 };
+   up in order, it gives every thread tokens of its own to read once. A matrix too large for that (MOST_SUMS numbers
+   for all parts) has rows enough for every thread. Parts by shape alone, so that the bits are the same for any number
+   of threads. */
+enum { PART = 2048, MOST_SUMS = 1 << 23 };
 
 static nabla_status multiply_parts(nv_device *dev, const nv_product *whole, int64_t parts, nv_error *err) {
     nv_cpu *cpu = nv_cpu_of(dev);
@@ -110,7 +111,7 @@ nabla_status nv_cpu_linear_backward_weight(nv_device *dev, nv_matrix d_y, nv_mat
                     .add = 1,
                     .count = 1};
     int64_t parts = p.k / PART;
-    if (parts > MOST_PARTS) parts = MOST_PARTS;
+    if (parts * p.m * p.n > MOST_SUMS) parts = MOST_SUMS / (p.m * p.n);
     if (parts > 1) {
         NV_TRY(multiply_parts(dev, &p, parts, err));
         p = rest_of(&p, parts);
