@@ -77,7 +77,7 @@ static void captions_read_back(void **state) {
         nv_wish w;
         nv_wish_parse(text, &w);
         if (w.colour != (int)s.colour || w.shape != (int)s.shape || w.motion != (int)s.motion) fail_msg("%s", text);
-        assert_int_equal(w.size, s.named_size ? (int)s.size : -1);
+        assert_int_equal(w.size, s.size != NV_MEDIUM ? (int)s.size : -1);
         int fits = nv_words_encode(words, text, ids, unknown, sizeof unknown) <= 16;
         if (!fits || *unknown) fail_msg("%s: %s", text, unknown);
     }

@@ -5,8 +5,8 @@
 
 #include "check.h"
 #include "scratch.h"
-#include "text/utf8.h"
 #include "text/words.h"
+#include "weights/json.h"
 
 static const char *const list[] = {"a",      "red",  "green",      "circle",      "square", "star",
                                    "moving", "left", "b\xc3\xa4r", "in a circle", "in a",   "in a red sky today"};
@@ -108,9 +108,9 @@ static void valid_utf8(void **state) {
     static const char *const broken[] = {
         "\xe4", "\x80", "a\xc3", "\xc0\x80", "\xe0\x9f\xbf", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xe2\x82"};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
-        assert_true(nv_utf8_is_valid(good[i]));
+        assert_true(nv_json_can_hold(good[i]));
     for (size_t i = 0; i < sizeof broken / sizeof *broken; i++)
-        assert_false(nv_utf8_is_valid(broken[i]));
+        assert_false(nv_json_can_hold(broken[i]));
 }
 
 static void a_word_that_cannot_be_written(void **state) {

@@ -4,6 +4,7 @@
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include "check.h"
@@ -69,6 +70,11 @@ nabla_status train(const nabla_train_options *o, nabla_video_progress progress, 
     nabla_train_result result = {.size = sizeof result};
     nabla_video_machine machine = machine_of(progress, NULL);
     return nabla_train(o, &machine, &result, err);
+}
+
+void expect_refusal(nabla_status status, const nabla_video_error *err, nabla_status expected, const char *word) {
+    assert_int_equal(status, expected);
+    if (!strstr(err->text, word)) fail_msg("\"%s\" does not name \"%s\"", err->text, word);
 }
 
 char *read_all(const char *path, size_t *size) {

@@ -15,6 +15,8 @@ const char *at(const char *name);
 nabla_video_machine machine_of(nabla_video_progress progress, void *user);
 nabla_train_options tiny(const char *output);
 nabla_status train(const nabla_train_options *o, nabla_video_progress progress, nabla_video_error *err);
+/* The call failed as expected, and its sentence names the word. */
+void expect_refusal(nabla_status status, const nabla_video_error *err, nabla_status expected, const char *word);
 /* The whole file with a NUL behind it, for free(); a missing one fails the test. */
 char *read_all(const char *path, size_t *size);
 

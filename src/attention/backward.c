@@ -161,7 +161,7 @@ static void store_rows(const nabla_plan *plan, const nabla_tensor *t, int64_t he
         nabla_store_row(x + (int64_t)i * head_dim, (void *)rows.data, t->dtype, i * rows.stride, head_dim);
 }
 
-static void run_kv(const backward_run *r, int64_t head, int64_t slot, int32_t block, bool with_dq, int32_t thread) {
+static void run_kv(const backward_run *r, int64_t head, int64_t slot, int32_t block, int32_t thread) {
     const nabla_call *call = r->call;
     const nabla_plan *plan = call->plan;
     nabla_backward_task t = task_of(r, head, slot, thread);
@@ -169,7 +169,7 @@ static void run_kv(const backward_run *r, int64_t head, int64_t slot, int32_t bl
     t.block = block;
     t.blocks = list;
     t.block_count = nabla_list_bits(nabla_plan_column(plan, plan->set_of[head], block), plan->q_words, list);
-    if (!with_dq) t.dq = NULL;
+    if (r->at.scheme == TWO_PASSES) t.dq = NULL; /* the other pass makes it */
     call->ctx->kernels.of[call->dtype].backward_kv(&t);
     const int32_t first = plan->k_offsets[block], last = plan->k_offsets[block + 1];
     store_rows(plan, r->d_k, head, first, last, call->head_dim, t.dk);
@@ -197,7 +197,7 @@ static void run_head(const backward_run *r, int64_t head, int32_t thread) {
     float *dq = gradient(r, thread, r->at.dq);
     memset(dq, 0, (size_t)plan->q_tokens * (size_t)dim * sizeof *dq);
     for (int32_t block = 0; block < plan->nk; block++)
-        run_kv(r, head, thread, block, true, thread);
+        run_kv(r, head, thread, block, thread);
     store_rows(plan, r->d_q, head, 0, (int32_t)plan->q_tokens, dim, dq);
 }
 
@@ -230,7 +230,7 @@ static void run_group(const backward_run *r, int64_t first, int64_t count) {
         const int64_t n = make_tasks(r, first, count, true, tasks);
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
         for (int64_t i = 0; i < n; i++)
-            run_kv(r, tasks[i].head, tasks[i].head - first, tasks[i].block, false, omp_get_thread_num());
+            run_kv(r, tasks[i].head, tasks[i].head - first, tasks[i].block, omp_get_thread_num());
     }
     if (r->d_q) {
         const int64_t n = make_tasks(r, first, count, false, tasks);
@@ -273,7 +273,7 @@ static void run_shared_head(const backward_run *r, int64_t head) {
         memset(private_sum(r, thread), 0, r->at.sum_bytes);
 #pragma omp for schedule(dynamic, 1)
         for (int64_t i = 0; i < n; i++)
-            run_kv(r, head, 0, tasks[i].block, true, thread);
+            run_kv(r, head, 0, tasks[i].block, thread);
     }
     add_sums(r, head, team);
 }

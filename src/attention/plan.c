@@ -27,11 +27,15 @@ static nabla_status check_side(nabla_context *ctx, const char *name, const nabla
     return NABLA_OK;
 }
 
+static int64_t block_pieces(const nabla_order *order, int64_t b) {
+    return nabla_ceil_div(order ? order->offsets[b + 1] - order->offsets[b] : BLOCK, NABLA_Q_ROWS);
+}
+
 static int64_t count_pieces(const nabla_order *order, int64_t blocks) {
-    if (!order) return blocks * nabla_ceil_div(BLOCK, NABLA_Q_ROWS);
+    if (!order) return blocks * block_pieces(NULL, 0);
     int64_t count = 0;
     for (int64_t b = 0; b < blocks; b++)
-        count += nabla_ceil_div(order->offsets[b + 1] - order->offsets[b], NABLA_Q_ROWS);
+        count += block_pieces(order, b);
     return count;
 }
 
@@ -105,7 +109,7 @@ static void fill_side(const nabla_order *order, int64_t tokens, int64_t blocks, 
         offsets[b] = order ? order->offsets[b] : (int32_t)(b < blocks ? b * BLOCK : tokens);
     for (int64_t b = 0; b <= blocks; b++) {
         pieces[b] = (int32_t)piece;
-        piece += b < blocks ? nabla_ceil_div(offsets[b + 1] - offsets[b], NABLA_Q_ROWS) : 0;
+        piece += b < blocks ? block_pieces(order, b) : 0;
     }
 }
 
@@ -179,7 +183,7 @@ static void transpose_strip(nabla_plan *plan, int64_t set, int64_t q_word) {
 }
 
 void nabla_plan_finish(nabla_context *ctx, nabla_plan *plan) {
-    if (!plan->columns) return;
+    if (!plan->backward) return;
 #pragma omp parallel for num_threads(ctx->threads) schedule(static)
     for (int64_t i = 0; i < plan->sets * plan->q_words; i++)
         transpose_strip(plan, i / plan->q_words, i % plan->q_words);

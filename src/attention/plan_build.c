@@ -48,7 +48,7 @@ static double mass_of(const uint64_t *row, int64_t words, const float *probs) {
 
 static group_scratch scratch_of(const build *b, int32_t thread) {
     char *base = b->threads + (size_t)thread * b->thread_bytes;
-    const int64_t stride = nabla_ceil_div(b->plan->nk, NABLA_PANEL) * NABLA_PANEL;
+    const int64_t stride = nabla_panel_keys(b->plan->nk);
     return (group_scratch){.probs_stride = stride,
                            .probs = (float *)base,
                            .allowed = (uint64_t *)(base + (size_t)(NABLA_SCORE_ROWS * stride) * sizeof(float))};
@@ -80,12 +80,12 @@ typedef struct build_layout {
 } build_layout;
 
 static nabla_status lay_out(nabla_context *ctx, const nabla_plan *plan, int64_t head_dim, build_layout *at) {
-    const int64_t heads = plan->batch * plan->heads, panels = nabla_ceil_div(plan->nk, NABLA_PANEL);
+    const int64_t heads = plan->batch * plan->heads, keys = nabla_panel_keys(plan->nk);
     nabla_layout all = {0}, one = {0};
-    nabla_layout_take(&one, NABLA_SCORE_ROWS * panels * NABLA_PANEL, sizeof(float));
+    nabla_layout_take(&one, NABLA_SCORE_ROWS * keys, sizeof(float));
     nabla_layout_take(&one, NABLA_SCORE_ROWS * plan->k_words, sizeof(uint64_t));
     at->q = nabla_layout_take(&all, nabla_count_mul(heads, plan->nq * head_dim), sizeof(float));
-    at->k = nabla_layout_take(&all, nabla_count_mul(heads, panels * NABLA_PANEL * head_dim), sizeof(float));
+    at->k = nabla_layout_take(&all, nabla_count_mul(heads, keys * head_dim), sizeof(float));
     at->mass = nabla_layout_take(&all, nabla_count_mul(heads, plan->nq), sizeof(double));
     at->threads = nabla_layout_take(&all, ctx->threads, one.bytes);
     at->thread_bytes = one.bytes;

@@ -46,7 +46,7 @@ nabla_status nabla_check_inputs(nabla_context *ctx, const nabla_plan *plan, cons
     if (!status) status = nabla_check_head_dim(ctx, head_dim);
     if (!status) status = nabla_check_scale(ctx, inputs->scale, head_dim, &means->scale);
     means->head_dim = (int32_t)head_dim;
-    means->panel_floats = nabla_ceil_div(plan->nk, NABLA_PANEL) * NABLA_PANEL * head_dim;
+    means->panel_floats = nabla_panel_keys(plan->nk) * head_dim;
     return status;
 }
 
@@ -62,8 +62,7 @@ static void mean_of(const nabla_kernels *kernels, const nabla_tensor *tokens, co
 }
 
 void nabla_fill_means(nabla_context *ctx, const nabla_plan *plan, const nabla_plan_inputs *inputs, nabla_means *means) {
-    const int64_t heads = plan->heads, nq = plan->nq, nk = plan->nk,
-                  padded = nabla_ceil_div(nk, NABLA_PANEL) * NABLA_PANEL;
+    const int64_t heads = plan->heads, nq = plan->nq, nk = plan->nk, padded = nabla_panel_keys(nk);
     const int32_t dim = means->head_dim;
 #pragma omp parallel for num_threads(ctx->threads) schedule(static)
     for (int64_t i = 0; i < plan->batch * (nq + padded) * heads; i++) { /* heads innermost: their rows are neighbours */

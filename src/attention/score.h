@@ -8,6 +8,11 @@
 
 enum { NABLA_PANEL = 16 /* keys a panel; see NABLA_DECL_SCORE_ROWS */ };
 
+/* nk keys in whole panels. */
+static inline int64_t nabla_panel_keys(int64_t nk) {
+    return (nk + NABLA_PANEL - 1) / NABLA_PANEL * NABLA_PANEL;
+}
+
 typedef struct nabla_means {
     int32_t head_dim;
     float scale;

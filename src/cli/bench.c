@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/machine.h"
 #include "cli/report.h"
 #include "cli/verbs.h"
 #include "video/limits.h"
@@ -20,6 +21,22 @@ int cli_bench_open(const char *path, cli_bench_csv *csv) {
     if (!path) return 0;
     csv->file = open_memstream(&csv->text, &csv->size);
     return csv->file ? 0 : cli_fail("bench", "no memory for the table of %s", path);
+}
+
+int cli_bench_dtypes(const char *text, cli_list *dtypes) {
+    int code = cli_list_read("bench", "dtypes", text, dtypes);
+    for (int32_t i = 0; !code && i < dtypes->count; i++)
+        if (strcmp(dtypes->item[i], "fp32") != 0 && strcmp(dtypes->item[i], "bf16") != 0)
+            code = cli_misuse("bench", "--dtypes takes fp32 and bf16, not '%s'", dtypes->item[i]);
+    return code;
+}
+
+int cli_bench_check_policies(nabla_context *ctx, const cli_list *policies) {
+    int code = 0;
+    nabla_policy policy;
+    for (int32_t i = 0; !code && i < policies->count; i++)
+        code = cli_policy("bench", ctx, policies->item[i], &policy);
+    return code;
 }
 
 int cli_bench_close(const char *path, cli_bench_csv *csv, int code) {

@@ -7,6 +7,7 @@
 
 #include "cli/list.h"
 #include "cli/options.h"
+#include "nabla/nabla.h"
 
 typedef struct cli_bench_settings {
     const char *output;                                      /* CSV; NULL: none */
@@ -17,6 +18,11 @@ typedef struct cli_bench_settings {
 
 int cli_bench_attention(const cli_common *common, const cli_bench_settings *s);
 int cli_bench_model(const cli_common *common, const cli_bench_settings *s);
+
+/* Lists in full before anything runs: a slip in the last item must not show after an hour of the others. 0, or the exit
+   code. */
+int cli_bench_dtypes(const char *text, cli_list *dtypes);
+int cli_bench_check_policies(nabla_context *ctx, const cli_list *policies);
 
 /* The CSV, gathered in memory; cli_bench_close writes it unless `code` says that something failed. path NULL: there is
    none and `file` is NULL. Both return 0 or the exit code. */

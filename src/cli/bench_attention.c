@@ -303,18 +303,14 @@ static int make_machines(bench *b) {
         b->machines[i] = cli_context("bench", &common, &code);
         b->machine_count += b->machines[i] != NULL;
     }
-    for (int32_t i = 0; !code && i < b->policies.count; i++) {
-        nabla_policy policy;
-        code = cli_policy("bench", b->machines[0], b->policies.item[i], &policy);
-    }
-    return code;
+    return code ? code : cli_bench_check_policies(b->machines[0], &b->policies);
 }
 
 static int choose(bench *b) {
     const cli_bench_settings *s = b->s;
     int code = cli_list_read("bench", "grid", s->grids, &b->grids);
     if (!code) code = cli_list_read("bench", "policies", s->policies, &b->policies);
-    if (!code) code = cli_list_read("bench", "dtypes", s->dtypes, &b->dtypes);
+    if (!code) code = cli_bench_dtypes(s->dtypes, &b->dtypes);
     if (!code && s->head_dim % 8 != 0)
         code = cli_misuse("bench", "--head-dim takes a multiple of 8 from 16 to 256, not %d", s->head_dim);
     return code ? code : make_machines(b);
@@ -326,8 +322,6 @@ static int choose_data(bench *b, int32_t i) {
     bench_data *d = &b->data;
     if (!cli_read_box(grid, 3, 1, 1 << 20, d->grid) || (double)d->grid[0] * d->grid[1] * d->grid[2] > INT32_MAX)
         return cli_misuse("bench", "--grid takes frames x height x width such as 4x32x32, not '%s'", grid);
-    if (strcmp(dtype, "fp32") != 0 && strcmp(dtype, "bf16") != 0)
-        return cli_misuse("bench", "--dtypes takes fp32 and bf16, not '%s'", dtype);
     d->dtype = strcmp(dtype, "bf16") == 0 ? NABLA_BF16 : NABLA_FP32;
     d->tokens = (int64_t)d->grid[0] * d->grid[1] * d->grid[2];
     const double count = (double)b->s->batch * (double)d->tokens * b->s->heads * b->s->head_dim;

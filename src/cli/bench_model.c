@@ -2,7 +2,6 @@
 /* A whole model, policy by policy: one clip a run, nothing written. */
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "cli/bench.h"
 #include "cli/engine.h"
@@ -58,16 +57,10 @@ static void report(const plan *p, FILE *csv, json_t *json) {
     }
 }
 
-/* A slip in the last item must not show after an hour of the others. */
-static int check_lists(const cli_common *common, const plan *p) {
+static int check_policies(const cli_common *common, const cli_list *policies) {
     int code;
-    nabla_policy policy;
     nabla_context *ctx = cli_context("bench", common, &code);
-    for (int32_t i = 0; !code && i < p->policies.count; i++)
-        code = cli_policy("bench", ctx, p->policies.item[i], &policy);
-    for (int32_t i = 0; !code && i < p->dtypes.count; i++)
-        if (strcmp(p->dtypes.item[i], "fp32") != 0 && strcmp(p->dtypes.item[i], "bf16") != 0)
-            code = cli_misuse("bench", "--dtypes takes fp32 and bf16, not '%s'", p->dtypes.item[i]);
+    if (!code) code = cli_bench_check_policies(ctx, policies);
     nabla_context_destroy(ctx);
     return code;
 }
@@ -104,11 +97,11 @@ int cli_bench_model(const cli_common *common, const cli_bench_settings *s) {
     cli_common machine = *common;
     int code = cli_engine_model("bench", s->model, model, sizeof model);
     if (!code) code = cli_list_read("bench", "policies", s->policies, &p.policies);
-    if (!code) code = cli_list_read("bench", "dtypes", s->dtypes, &p.dtypes);
+    if (!code) code = cli_bench_dtypes(s->dtypes, &p.dtypes);
     if (!code && s->threads && !cli_read_int(s->threads, 1, 4096, &threads))
         code = cli_misuse("bench", "--threads takes one whole number from 1 to 4096 for a model, not '%s'", s->threads);
     machine.threads = (int32_t)threads;
-    if (!code) code = check_lists(&machine, &p);
+    if (!code) code = check_policies(&machine, &p.policies);
     if (code) return code;
     p.results = calloc((size_t)(p.dtypes.count * p.policies.count), sizeof *p.results);
     if (!p.results) return cli_fail("bench", "no memory for the results: give fewer --policies");

@@ -37,9 +37,10 @@ const char *const *nv_clips_words(size_t *count) {
 
 int nv_scene_caption(const nv_scene *scene, char *text, size_t size) {
     const char *const *verbs = scene->motion == NV_STILL ? still_words : moving_words;
+    int named_size = scene->size != NV_MEDIUM;
     const char *behind = scene->named_background ? background_names[scene->background] : "";
-    return snprintf(text, size, "a %s%s%s %s %s %s%s%s%s", scene->named_size ? size_names[scene->size] : "",
-                    scene->named_size ? " " : "", colour_names[scene->colour], shape_names[scene->shape],
+    return snprintf(text, size, "a %s%s%s %s %s %s%s%s%s", named_size ? size_names[scene->size] : "",
+                    named_size ? " " : "", colour_names[scene->colour], shape_names[scene->shape],
                     verbs[scene->wording], motion_names[scene->motion], *behind ? " on a " : "", behind,
                     *behind ? " background" : "");
 }

@@ -88,7 +88,6 @@ void nv_scene_draw(nv_philox *g, int held_out, nv_scene *scene) {
     scene->size = (nv_size)nv_philox_below(g, NV_SIZES);
     uint32_t wording = nv_philox_below(g, NV_WORDINGS + 1);
     scene->wording = wording < NV_WORDINGS ? (nv_wording)wording : NV_MOVING; /* the plainest twice as often */
-    scene->named_size = scene->size != NV_MEDIUM;
     scene->named_background = nv_philox_below(g, 3) == 0;
     if (scene->named_background) scene->background = (nv_background)nv_philox_below(g, NV_BACKGROUNDS);
     for (int c = 0; c < 3; c++) {

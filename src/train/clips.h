@@ -21,11 +21,11 @@ typedef struct nv_scene {
     nv_size size;
     nv_background background;
     nv_wording wording;
-    int32_t named_size, named_background; /* whether the caption says so */
-    float x, y;                           /* centre in the first frame, in units of the frame's width and height */
-    float angle;                          /* where on its orbit an NV_AROUND begins, radians clockwise from the right */
-    float travel;                         /* first to last frame, in units of the frame; the radius of an NV_AROUND */
-    float tint[3];                        /* small departures from the named colour and background */
+    int32_t named_background; /* whether the caption says so; it names every size but medium */
+    float x, y;               /* centre in the first frame, in units of the frame's width and height */
+    float angle;              /* where on its orbit an NV_AROUND begins, radians clockwise from the right */
+    float travel;             /* first to last frame, in units of the frame; the radius of an NV_AROUND */
+    float tint[3];            /* small departures from the named colour and background */
 } nv_scene;
 
 /* A (colour, shape, motion) that training never sees, so that evaluation measures composition, not memory. About one

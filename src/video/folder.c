@@ -9,9 +9,9 @@
 #include <string.h>
 
 #include "media/read.h"
-#include "text/utf8.h"
 #include "text/words.h"
 #include "video/files.h"
+#include "weights/json.h"
 
 enum { MAX_FRAMES = 512 /* of a file; later ones are not used */, MAX_WORDS = 4096 };
 
@@ -100,7 +100,7 @@ static nabla_status add_item(folder *f, const char *name, nv_error *err) {
     if (longer || memchr(it->caption, '\0', n))
         return nv_fail(err, NABLA_CORRUPT, "%s is no caption: write one line of at most %d letters", path,
                        NV_CAPTION_SIZE - 2);
-    if (!nv_utf8_is_valid(it->caption))
+    if (!nv_json_can_hold(it->caption))
         return nv_fail(err, NABLA_CORRUPT, "%s is not UTF-8: convert the caption, as iconv does", path);
     return NABLA_OK;
 }

@@ -121,6 +121,13 @@ nabla_status nv_json_array(const nv_json *j, const char *key, size_t least, size
 
 enum { FLOAT_DIGITS = 9 }; /* decimal digits that tell any two floats apart */
 
+int nv_json_can_hold(const char *text) {
+    json_t *string = json_string(text);
+    int held = string != NULL;
+    json_decref(string);
+    return held;
+}
+
 json_t *nv_json_real(float x) {
     char text[32];
     for (int digits = 1; digits <= FLOAT_DIGITS; digits++) {

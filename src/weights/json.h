@@ -30,6 +30,8 @@ nabla_status nv_json_bool(const nv_json *j, const char *key, int32_t *out);
 nabla_status nv_json_text(const nv_json *j, const char *key, char *out, size_t size);
 nabla_status nv_json_array(const nv_json *j, const char *key, size_t least, size_t most, json_t **out);
 
+/* Whether text is well-formed UTF-8: JSON holds no other. */
+int nv_json_can_hold(const char *text);
 /* A JSON number of the shortest decimal fraction that reads back as x, not of its seventeen digits. */
 json_t *nv_json_real(float x);
 /* Atomically; takes over the reference to object, which may be NULL (out of memory). */

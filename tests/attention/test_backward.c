@@ -4,6 +4,7 @@
 #include "check.h"
 
 #include "attention/context.h"
+#include "noise.h"
 
 #include <math.h>
 #include <omp.h>
@@ -22,15 +23,6 @@ typedef struct setup {
     nabla_tensor t[TENSORS];
     int heads;
 } setup;
-
-static float *noise(size_t n, unsigned seed) {
-    float *x = malloc(n * sizeof *x);
-    for (size_t i = 0; i < n; i++) {
-        seed = seed * 1664525u + 1013904223u;
-        x[i] = (float)(seed >> 8) / (float)(1u << 23) - 1.0f;
-    }
-    return x;
-}
 
 static nabla_tensor tensor(int heads, float *x) {
     const int64_t shape[] = {1, S, heads, D};

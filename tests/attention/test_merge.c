@@ -4,6 +4,7 @@
 #include "check.h"
 
 #include "nabla/nabla.h"
+#include "noise.h"
 
 #include <math.h>
 #include <omp.h>
@@ -13,15 +14,6 @@
 enum { B = 2, H = 3, S = 200, D = 40, N = B * S * H * D, ROWS = B * H * S, BLOCKS = 4 };
 
 #define ok(call) assert_int_equal(call, NABLA_OK)
-
-static float *noise(unsigned seed) {
-    float *x = malloc(N * sizeof *x);
-    for (unsigned i = 0; i < N; i++) {
-        seed = seed * 1664525u + 1013904223u;
-        x[i] = (float)(seed >> 8) / (float)(1u << 23) - 1.0f;
-    }
-    return x;
-}
 
 static nabla_tensor tensor(float *x) {
     const int64_t shape[] = {B, S, H, D};
@@ -55,7 +47,7 @@ typedef struct part {
 
 static part attend(nabla_context *ctx, const unsigned masks[BLOCKS]) {
     part p = {.o = malloc(N * sizeof(float)), .lse = malloc(ROWS * sizeof(float))};
-    float *x[] = {noise(1), noise(2), noise(3)};
+    float *x[] = {noise(N, 1), noise(N, 2), noise(N, 3)};
     nabla_plan *plan = make_plan(ctx, masks);
     const nabla_tensor q = tensor(x[0]), k = tensor(x[1]), v = tensor(x[2]), o = tensor(p.o), lse = lse_tensor(p.lse);
     ok(nabla_attention_forward(ctx, plan, NULL, &q, &k, &v, &o, &lse));

@@ -7,6 +7,9 @@
 #include "device/cpu/rows.h"
 #include "device/device.h"
 
+/* A product's panels are packed while its sums are kept. */
+typedef enum nv_scratch_use { NV_SCRATCH_SUMS, NV_SCRATCH_PANELS, NV_SCRATCH_USES } nv_scratch_use;
+
 typedef struct nv_cpu {
     nv_device base;
     const nv_row_kernels *rows;
@@ -16,7 +19,7 @@ typedef struct nv_cpu {
     struct nv_scratch {
         void *data; /* grown on demand, kept */
         size_t bytes;
-    } scratch[2]; /* by nv_scratch_use */
+    } scratch[NV_SCRATCH_USES];
 } nv_cpu;
 
 static inline nv_cpu *nv_cpu_of(nv_device *dev) {
@@ -24,7 +27,6 @@ static inline nv_cpu *nv_cpu_of(nv_device *dev) {
 }
 
 /* At least `bytes` of the device's scratch for one use, valid until the next call for it. */
-typedef enum nv_scratch_use { NV_SCRATCH_SUMS, NV_SCRATCH_PANELS } nv_scratch_use;
 nabla_status nv_cpu_scratch(nv_cpu *cpu, nv_scratch_use use, size_t bytes, void **out, nv_error *err);
 
 /* Rows cut into chunks for the threads: by shape alone, so that partial sums are the same for any number of them. No

@@ -165,7 +165,7 @@ void nv_device_destroy(nv_device *dev) {
     nv_cpu *cpu = nv_cpu_of(dev);
     nv_onednn_destroy(cpu->onednn);
     nabla_context_destroy(dev->context);
-    for (size_t i = 0; i < sizeof cpu->scratch / sizeof *cpu->scratch; i++)
+    for (int i = 0; i < NV_SCRATCH_USES; i++)
         free(cpu->scratch[i].data);
     free(cpu);
 }
