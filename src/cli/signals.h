@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Ctrl-C: the first asks the running work to stop and save, the second kills at once. */
+/* Ctrl-C: the first asks the running work to stop and save, a second that comes later kills. */
 #ifndef CLI_SIGNALS_H
 #define CLI_SIGNALS_H
 
