@@ -64,12 +64,13 @@ int cli_progress_report(void *user, const char *phase, int64_t done, int64_t tot
     }
     if (p->quiet) return 0;
     const double now = cli_seconds();
-    if (strncmp(p->phase, phase, sizeof p->phase - 1) != 0) {
+    if (strncmp(p->phase, phase, sizeof p->phase - 1) != 0 || done < p->last) {
         snprintf(p->phase, sizeof p->phase, "%s", phase);
         p->began = now;
         p->said = p->terminal ? 0 : now;
         p->first = done;
     }
+    p->last = done;
     char left[40] = "", time[24], safe[256];
     const int64_t gone = done - p->first;
     if (done >= total)

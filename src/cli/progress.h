@@ -11,6 +11,7 @@ typedef struct cli_progress {
     char phase[32];
     double began, said; /* seconds: of the phase, of the last line */
     int64_t first;      /* units done when the phase began (a resumed run does not begin at 0) */
+    int64_t last;       /* units done at the last report; fewer in the next: the same phase begins anew */
     double lines_every; /* seconds between plain lines */
 } cli_progress;
 
