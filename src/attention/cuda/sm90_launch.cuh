@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the launchers of the sm90 kernels share: tensor maps, the launch, and how results are stored. */
+#ifndef NABLA_SM90_LAUNCH_CUH
+#define NABLA_SM90_LAUNCH_CUH
+
+#include "sm90_ring.cuh"
+
+#include <cuda_runtime.h>
+
+/* Two neighbouring columns of one row. base: the row's element 0. beta 0: what was there is not read. */
+template <typename T>
+__device__ __forceinline__ void store_pair(const nabla_cuda_tensor &t, int64_t base, int column, int head_dim, float x,
+                                           float y, float beta) {
+    if (column >= head_dim) return;
+    if (t.dtype == NABLA_FP32) {
+        float *to = (float *)t.data + base + column;
+        if (beta != 0) {
+            x += beta * to[0];
+            y += beta * to[1];
+        }
+        if ((uintptr_t)to % sizeof(float2) == 0) {
+            *(float2 *)to = make_float2(x, y);
+        } else {
+            to[0] = x;
+            to[1] = y;
+        }
+        return;
+    }
+    T *to = (T *)t.data + base + column;
+    if (beta != 0) {
+        x += beta * (float)to[0];
+        y += beta * (float)to[1];
+    }
+    const uint32_t packed = pack(x, y, T());
+    if ((uintptr_t)to % sizeof packed == 0) {
+        *(uint32_t *)to = packed;
+    } else {
+        ((uint16_t *)to)[0] = (uint16_t)packed;
+        ((uint16_t *)to)[1] = (uint16_t)(packed >> 16);
+    }
+}
+
+/* Whether the copy engine takes it: 16-byte rows, heads and batches. */
+static inline bool can_map(const nabla_cuda_tensor *t) {
+    return ((uintptr_t)t->data | (uintptr_t)(t->row * 2) | (uintptr_t)(t->head * 2) | (uintptr_t)(t->batch * 2)) % 16 ==
+               0 &&
+           t->row > 0 && t->head >= 0 && t->batch >= 0 && t->dtype != NABLA_FP32;
+}
+
+typedef CUresult (*encode_fn)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *,
+                              const cuuint64_t *, const cuuint32_t *, const cuuint32_t *, CUtensorMapInterleave,
+                              CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+
+/* The driver's encoder, asked of the runtime, so that nothing here links to the driver. */
+static inline encode_fn find_encoder(void) {
+    static encode_fn encode;
+    void *found = NULL;
+    cudaDriverEntryPointQueryResult result;
+    if (!encode &&
+        !cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &result) &&
+        result == cudaDriverEntryPointSuccess)
+        encode = (encode_fn)found;
+    return encode;
+}
+
+/* [B, S, H, D] in boxes of 64 rows x 64 columns; what lies outside reads as zero. */
+static inline cudaError_t map_tensor(CUtensorMap *map, const nabla_cuda_tensor *t, const nabla_cuda_attention *a,
+                                     int32_t tokens) {
+    const encode_fn encode = find_encoder();
+    const cuuint64_t row = (cuuint64_t)t->row * 2;
+    const cuuint64_t size[] = {(cuuint64_t)a->head_dim, (cuuint64_t)tokens, (cuuint64_t)a->plan.heads,
+                               (cuuint64_t)a->plan.batch};
+    /* An axis of one has any stride, 0 too, which the encoder would refuse. */
+    const cuuint64_t stride[] = {row, a->plan.heads > 1 ? (cuuint64_t)t->head * 2 : row,
+                                 a->plan.batch > 1 ? (cuuint64_t)t->batch * 2 : row};
+    const cuuint32_t box[] = {64, 64, 1, 1}, step[] = {1, 1, 1, 1};
+    if (!encode) return cudaErrorNotSupported;
+    const CUtensorMapDataType type =
+        t->dtype == NABLA_FP16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
+    return encode(map, type, 4, t->data, size, stride, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                  CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE)
+               ? cudaErrorInvalidValue
+               : cudaSuccess;
+}
+
+/* row_stats as a matrix, in pieces of 64. */
+static inline cudaError_t map_stats(CUtensorMap *map, const nabla_cuda_attention *a) {
+    const encode_fn encode = find_encoder();
+    const cuuint64_t size[] = {(cuuint64_t)a->row_stats_stride, (cuuint64_t)(2 * a->plan.batch * a->plan.heads)};
+    const cuuint64_t stride[] = {(cuuint64_t)a->row_stats_stride * 4};
+    const cuuint32_t box[] = {64, 1}, step[] = {1, 1};
+    if (!encode) return cudaErrorNotSupported;
+    return encode(map, CU_TENSOR_MAP_DATA_TYPE_FLOAT32, 2, a->row_stats, size, stride, box, step,
+                  CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_NONE, CU_TENSOR_MAP_L2_PROMOTION_NONE,
+                  CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE)
+               ? cudaErrorInvalidValue
+               : cudaSuccess;
+}
+
+/* One thread block a multiprocessor, or one a job where those are fewer. g.counter: where jobs are drawn from. */
+template <typename ARGS>
+static int launch_ring(void (*kernel)(const ARGS), const ARGS &g, size_t shared, const nabla_cuda_attention *a,
+                       int64_t pairs) {
+    const size_t bytes = shared + 1024; /* room to align */
+    const int64_t jobs = pairs * a->plan.batch * a->plan.heads;
+    const cudaStream_t stream = (cudaStream_t)a->stream;
+    cudaError_t e = cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
+    if (!e) e = cudaMemsetAsync(g.counter, 0, sizeof *g.counter, stream);
+    if (e) return e;
+    kernel<<<(unsigned)(jobs < a->processors ? jobs : a->processors), RING_THREADS, bytes, stream>>>(g);
+    return cudaGetLastError();
+}
+
+#endif
