@@ -77,12 +77,15 @@ __device__ __forceinline__ void fence_async() {
 
 /* ---- copies */
 
+/* What the level-2 cache should think of what a copy reads. */
+enum cache_hint : uint64_t { READ_ONCE = 0x12f0000000000000, READ_OFTEN = 0x14f0000000000000 };
+
 /* A box of 64 columns x 64 rows of a [B, S, H, D] tensor. */
 __device__ __forceinline__ void copy_panel(void *to, const CUtensorMap *map, uint64_t *b, int column, int row, int head,
-                                           int batch) {
-    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], "
-                 "[%1, {%3, %4, %5, %6}], [%2];" ::"r"(shared_address(to)),
-                 "l"(map), "r"(shared_address(b)), "r"(column), "r"(row), "r"(head), "r"(batch)
+                                           int batch, cache_hint hint) {
+    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], "
+                 "[%1, {%3, %4, %5, %6}], [%2], %7;" ::"r"(shared_address(to)),
+                 "l"(map), "r"(shared_address(b)), "r"(column), "r"(row), "r"(head), "r"(batch), "l"((uint64_t)hint)
                  : "memory");
 }
 
@@ -95,10 +98,11 @@ __device__ __forceinline__ void copy_stats(void *to, const CUtensorMap *map, uin
 }
 
 template <int D>
-__device__ __forceinline__ void copy_tile(char *to, const CUtensorMap *map, uint64_t *b, int row, int head, int batch) {
+__device__ __forceinline__ void copy_tile(char *to, const CUtensorMap *map, uint64_t *b, int row, int head, int batch,
+                                          cache_hint hint) {
 #pragma unroll
     for (int panel = 0; panel < D / 64; panel++)
-        copy_panel(to + panel * PANEL_BYTES, map, b, panel * 64, row, head, batch);
+        copy_panel(to + panel * PANEL_BYTES, map, b, panel * 64, row, head, batch, hint);
 }
 
 __device__ __forceinline__ void prefetch_map(const CUtensorMap *map) {
@@ -107,12 +111,22 @@ __device__ __forceinline__ void prefetch_map(const CUtensorMap *map) {
 
 /* ---- products */
 
+/* The same in all lanes, so that it lives in a uniform register. */
+__device__ __forceinline__ uint32_t uniform(uint32_t x) {
+    return __shfl_sync(0xffffffff, x, 0);
+}
+
 /* Where a product finds an operand. The 128-byte swizzle repeats every 8 rows, 1024 bytes. Operands whose rows run
    along the sum (K-major) move 32 bytes for 16 terms; operands whose rows run across it (transposed) 16 rows, and their
    panels follow each other at the leading offset. */
 __device__ __forceinline__ uint64_t operand(uint32_t address) {
     const uint64_t swizzle_128 = UINT64_C(1) << 62;
-    return swizzle_128 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)(PANEL_BYTES >> 4) << 16 | (address & 0x3ffff) >> 4;
+    return swizzle_128 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)(PANEL_BYTES >> 4) << 16 | uniform(address) >> 4;
+}
+
+/* It, `bytes` further on. */
+__device__ __forceinline__ uint64_t moved(uint64_t operand, int bytes) {
+    return operand + (uint64_t)(bytes >> 4);
 }
 
 __device__ __forceinline__ void products_begin() {
@@ -191,29 +205,35 @@ DEFINE_SIXTEEN(__half, "f16");
 #undef LIST64
 #undef F8
 
+/* How far 16 terms of a K-major tile lie behind its first. */
+__device__ __forceinline__ constexpr int term_bytes(int k) {
+    return k / 4 * PANEL_BYTES + k % 4 * 32;
+}
+
 /* acc[64 x 64] = a b^T over D terms: a in registers (fragments of 16 terms, 4 a thread), b a tile of 64 rows. */
 template <typename T, int D>
 __device__ __forceinline__ void scores(float (&acc)[32], const uint32_t (&a)[D / 4], uint32_t b) {
+    const uint64_t tile = operand(b);
 #pragma unroll
     for (int k = 0; k < D / 16; k++)
-        sixteen<T>::template product<0>(acc, a + 4 * k, operand(b + k / 4 * PANEL_BYTES + k % 4 * 32), k > 0);
+        sixteen<T>::template product<0>(acc, a + 4 * k, moved(tile, term_bytes(k)), k > 0);
 }
 
 /* The same with a in shared memory too. */
 template <typename T, int D> __device__ __forceinline__ void scores(float (&acc)[32], uint32_t a, uint32_t b) {
+    const uint64_t left = operand(a), right = operand(b);
 #pragma unroll
-    for (int k = 0; k < D / 16; k++) {
-        const uint32_t at = k / 4 * PANEL_BYTES + k % 4 * 32;
-        sixteen<T>::product(acc, operand(a + at), operand(b + at), k > 0);
-    }
+    for (int k = 0; k < D / 16; k++)
+        sixteen<T>::product(acc, moved(left, term_bytes(k)), moved(right, term_bytes(k)), k > 0);
 }
 
 /* acc[64 x D] += p b over 64 terms: p in registers, b a tile of 64 rows. */
 template <typename T, int D>
 __device__ __forceinline__ void weigh(float (&acc)[D / 2], const uint32_t (&p)[16], uint32_t b) {
+    const uint64_t tile = operand(b);
 #pragma unroll
     for (int k = 0; k < 4; k++)
-        sixteen<T>::template product<1>(acc, p + 4 * k, operand(b + k * 2048), 1);
+        sixteen<T>::template product<1>(acc, p + 4 * k, moved(tile, k * 2048), 1);
 }
 
 /* ---- numbers of an accumulator: thread t of a warpgroup holds of row (t / 32) * 16 + t % 32 / 4 the columns
@@ -253,11 +273,12 @@ template <int D> __device__ __forceinline__ void load_operand(uint32_t (&to)[D /
 /* Zeroes rows [count, 64) of a tile; all threads of a warpgroup, which then fence and sync. Whatever lies there belongs
    to other blocks, and 0 x NaN must not reach a sum. */
 template <int D> __device__ __forceinline__ void clear_rows(char *tile, int count) {
-    const int thread = threadIdx.x % WARPGROUP, chunks = (64 - count) * 8;
-    for (int i = thread; i < chunks * (D / 64); i += WARPGROUP) {
-        const int panel = i / chunks, at = count * 8 + i % chunks;
-        *(uint4 *)(tile + panel * PANEL_BYTES + at * 16) = make_uint4(0, 0, 0, 0);
-    }
+    const int thread = threadIdx.x % WARPGROUP, chunks = 8; /* of 16 bytes in a row of a panel */
+#pragma unroll 1
+    for (int row = count + thread / chunks; row < 64; row += WARPGROUP / chunks)
+#pragma unroll
+        for (int panel = 0; panel < D / 64; panel++)
+            *(uint4 *)(tile + panel * PANEL_BYTES + row * 128 + thread % chunks * 16) = make_uint4(0, 0, 0, 0);
 }
 
 __device__ __forceinline__ float exp2_fast(float x) {

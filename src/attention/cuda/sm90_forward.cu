@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Attention forward on Hopper. Two warpgroups own 64 query rows each and share the ring of key blocks (sm90_ring.cuh).
- * A warpgroup keeps its queries, the scores and the output in registers, and has two products under way at a time: the
- * scores of one block beside the weighted values of the block before, while the other warpgroup takes exponentials.
- * The running maximum of FlashAttention (arXiv 2205.14135) moves only when a row's has grown by a factor of 2^8: what
- * is stale in it cancels in the end.
+ * A warpgroup keeps its queries, the scores of two blocks and the output in registers: while it takes the exponentials
+ * of one block, the scores of the next and the weighted values of the one before are under way. The running maximum of
+ * FlashAttention (arXiv 2205.14135) moves only when a row's has grown by a factor of 2^8: what is stale in it cancels
+ * in the end.
  */
 #include "sm90.cuh"
 #include "sm90_launch.cuh"
@@ -13,8 +13,8 @@
 #include <math.h>
 
 template <int D> struct forward_shared {
-    static constexpr int STAGES = D == 128 ? 6 : 10, TILE = D / 64 * PANEL_BYTES;
-    char keys[STAGES][TILE], values[STAGES][TILE];
+    static constexpr int STAGES = D == 128 ? 3 : 6, TILE = D / 64 * PANEL_BYTES;
+    char keys[STAGES][2 * TILE], values[STAGES][2 * TILE];
     char queries[UNITS][TILE];
     ring<STAGES> r;
 };
@@ -32,48 +32,58 @@ struct running {
     float fade[2];                         /* what the output is to be multiplied by */
     bool fades = false;
 
-    /* s: raw scores, becomes exp2(slope (s - max)). Columns from `count` on are left out. */
-    __device__ __forceinline__ void step(float (&s)[32], int count, float slope) {
-        if (count < 64) {
-            const int column = threadIdx.x % 4 * 2;
+    /* Raises the maxima where scores of N blocks are higher by more than 8 in powers of two. */
+    template <int N> __device__ __forceinline__ void raise(const float (&s)[N][32], float slope) {
+        float part[4] = {s[0][0], s[0][1], s[0][2], s[0][3]}, top[2]; /* more chains than rows: less waiting */
 #pragma unroll
-            for (int i = 0; i < 32; i++)
-                s[i] = i / 4 * 8 + column + i % 2 < count ? s[i] : -INFINITY;
-        }
-        float top[2] = {s[0], s[2]};
-#pragma unroll
-        for (int i = 0; i < 32; i++)
-            top[i / 2 % 2] = fmaxf(top[i / 2 % 2], s[i]);
+        for (int i = 4; i < 32 * N; i++)
+            part[i % 4] = fmaxf(part[i % 4], s[i / 32][i % 32]);
 #pragma unroll
         for (int r = 0; r < 2; r++) {
+            top[r] = fmaxf(part[2 * r], part[2 * r + 1]);
             top[r] = fmaxf(top[r], __shfl_xor_sync(0xffffffff, top[r], 1));
             top[r] = fmaxf(top[r], __shfl_xor_sync(0xffffffff, top[r], 2));
         }
         const float slack = 8;
         fades = __any_sync(0xffffffff, (top[0] - max[0]) * slope > slack || (top[1] - max[1]) * slope > slack);
-        if (fades) {
-#pragma unroll
-            for (int r = 0; r < 2; r++) {
-                const float higher = fmaxf(max[r], top[r]);
-                fade[r] = higher == -INFINITY ? 1.0f : exp2_fast((max[r] - higher) * slope);
-                sum[r] *= fade[r];
-                max[r] = higher;
-            }
-        }
-        const float shift[2] = {max[0] == -INFINITY ? 0.0f : -max[0] * slope,
-                                max[1] == -INFINITY ? 0.0f : -max[1] * slope};
-#pragma unroll
-        for (int i = 0; i < 32; i++)
-            s[i] = exp2_fast(fmaf(s[i], slope, shift[i / 2 % 2]));
-#pragma unroll
-        for (int i = 0; i < 32; i++)
-            sum[i / 2 % 2] += s[i];
-    }
-
-    template <int N> __device__ __forceinline__ void apply(float (&o)[N]) const {
         if (!fades) return;
 #pragma unroll
-        for (int i = 0; i < N; i++)
+        for (int r = 0; r < 2; r++) {
+            const float higher = fmaxf(max[r], top[r]);
+            fade[r] = higher == -INFINITY ? 1.0f : exp2_fast((max[r] - higher) * slope);
+            sum[r] *= fade[r];
+            max[r] = higher;
+        }
+    }
+
+    /* s: raw scores of N blocks of `count` keys, becomes exp2(slope (s - max)). Columns past a count are left out. */
+    template <int N> __device__ __forceinline__ void step(float (&s)[N][32], const int32_t (&count)[N], float slope) {
+#pragma unroll
+        for (int n = 0; n < N; n++) {
+            if (count[n] == 64) continue;
+            const int column = threadIdx.x % 4 * 2;
+#pragma unroll
+            for (int i = 0; i < 32; i++)
+                s[n][i] = i / 4 * 8 + column + i % 2 < count[n] ? s[n][i] : -INFINITY;
+        }
+        raise(s, slope);
+        const float shift[2] = {max[0] == -INFINITY ? 0.0f : -max[0] * slope,
+                                max[1] == -INFINITY ? 0.0f : -max[1] * slope};
+        float part[4] = {sum[0], 0, sum[1], 0};
+#pragma unroll
+        for (int i = 0; i < 32 * N; i++) {
+            float &x = s[i / 32][i % 32];
+            x = exp2_fast(fmaf(x, slope, shift[i / 2 % 2]));
+            part[i % 4] += x;
+        }
+        sum[0] = part[0] + part[1];
+        sum[1] = part[2] + part[3];
+    }
+
+    template <int M> __device__ __forceinline__ void apply(float (&o)[M]) const {
+        if (!fades) return;
+#pragma unroll
+        for (int i = 0; i < M; i++)
             o[i] *= fade[i / 2 % 2];
     }
 };
@@ -101,104 +111,171 @@ __device__ __forceinline__ void store_output(const nabla_cuda_attention &a, cons
     }
 }
 
-template <typename T, int D>
-__device__ __forceinline__ void forward_unit(const nabla_cuda_attention &a, forward_shared<D> *s, int unit) {
-    constexpr int STAGES = forward_shared<D>::STAGES;
-    ring_reader<STAGES> reader(&s->r, unit);
-    const float slope = fabsf(a.scale) * 1.44269504088896341f;
-    const auto wait_values = [&](int slot, uint32_t parity, int count) {
-        barrier_wait(&s->r.second_full[slot], parity);
-        if (count == 64) return;
-        clear_rows<D>(s->values[slot], count);
-        fence_async();
-        warpgroup_sync(unit);
-    };
-    ring_task task;
-    while (reader.begin(&task)) {
-        uint32_t q[D / 4], p[16];
-        float o[D / 2], scored[32];
-        running rows;
-        load_operand<D>(q, shared_address(s->queries[unit]));
-        if (a.scale < 0)
+template <typename T, int D> struct forward_unit {
+    static constexpr int STAGES = forward_shared<D>::STAGES;
+    forward_shared<D> *s;
+    ring_reader<STAGES> reader;
+    float slope;
+    uint32_t q[D / 4];
+    float o[D / 2];
+    running rows;
+
+    __device__ __forceinline__ forward_unit(forward_shared<D> *shared, int unit, float scale)
+        : s(shared), reader(&shared->r, unit), slope(fabsf(scale) * 1.44269504088896341f) {
+    }
+
+    /* Where this unit's N blocks of a stage lie: both halves, or the one that is its own. */
+    template <int N> __device__ __forceinline__ uint32_t block(const char *stage, int32_t tag, int n) const {
+        const int half = N == 2 ? n : !tag_mine(tag, 0, reader.unit);
+        return uniform(shared_address(stage) + half * forward_shared<D>::TILE);
+    }
+
+    template <int N> __device__ __forceinline__ void issue_scores(float (&scored)[N][32], int slot, int32_t tag) {
+        products_begin();
+#pragma unroll
+        for (int n = 0; n < N; n++)
+            scores<T, D>(scored[n], q, block<N>(s->keys[slot], tag, n));
+        products_commit();
+    }
+
+    template <int N> __device__ __forceinline__ void issue_values(const uint32_t (&p)[N][16], int slot, int32_t tag) {
+        products_begin();
+#pragma unroll
+        for (int n = 0; n < N; n++)
+            weigh<T, D>(o, p[n], block<N>(s->values[slot], tag, n));
+        products_commit();
+    }
+
+    /* Takes the values of the stage with this tag; rows of other blocks become zero. */
+    __device__ __forceinline__ int take_values(int32_t tag) {
+        const int slot = reader.take_second();
+        bool ragged = false;
+        for (int half = 0; half < 2; half++) {
+            const int32_t rows = tag_rows(tag, half);
+            if (!tag_mine(tag, half, reader.unit) || rows == 64) continue;
+            clear_rows<D>(s->values[slot] + half * forward_shared<D>::TILE, rows);
+            ragged = true;
+        }
+        if (ragged) {
+            fence_async();
+            warpgroup_sync(reader.unit);
+        }
+        return slot;
+    }
+
+    template <int N> __device__ __forceinline__ void soften(float (&scored)[N][32], int32_t tag) {
+        int32_t count[N];
+#pragma unroll
+        for (int n = 0; n < N; n++)
+            count[n] = tag_rows(tag, N == 2 ? n : !tag_mine(tag, 0, reader.unit));
+        rows.step(scored, count, slope);
+    }
+
+    template <int N> __device__ __forceinline__ void end_scores(float (&scored)[N][32], int slot) {
+#pragma unroll
+        for (int n = 0; n < N; n++)
+            settled(scored[n]);
+        reader.release_first(slot);
+    }
+
+    template <int N> __device__ __forceinline__ void end_values(int slot) {
+        settled(o);
+        reader.release_second(slot);
+    }
+
+    template <int N> __device__ __forceinline__ void to_operand(uint32_t (&p)[N][16], const float (&scored)[N][32]) {
+        rows.apply(o);
+#pragma unroll
+        for (int n = 0; n < N; n++)
+            pack_operand<T>(p[n], scored[n]);
+    }
+
+    /* Stages with N blocks of this unit, as long as such follow. The scores of one stage are under way together with
+       the weighted values of the stage before; the exponentials hide the latter. */
+    template <int N> __device__ __forceinline__ void stages() {
+        float scored[N][32];
+        uint32_t p[N][16];
+        int32_t tag = reader.tag;
+        int keys = reader.take_first(), values;
+        issue_scores(scored, keys, tag);
+        reader.look(); /* while they come */
+        products_wait<0>();
+        end_scores(scored, keys);
+        soften(scored, tag);
+        to_operand(p, scored);
+        while (reader.mine() == N) {
+            const int32_t before = tag;
+            tag = reader.tag;
+            keys = reader.take_first();
+            issue_scores(scored, keys, tag);
+            values = take_values(before);
+            issue_values(p, values, before);
+            reader.look();
+            products_wait<1>();
+            end_scores(scored, keys);
+            soften(scored, tag);
+            computed(rows.sum[0] + rows.sum[1]);
+            products_wait<0>();
+            end_values<N>(values);
+            to_operand(p, scored);
+        }
+        values = take_values(tag);
+        issue_values(p, values, tag);
+        products_wait<0>();
+        end_values<N>(values);
+    }
+
+    __device__ __forceinline__ void load_queries(float scale) {
+        load_operand<D>(q, shared_address(s->queries[reader.unit]));
+        if (scale < 0) /* the maximum wants a slope above 0 */
 #pragma unroll
             for (int i = 0; i < D / 4; i++)
                 q[i] ^= 0x80008000u;
-        warpgroup_sync(unit);
         reader.release_job();
-#pragma unroll
-        for (int i = 0; i < D / 2; i++)
-            o[i] = 0;
-        while (reader.more()) {
-            if (!reader.mine()) continue;
-            /* Nothing is under way: the first block of a run. */
-            ring_place<STAGES> held = reader.place;
-            int count = reader.tag >> TAG_ROWS;
-            products_begin();
-            scores<T, D>(scored, q, shared_address(s->keys[held.slot]));
-            products_commit();
-            products_wait<0>();
-            settled(scored);
-            rows.step(scored, count, slope);
-            rows.apply(o);
-            pack_operand<T>(p, scored);
-            reader.place.next();
-            /* Blocks of others pass by while its values wait; but not many, or the ring would stand still. */
-            for (int passed = 0; reader.more() && passed < STAGES / 2;) {
-                if (!reader.mine()) {
-                    passed++;
-                    continue;
-                }
-                const int slot = reader.place.slot;
-                products_begin();
-                scores<T, D>(scored, q, shared_address(s->keys[slot]));
-                products_commit();
-                wait_values(held.slot, held.parity, count);
-                products_begin();
-                weigh<T, D>(o, p, shared_address(s->values[held.slot]));
-                products_commit();
-                products_wait<1>();
-                settled(scored);
-                rows.step(scored, reader.tag >> TAG_ROWS, slope);
-                computed(rows.sum[0] + rows.sum[1]);
-                products_wait<0>();
-                settled(o);
-                reader.release(held.slot);
-                rows.apply(o);
-                pack_operand<T>(p, scored);
-                held = reader.place;
-                count = reader.tag >> TAG_ROWS;
-                passed = 0;
-                reader.place.next();
-            }
-            wait_values(held.slot, held.parity, count);
-            products_begin();
-            weigh<T, D>(o, p, shared_address(s->values[held.slot]));
-            products_commit();
-            products_wait<0>();
-            settled(o);
-            reader.release(held.slot);
-        }
-        reader.finish();
-        store_output<T, D>(a, task, rows, o, slope);
     }
-}
 
-template <typename T, int D> __device__ __forceinline__ void forward_feed(const forward_args &g, forward_shared<D> *s) {
+    __device__ __forceinline__ void run(const nabla_cuda_attention &a) {
+        ring_task task;
+        while (reader.begin(&task)) {
+            load_queries(a.scale);
+            rows = running();
+#pragma unroll
+            for (int i = 0; i < D / 2; i++)
+                o[i] = 0;
+            reader.look();
+            while (reader.more) {
+                const int32_t mine = reader.mine();
+                if (mine == 2) {
+                    stages<2>();
+                } else if (mine == 1) {
+                    stages<1>();
+                } else {
+                    reader.pass();
+                    reader.look();
+                }
+            }
+            store_output<T, D>(a, task, rows, o, slope);
+        }
+    }
+};
+
+template <typename T, int D, bool KEYS>
+__device__ __forceinline__ void forward_feed(const forward_args &g, forward_shared<D> *s) {
     constexpr int STAGES = forward_shared<D>::STAGES, TILE = forward_shared<D>::TILE;
     const auto begin = [&](const ring_job &job) {
         barrier_expect(&s->r.job_full, (job.unit[1].block < 0 ? 1 : 2) * TILE);
         for (int i = 0; i < UNITS; i++)
             if (job.unit[i].block >= 0)
-                copy_tile<D>(s->queries[i], &g.q, &s->r.job_full, job.unit[i].first, job.head_in_batch, job.batch);
+                copy_tile<D>(s->queries[i], &g.q, &s->r.job_full, job.unit[i].first, job.head_in_batch, job.batch,
+                             READ_ONCE);
     };
-    const auto copy = [&](int slot, int32_t row, const ring_job &job) {
-        barrier_expect(&s->r.first_full[slot], TILE);
-        copy_tile<D>(s->keys[slot], &g.k, &s->r.first_full[slot], row, job.head_in_batch, job.batch);
-        barrier_expect(&s->r.second_full[slot], TILE);
-        copy_tile<D>(s->values[slot], &g.v, &s->r.second_full[slot], row, job.head_in_batch, job.batch);
+    const auto copy = [&](int slot, int32_t row0, int32_t row1, int32_t tag, const ring_job &job) {
+        uint64_t *full = KEYS ? &s->r.first_full[slot] : &s->r.second_full[slot];
+        barrier_expect(full, ring_tiles(tag) * TILE);
+        ring_copy<D>(KEYS ? s->keys[slot] : s->values[slot], KEYS ? &g.k : &g.v, full, row0, row1, tag, job);
     };
     const nabla_cuda_plan &plan = g.a.plan;
-    ring_feed<STAGES>(&s->r, plan, plan.q, plan.k, plan.rows, g.counter, begin, copy);
+    ring_feed<STAGES, KEYS>(&s->r, plan, plan.q, plan.k, plan.rows, g.counter, begin, copy);
 }
 
 template <typename T, int D>
@@ -214,11 +291,13 @@ __global__ void __launch_bounds__(RING_THREADS, 1) forward_kernel(const __grid_c
     }
     __syncthreads();
     if (warpgroup == UNITS) {
-        fewer_registers<72>();
-        if (threadIdx.x / 32 == UNITS * 4) forward_feed<T, D>(g, s);
+        fewer_registers<FEED_REGISTERS>();
+        const int warp = threadIdx.x / 32 - UNITS * 4;
+        if (warp == 0) forward_feed<T, D, true>(g, s);
+        if (warp == 1) forward_feed<T, D, false>(g, s);
     } else {
-        more_registers<216>();
-        forward_unit<T, D>(g.a, s, warpgroup);
+        more_registers<UNIT_REGISTERS>();
+        forward_unit<T, D>(s, warpgroup, g.a.scale).run(g.a);
     }
 }
 

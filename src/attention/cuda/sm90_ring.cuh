@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How blocks reach the warpgroups that compute. A thread block owns a pair of units at a time; one warp walks the
- * blocks that the two keep and copies each, once, into the next stage of a ring in shared memory. A stage's tag says
- * which unit keeps it: the other passes it by. Blocks that both keep come first, so that they are loaded once for two;
- * then those of one alone, turn by turn, so that both stay busy. The order follows from the plan alone, and with it the
- * order of every sum.
+ * How blocks reach the warpgroups that compute. A thread block owns a pair of units at a time. Two warps walk the
+ * blocks that the pair keeps and copy them into a ring in shared memory, two blocks a stage: one warp the first tiles
+ * of stages (keys, say), the other the second (values). First come stages of two blocks that both units keep, loaded
+ * once for two; then stages of one block of each unit's own; then what is left of the longer list. So both warpgroups
+ * go through all stages side by side, and a tag says which halves of a stage are whose. The order follows from the plan
+ * alone, and with it the order of every sum.
  *
  * Which pair comes next is drawn from a counter. Pairs of one head follow each other, so that its rows stay in the
  * level-2 cache.
@@ -14,30 +15,40 @@
 
 #include "sm90.cuh"
 
-enum { UNITS = 2, RING_THREADS = (UNITS + 1) * WARPGROUP };
+/* Registers a thread: what a thread block starts with, 168 each, is all that its roles can share. */
+enum { UNITS = 2, RING_THREADS = (UNITS + 1) * WARPGROUP, FEED_REGISTERS = 40, UNIT_REGISTERS = 232 };
+static_assert(FEED_REGISTERS + UNITS * UNIT_REGISTERS <= 168 * (UNITS + 1),
+              "else the roles wait for registers for ever");
 
 /* What the two warpgroups are to do next. */
 typedef struct ring_job {
     nabla_cuda_unit unit[UNITS];
     int32_t head; /* b * H + h; -1: nothing is left */
     int32_t batch, head_in_batch;
-    int32_t partners[UNITS]; /* 0: the unit keeps no block */
+    int32_t blocks; /* kept by either unit */
 } ring_job;
 
-/* One warpgroup's part of it. */
-typedef struct ring_task {
-    int32_t first, count; /* rows */
-    int32_t head, batch, head_in_batch;
-} ring_task;
+/* A stage's tag. Half i belongs to unit u where bit 2 i + u is set; its rows are 7 bits from 8 + 8 i on. */
+enum { TAG_LAST = 1 << 4 /* of the job */, TAG_ROWS = 8 };
 
-/* A stage's tag: bits 0 and 1 say for which units it is, bits 2 and 3 for which it is the last, 8 and up its rows. */
-enum { TAG_LAST = 2, TAG_ROWS = 8 };
+__device__ __forceinline__ bool tag_mine(int32_t tag, int half, int unit) {
+    return tag >> (2 * half + unit) & 1;
+}
+
+__device__ __forceinline__ int32_t tag_rows(int32_t tag, int half) {
+    return tag >> (TAG_ROWS + 8 * half) & 127;
+}
+
+/* How many of a stage's halves are the unit's. */
+__device__ __forceinline__ int32_t tag_count(int32_t tag, int unit) {
+    return tag_mine(tag, 0, unit) + tag_mine(tag, 1, unit);
+}
 
 template <int STAGES> struct ring {
-    uint64_t first_full[STAGES], second_full[STAGES]; /* the stage's two tiles have come */
-    uint64_t empty[STAGES];                           /* both warpgroups are done with it */
+    uint64_t first_full[STAGES], second_full[STAGES];   /* a stage's first or second tiles have come */
+    uint64_t first_empty[STAGES], second_empty[STAGES]; /* all that compute are done with them */
     uint64_t job_full, job_empty;
-    int32_t tag[STAGES];
+    int32_t tag[STAGES]; /* comes with the first tiles */
     ring_job job;
 };
 
@@ -45,14 +56,15 @@ template <int STAGES> __device__ __forceinline__ void ring_init(ring<STAGES> *r)
     for (int i = 0; i < STAGES; i++) {
         barrier_init(&r->first_full[i], 1);
         barrier_init(&r->second_full[i], 1);
-        barrier_init(&r->empty[i], UNITS);
+        barrier_init(&r->first_empty[i], UNITS * 4);
+        barrier_init(&r->second_empty[i], UNITS * 4);
     }
     barrier_init(&r->job_full, 1);
-    barrier_init(&r->job_empty, UNITS);
+    barrier_init(&r->job_empty, UNITS * 4 + 1);
     barrier_init_done();
 }
 
-/* Where a warp or a warpgroup is in the ring. */
+/* Where a warp is in the ring. */
 template <int STAGES> struct ring_place {
     int slot = 0;
     uint32_t parity = 0;
@@ -64,7 +76,9 @@ template <int STAGES> struct ring_place {
     }
 };
 
-/* The bits of both sides of a job, a lane a word, in strips of 32 words. */
+/* ---- feeding */
+
+/* The bits of a job's two units. */
 typedef struct ring_rows {
     const uint64_t *row[UNITS]; /* NULL: no unit */
     int32_t words;
@@ -74,171 +88,314 @@ __device__ __forceinline__ uint64_t ring_word(const ring_rows &rows, int unit, i
     return rows.row[unit] && word < rows.words ? __ldg((const unsigned long long *)rows.row[unit] + word) : 0;
 }
 
-__device__ __forceinline__ int32_t ring_total(const ring_rows &rows, int unit) {
-    int32_t total = 0;
-    for (int strip = 0; strip < rows.words; strip += 32)
-        total += __popcll(ring_word(rows, unit, strip + threadIdx.x % 32));
-    return __reduce_add_sync(0xffffffff, total);
+/* Bit k (from 0) of those that are set in x; k must be below their number. */
+__device__ __forceinline__ int ring_select(uint64_t x, int k) {
+    int at = 0;
+#pragma unroll
+    for (int width = 32; width; width /= 2) {
+        const int below = __popcll(x & ((UINT64_C(1) << width) - 1));
+        const bool above = k >= below;
+        k -= above ? below : 0;
+        at += above ? width : 0;
+        x >>= above ? width : 0;
+    }
+    return at;
 }
 
-/* Walks the set bits of a strip of words, a word a lane. */
-struct ring_bits {
-    uint64_t mine, word = 0;
-    int32_t at = -1;
-    __device__ __forceinline__ explicit ring_bits(uint64_t word_of_lane) : mine(word_of_lane) {
-    }
-    /* The next bit, or -1; the same in all lanes. */
-    __device__ __forceinline__ int32_t next() {
-        while (!word) {
-            if (at == 31) return -1;
-            word = __shfl_sync(0xffffffff, mine, ++at);
+/* A strip of 32 words of both units, a word a lane, as three lists of blocks: those of both units (0), of the first
+   alone (1), of the second alone (2). */
+struct ring_strip {
+    uint64_t a, b;    /* this lane's words */
+    uint64_t through; /* entries of the three lists in the lanes up to this one, 16 bits each */
+    int32_t both, alone_a, alone_b;
+
+    __device__ __forceinline__ ring_strip(const ring_rows &rows, int first_word) {
+        const int lane = threadIdx.x % 32;
+        a = ring_word(rows, 0, first_word + lane);
+        b = ring_word(rows, 1, first_word + lane);
+        through = (uint64_t)__popcll(a & b) | (uint64_t)__popcll(a & ~b) << 16 | (uint64_t)__popcll(b & ~a) << 32;
+#pragma unroll
+        for (int step = 1; step < 32; step *= 2) {
+            const uint64_t before = __shfl_up_sync(0xffffffff, through, step);
+            through += lane >= step ? before : 0;
         }
-        const int32_t bit = __ffsll((long long)word) - 1;
-        word &= word - 1;
-        return at * 64 + bit;
+        const uint64_t all = __shfl_sync(0xffffffff, through, 31);
+        both = (int32_t)(all & 0xffff);
+        alone_a = (int32_t)(all >> 16 & 0xffff);
+        alone_b = (int32_t)(all >> 32 & 0xffff);
+    }
+
+    /* Entry k of a list, counted from the strip's first block. All lanes together, each with a k of its own, which must
+       be there where the result is used. */
+    __device__ __forceinline__ int32_t entry(int which, int32_t k) const {
+        int lane = 0; /* the first with more than k entries through it */
+#pragma unroll
+        for (int step = 16; step; step /= 2) {
+            const uint64_t at = __shfl_sync(0xffffffff, through, lane + step - 1);
+            lane += (int32_t)(at >> 16 * which & 0xffff) <= k ? step : 0;
+        }
+        const uint64_t x = __shfl_sync(0xffffffff, a, lane), y = __shfl_sync(0xffffffff, b, lane);
+        const uint64_t before = __shfl_sync(0xffffffff, through, lane > 0 ? lane - 1 : 0);
+        const int32_t skipped = lane > 0 ? (int32_t)(before >> 16 * which & 0xffff) : 0;
+        return lane * 64 + ring_select(which == 0 ? x & y : which == 1 ? x & ~y : y & ~x, k - skipped);
+    }
+
+    __device__ __forceinline__ int32_t shared_stages() const {
+        return (both + 1) / 2;
+    }
+
+    __device__ __forceinline__ int32_t turns() const {
+        return alone_a < alone_b ? alone_a : alone_b;
+    }
+
+    __device__ __forceinline__ int32_t stages() const {
+        const int32_t longer = alone_a < alone_b ? alone_b : alone_a;
+        return shared_stages() + turns() + (longer - turns() + 1) / 2;
+    }
+
+    /* The two blocks of stage s, -1 where there is none, and whose they are. All lanes together. */
+    __device__ __forceinline__ void stage(int32_t s, int32_t (&block)[2], int32_t *owners) const {
+        const int32_t longer = alone_a < alone_b ? 2 : 1, left = s - shared_stages() - turns();
+        int list[2] = {0, 0};
+        int32_t k[2] = {2 * s, 2 * s + 1}, count = both;
+        if (s >= shared_stages()) {
+            const bool turn = left < 0;
+            list[0] = turn ? 1 : longer;
+            list[1] = turn ? 2 : longer;
+            k[0] = turn ? s - shared_stages() : turns() + 2 * left;
+            k[1] = turn ? k[0] : k[0] + 1;
+            count = alone_a < alone_b ? alone_b : alone_a;
+        }
+        const bool second = k[1] < count;
+        const int32_t x = entry(list[0], k[0]), y = entry(list[1], second ? k[1] : k[0]);
+        block[0] = x;
+        block[1] = second ? y : -1;
+        const int32_t units[3] = {3, 1, 2};
+        *owners = units[list[0]] | (second ? units[list[1]] << 2 : 0);
     }
 };
 
-/* Calls push(row, count, tag) for each run of up to 64 rows of the blocks that the job's units keep. All lanes of a
-   warp together. left: how many blocks each unit keeps. */
+/* Calls push(row, tag) for each stage of the job. row: first rows of the stage's two runs of up to 64; their counts are
+   in the tag. All lanes of a warp together. left: blocks that either unit keeps. */
 template <typename PUSH>
-__device__ __forceinline__ void ring_walk(const ring_rows &rows, const int32_t *offsets, int32_t (&left)[UNITS],
-                                          PUSH push) {
-    const auto visit = [&](int32_t block, int32_t units) {
-        const int32_t end = __ldg(offsets + block + 1);
-        int32_t last = 0;
-        if (units & 1) last |= --left[0] == 0 ? 1 : 0;
-        if (units & 2) last |= --left[1] == 0 ? 2 : 0;
+__device__ __forceinline__ void ring_walk(const ring_rows &rows, const int32_t *offsets, int32_t left, PUSH push) {
+    const int32_t lane = threadIdx.x % 32;
 #pragma unroll 1
-        for (int32_t row = __ldg(offsets + block); row < end; row += 64) {
-            const int32_t count = end - row < 64 ? end - row : 64;
-            push(row, count, units | (row + 64 >= end ? last << TAG_LAST : 0) | count << TAG_ROWS);
-        }
-    };
-    for (int strip = 0; strip < rows.words; strip += 32) {
-        const uint64_t a = ring_word(rows, 0, strip + threadIdx.x % 32);
-        const uint64_t b = ring_word(rows, 1, strip + threadIdx.x % 32);
-        ring_bits both(a & b), one(a & ~b), other(b & ~a);
-        int32_t turn = 1;
+    for (int first = 0; first < rows.words; first += 32) {
+        const ring_strip strip(rows, first);
+        const int32_t stages = strip.stages();
+        left -= strip.both + strip.alone_a + strip.alone_b;
 #pragma unroll 1
-        for (;;) {
-            int32_t units = 3, i = both.next();
+        for (int32_t s = 0; s < stages; s += 32) {
+            int32_t block[2], its_owners, its_row[2] = {0, 0}, its_end[2] = {0, 0};
+            strip.stage(s + lane < stages ? s + lane : stages - 1, block, &its_owners);
+#pragma unroll
+            for (int i = 0; i < 2; i++)
+                if (block[i] >= 0) {
+                    its_row[i] = __ldg(offsets + first * 64 + block[i]);
+                    its_end[i] = __ldg(offsets + first * 64 + block[i] + 1);
+                }
+            const int32_t here = stages - s < 32 ? stages - s : 32;
 #pragma unroll 1
-            for (int tries = 0; i < 0 && tries < 2; tries++, turn ^= 3) {
-                units = turn;
-                i = turn == 1 ? one.next() : other.next();
+            for (int32_t i = 0; i < here; i++) {
+                const int32_t owners = __shfl_sync(0xffffffff, its_owners, i);
+                const int32_t end0 = __shfl_sync(0xffffffff, its_end[0], i);
+                const int32_t end1 = __shfl_sync(0xffffffff, its_end[1], i);
+                int32_t row0 = __shfl_sync(0xffffffff, its_row[0], i), row1 = __shfl_sync(0xffffffff, its_row[1], i);
+                const bool ends = left == 0 && s + i == stages - 1;
+#pragma unroll 1
+                do { /* once, but where a block is longer than 64 rows */
+                    const int32_t count0 = min(max(end0 - row0, 0), 64), count1 = min(max(end1 - row1, 0), 64);
+                    const bool last = ends && row0 + 64 >= end0 && row1 + 64 >= end1;
+                    const int32_t mask = (count0 ? 3 : 0) | (count1 ? 12 : 0);
+                    push(row0, row1,
+                         (owners & mask) | (last ? TAG_LAST : 0) | count0 << TAG_ROWS | count1 << (TAG_ROWS + 8));
+                    row0 += 64;
+                    row1 += 64;
+                } while (row0 < end0 || row1 < end1);
             }
-            if (i < 0) break;
-            visit(strip * 64 + i, units);
         }
     }
 }
 
-/* The warp that feeds the ring. rows: bits, [sets][own.blocks][partner.words]. begin(job) copies what belongs to the
-   job itself, on job_full, and returns its bytes; copy(slot, row, head, batch) copies a stage. */
-template <int STAGES, typename BEGIN, typename COPY>
+/* Where a job's bits are. */
+__device__ __forceinline__ ring_rows ring_rows_of(const ring_job &job, const nabla_cuda_plan &plan,
+                                                  const nabla_cuda_side &own, const nabla_cuda_side &partner,
+                                                  const uint64_t *bits) {
+    const int32_t set = plan.sets == 1 ? 0 : job.head;
+    ring_rows rows;
+    rows.words = partner.words;
+#pragma unroll
+    for (int i = 0; i < UNITS; i++) {
+        const int32_t block = job.unit[i].block;
+        rows.row[i] = block < 0 ? NULL : bits + ((int64_t)set * own.blocks + block) * partner.words;
+    }
+    return rows;
+}
+
+__device__ __forceinline__ ring_job ring_make_job(int32_t number, const nabla_cuda_plan &plan,
+                                                  const nabla_cuda_side &own, const nabla_cuda_side &partner,
+                                                  const uint64_t *bits) {
+    ring_job job;
+    job.head = number / own.pair_count;
+    if (job.head >= plan.batch * plan.heads) {
+        job.head = -1;
+        return job;
+    }
+    job.batch = job.head / plan.heads;
+    job.head_in_batch = job.head % plan.heads;
+    const int32_t pairing = __ldg(own.pairing + (plan.sets == 1 ? 0 : job.head));
+    const nabla_cuda_unit *pair = own.pairs + ((int64_t)pairing * own.pair_count + number % own.pair_count) * UNITS;
+#pragma unroll
+    for (int i = 0; i < UNITS; i++)
+        job.unit[i] = pair[i];
+    const ring_rows rows = ring_rows_of(job, plan, own, partner, bits);
+    job.blocks = 0;
+#pragma unroll 1
+    for (int strip = threadIdx.x % 32; strip < rows.words; strip += 32)
+        job.blocks += __popcll(ring_word(rows, 0, strip) | ring_word(rows, 1, strip));
+    job.blocks = __reduce_add_sync(0xffffffff, job.blocks);
+    return job;
+}
+
+/* One of the two warps that feed the ring. The first draws the jobs and copies what belongs to a job itself and the
+   first tiles; the second copies the second tiles. bits: [sets][own.blocks][partner.words]. begin(job) copies the
+   job's, on job_full; copy(slot, row0, row1, tag, job) a stage's tiles. */
+template <int STAGES, bool FIRST, typename BEGIN, typename COPY>
 __device__ __forceinline__ void ring_feed(ring<STAGES> *r, const nabla_cuda_plan &plan, const nabla_cuda_side &own,
                                           const nabla_cuda_side &partner, const uint64_t *bits, int32_t *counter,
                                           BEGIN begin, COPY copy) {
     const int lane = threadIdx.x % 32;
-    const int32_t jobs = plan.batch * plan.heads * own.pair_count;
     ring_place<STAGES> place;
-    int32_t drawn = lane == 0 ? atomicAdd(counter, 1) : 0;
-    for (uint32_t job_parity = 1;; job_parity ^= 1) {
-        const int32_t number = __shfl_sync(0xffffffff, drawn, 0);
-        const int32_t head = number / own.pair_count, set = plan.sets == 1 ? 0 : head;
-        ring_job job = {.head = -1};
-        ring_rows rows = {.words = partner.words};
-        if (number < jobs) {
-            job.head = head;
-            job.batch = head / plan.heads;
-            job.head_in_batch = head % plan.heads;
-            const int64_t pair = (int64_t)__ldg(own.pairing + set) * own.pair_count + number % own.pair_count;
-            for (int i = 0; i < UNITS; i++) {
-                job.unit[i] = own.pairs[pair * UNITS + i];
-                const int32_t block = job.unit[i].block;
-                rows.row[i] = block < 0 ? NULL : bits + ((int64_t)set * own.blocks + block) * partner.words;
-                job.partners[i] = ring_total(rows, i);
-            }
-        }
-        barrier_wait(&r->job_empty, job_parity);
-        if (lane == 0) {
-            r->job = job;
-            if (job.head < 0)
-                barrier_arrive(&r->job_full);
-            else
-                begin(job);
-        }
-        __syncwarp();
-        if (job.head < 0) return;
-        if (lane == 0) drawn = atomicAdd(counter, 1); /* comes while this job is walked */
-        ring_walk(rows, partner.offsets, job.partners, [&](int32_t row, int32_t, int32_t tag) {
-            barrier_wait(&r->empty[place.slot], place.parity ^ 1);
+    int32_t drawn = FIRST && lane == 0 ? atomicAdd(counter, 1) : 0;
+    uint64_t *const empty = FIRST ? r->first_empty : r->second_empty;
+    for (uint32_t parity = 0;; parity ^= 1) {
+        ring_job job;
+        if (FIRST) {
+            job = ring_make_job(__shfl_sync(0xffffffff, drawn, 0), plan, own, partner, bits);
+            barrier_wait(&r->job_empty, parity ^ 1);
             if (lane == 0) {
-                r->tag[place.slot] = tag;
-                copy(place.slot, row, job);
+                r->job = job;
+                if (job.head < 0)
+                    barrier_arrive(&r->job_full);
+                else
+                    begin(job);
             }
-            place.next();
-        });
+            __syncwarp();
+            if (lane == 0 && job.head >= 0) drawn = atomicAdd(counter, 1); /* comes while this job is walked */
+        } else {
+            barrier_wait(&r->job_full, parity);
+            job = r->job;
+            __syncwarp();
+            if (lane == 0) barrier_arrive(&r->job_empty);
+        }
+        if (job.head < 0) return;
+        ring_walk(ring_rows_of(job, plan, own, partner, bits), partner.offsets, job.blocks,
+                  [&](int32_t row0, int32_t row1, int32_t tag) {
+                      barrier_wait(&empty[place.slot], place.parity ^ 1);
+                      if (lane == 0) {
+                          if (FIRST) r->tag[place.slot] = tag;
+                          copy(place.slot, row0, row1, tag, job);
+                      }
+                      place.next();
+                  });
     }
 }
 
-/* A warpgroup's reading of the ring. */
+/* A stage's tiles, as the tag says. to: two tiles. */
+template <int D>
+__device__ __forceinline__ void ring_copy(char *to, const CUtensorMap *map, uint64_t *full, int32_t row0, int32_t row1,
+                                          int32_t tag, const ring_job &job) {
+    constexpr int TILE = D / 64 * PANEL_BYTES;
+    if (tag_rows(tag, 0)) copy_tile<D>(to, map, full, row0, job.head_in_batch, job.batch, READ_OFTEN);
+    if (tag_rows(tag, 1)) copy_tile<D>(to + TILE, map, full, row1, job.head_in_batch, job.batch, READ_OFTEN);
+}
+
+__device__ __forceinline__ int ring_tiles(int32_t tag) {
+    return (tag_rows(tag, 0) > 0) + (tag_rows(tag, 1) > 0);
+}
+
+/* ---- reading */
+
+/* One warpgroup's part of a job. */
+typedef struct ring_task {
+    int32_t first, count; /* rows */
+    int32_t head, batch, head_in_batch;
+} ring_task;
+
+/* A warpgroup's reading of the ring: first tiles of a stage, and their tag, before its second tiles. */
 template <int STAGES> struct ring_reader {
     ring<STAGES> *r;
     int unit;
     uint32_t job_parity = 0;
-    int32_t open = 0; /* units of the job whose last stage has not been seen */
-    int32_t tag = 0;  /* of the stage found last */
-    ring_place<STAGES> place;
+    bool more = false; /* the job has a stage under the first cursor */
+    int32_t tag = 0;   /* and this is its tag */
+    ring_place<STAGES> first, second;
 
     __device__ __forceinline__ ring_reader(ring<STAGES> *ring, int which) : r(ring), unit(which) {
     }
 
-    __device__ __forceinline__ bool leader() const {
-        return threadIdx.x % WARPGROUP == 0;
+    /* Once a warp: each has read for itself. */
+    __device__ __forceinline__ void arrive(uint64_t *barrier) const {
+        __syncwarp();
+        if (threadIdx.x % 32 == 0) barrier_arrive(barrier);
     }
 
-    /* Waits for a job; false where there is none. */
+    /* Waits for a job and its first stage; false where there is none. */
     __device__ __forceinline__ bool begin(ring_task *task) {
         const ring_job *job = &r->job;
         barrier_wait(&r->job_full, job_parity);
         job_parity ^= 1;
-        open = (job->partners[0] > 0) | (job->partners[1] > 0) << 1;
         *task = (ring_task){job->unit[unit].first, job->unit[unit].count, job->head, job->batch, job->head_in_batch};
-        return job->head >= 0;
+        more = uniform(job->blocks) > 0;
+        return task->head >= 0;
     }
 
-    /* Whether stages of this unit are still to come. */
-    __device__ __forceinline__ bool more() const {
-        return open >> unit & 1;
+    /* What the job itself copied is no longer needed. */
+    __device__ __forceinline__ void release_job() const {
+        arrive(&r->job_empty);
     }
 
-    /* What the job itself copied is no longer needed. Every thread has read it: the caller syncs before. */
-    __device__ __forceinline__ void release_job() {
-        if (leader()) barrier_arrive(&r->job_empty);
+    /* Waits for the first tiles under the cursor, where there are any. */
+    __device__ __forceinline__ void look() {
+        if (!more) return;
+        barrier_wait(&r->first_full[first.slot], first.parity);
+        tag = uniform(r->tag[first.slot]);
     }
 
-    __device__ __forceinline__ void release(int slot) {
-        if (leader()) barrier_arrive(&r->empty[slot]);
+    /* The halves of the stage under the cursor that are this unit's; look() has been there. */
+    __device__ __forceinline__ int32_t mine() const {
+        return more ? tag_count(tag, unit) : 0;
     }
 
-    /* Looks at the next stage: this unit's (then `tag` is set, and advance() goes on after it), or else passes it by.
-     */
-    __device__ __forceinline__ bool mine() {
-        barrier_wait(&r->first_full[place.slot], place.parity);
-        tag = r->tag[place.slot];
-        open &= ~(tag >> TAG_LAST);
-        if (tag >> unit & 1) return true;
-        release(place.slot);
-        place.next();
-        return false;
+    /* Goes on from a stage; its slot, which is still held. */
+    __device__ __forceinline__ int take_first() {
+        const int slot = first.slot;
+        more = !(tag & TAG_LAST);
+        first.next();
+        return slot;
     }
 
-    /* Passes by what is left of the job. */
-    __device__ __forceinline__ void finish() {
-        while (open)
-            mine();
+    /* Waits for the second tiles of the stage after the last taken; its slot. */
+    __device__ __forceinline__ int take_second() {
+        const int slot = second.slot;
+        barrier_wait(&r->second_full[slot], second.parity);
+        second.next();
+        return slot;
+    }
+
+    __device__ __forceinline__ void release_first(int slot) const {
+        arrive(&r->first_empty[slot]);
+    }
+
+    __device__ __forceinline__ void release_second(int slot) const {
+        arrive(&r->second_empty[slot]);
+    }
+
+    /* Passes by a stage that is not this unit's. */
+    __device__ __forceinline__ void pass() {
+        release_first(take_first());
+        release_second(take_second());
     }
 };
 
