@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(SM80_THREADS, DIM <= 128 ? 3 : 2)
     st.max[0] = st.max[1] = -INFINITY;
 
     sm80_walk walk = sm80_walk_begin(a.plan, false, head, unit.block);
-    sm80_chunk now, next;
+    sm80_chunk now, next = {};
     bool more = sm80_walk_next(walk, SM80_ROWS, now);
     if (more) {
         sm80_load<T, SM80_ROWS, CHUNKS>(q_tile, sm80_rows_of(a.plan, a.q, head), {unit.first, unit.count}, a.head_dim);
