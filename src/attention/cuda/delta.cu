@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(SM80_THREADS) delta_16_bit(const __grid_consta
     write_stats(a, head, first + g + 8, a.alpha * (g % 2 ? sum[1][3] + rest_sum[1][3] : sum[1][2] + rest_sum[1][2]));
 }
 
-__global__ void __launch_bounds__(SM80_THREADS) delta_fp32(const __grid_constant__ nabla_cuda_attention a) {
+static __global__ void __launch_bounds__(SM80_THREADS) delta_fp32(const __grid_constant__ nabla_cuda_attention a) {
     const int32_t head = (int32_t)blockIdx.y, row = (int32_t)(blockIdx.x * SM80_THREADS + threadIdx.x);
     const sm80_rows o = sm80_rows_of(a.plan, a.o, head), d_o = sm80_rows_of(a.plan, a.d_o, head);
     const float *x = (const float *)(d_o.base + row * d_o.stride), *y = (const float *)(o.base + row * o.stride);

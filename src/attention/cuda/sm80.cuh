@@ -59,7 +59,7 @@ SM80_FN sm80_walk sm80_walk_begin(const nabla_cuda_plan &plan, bool columns, int
 /* The next chunk of at most `most` rows; false after the last. Neighbouring blocks are taken as one, which fills chunks
    where blocks are short. */
 SM80_FN bool sm80_walk_next(sm80_walk &w, int32_t most, sm80_chunk &c) {
-    while (w.first >= w.last) {
+    if (w.first >= w.last) {
         while (w.left == 0) {
             if (++w.word >= w.words) return false;
             w.left = __ldg((const unsigned long long *)w.bits + w.word);
@@ -142,6 +142,7 @@ SM80_FN sm80_rows sm80_rows_of(const nabla_cuda_plan &plan, const nabla_cuda_ten
 template <typename T> SM80_FN uint4 sm80_gather(const sm80_rows &x, const char *row, int32_t column) {
     uint32_t word[4];
     if constexpr (std::is_same_v<T, float>) {
+        if (!x.misaligned) return __ldg((const uint4 *)row + column / 4);
 #pragma unroll
         for (int i = 0; i < 4; i++)
             word[i] = __ldg((const uint32_t *)row + column + i);
@@ -220,6 +221,7 @@ template <typename T> SM80_FN void sm80_store(const sm80_rows &x, int32_t row, i
 /* By plain loads: forward reads O here before it writes the same place. */
 template <typename T> SM80_FN float2 sm80_fetch(const sm80_rows &x, int32_t row, int32_t column) {
     const char *at = x.base + row * x.stride;
+    if ((std::is_same_v<T, float> || x.fp32) && !(x.misaligned & 7)) return ((const float2 *)at)[column / 2];
     if (std::is_same_v<T, float> || x.fp32)
         return make_float2(((const float *)at)[column], ((const float *)at)[column + 1]);
     if constexpr (!std::is_same_v<T, float>)
@@ -290,8 +292,7 @@ SM80_FN void sm80_products(float (&s)[COLUMNS][4], uint32_t a_tile, int32_t row,
     }
 }
 
-/* acc += p (16 rows by 8 COLUMNS, rounded to T) times the 8 COLUMNS rows of a tile. p's fragments of C are those of A.
- */
+/* acc += p (16 rows by 8 COLUMNS, rounded to T) times the 8 COLUMNS rows of a tile. C's fragments are A's. */
 template <typename T, int DIM, int COLUMNS>
 SM80_FN void sm80_accumulate(float (&acc)[DIM / 8][4], const float (&p)[COLUMNS][4], uint32_t tile) {
     constexpr int CHUNKS = DIM / 8;
@@ -325,7 +326,7 @@ static int sm80_launch(Kernel kernel, const nabla_cuda_attention *a, int32_t uni
     return cudaGetLastError();
 }
 
-/* The levels' fp32 side, by FFMA. */
+/* The level's fp32 side. */
 int sm80_forward_fp32(const nabla_cuda_attention *a);
 int sm80_backward_fp32(const nabla_cuda_attention *a);
 

@@ -20,10 +20,19 @@ SM80_FN void softmax_step(forward_state<T, DIM> &st, float (&s)[8][4], int32_t c
 #pragma unroll
     for (int n = 0; n < 8; n++)
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            s[n][i] = 8 * n + column + i % 2 < count ? s[n][i] * scale_log2 : -INFINITY;
+        for (int i = 0; i < 4; i++) /* rounded here, not within a later sum: the largest less the maximum is then 0 */
+            s[n][i] = __fmul_rn(s[n][i], scale_log2);
+    if (count < SM80_ROWS)
+#pragma unroll
+        for (int n = 0; n < 8; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                s[n][i] = 8 * n + column + i % 2 < count ? s[n][i] : -INFINITY;
+#pragma unroll
+    for (int n = 0; n < 8; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++)
             max[i / 2] = fmaxf(max[i / 2], s[n][i]);
-        }
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         max[r] = fmaxf(max[r], __shfl_xor_sync(~0u, max[r], 1));
@@ -100,10 +109,10 @@ __global__ void __launch_bounds__(SM80_THREADS, DIM <= 128 ? 3 : 2)
         sm80_copies_wait();
         __syncthreads(); /* keys are there, and all warps are done with the values before */
         sm80_load<T, SM80_ROWS, CHUNKS>(v_tile, v, now, a.head_dim);
+        more = sm80_walk_next(walk, SM80_ROWS, next);
         sm80_products<T, DIM, 8>(s, sm80_shared(q_tile), warp * 16, sm80_shared(k_tile));
         sm80_copies_wait();
         __syncthreads(); /* values are there, and all warps are done with the keys */
-        more = sm80_walk_next(walk, SM80_ROWS, next);
         if (more) sm80_load<T, SM80_ROWS, CHUNKS>(k_tile, k, next, a.head_dim);
         softmax_step(st, s, now.count, scale_log2);
         sm80_accumulate<T, DIM, 8>(st.o, s, sm80_shared(v_tile));

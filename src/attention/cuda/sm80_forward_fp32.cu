@@ -103,10 +103,10 @@ __global__ void __launch_bounds__(SM80_THREADS, 2) forward_fp32(const __grid_con
         sm80_copies_wait();
         __syncthreads(); /* keys are there, and all warps are done with the values before */
         sm80_load<float, S::COLUMNS, S::CHUNKS>(v_tile, v, now, a.head_dim);
+        more = sm80_walk_next(walk, S::COLUMNS, next);
         fp32_products<S>(s, shared, k_tile, a.head_dim);
         sm80_copies_wait();
         __syncthreads(); /* values are there, and all warps are done with the keys */
-        more = sm80_walk_next(walk, S::COLUMNS, next);
         if (more) sm80_load<float, S::COLUMNS, S::CHUNKS>(k_tile, k, next, a.head_dim);
         softmax_step<S>(st, s, now.count, a.scale);
         fp32_put<S>(p_tile, s);
