@@ -100,7 +100,7 @@ int nabla_cuda_finish(const nabla_cuda_plan *plan, nabla_cuda_stream stream) {
         if (error) return error;
     }
     const paired_side q = side_of(plan->rows, &plan->q, &plan->k), k = side_of(plan->columns, &plan->k, &plan->q);
-    const unsigned sides = plan->columns ? 2 : 1;
-    choose_pairings<<<sides *(unsigned)plan->sets, PAIRING_THREADS, 0, stream>>>(q, k, plan->sets);
+    const unsigned groups = (unsigned)plan->sets * (plan->columns ? 2 : 1);
+    choose_pairings<<<groups, PAIRING_THREADS, 0, stream>>>(q, k, plan->sets);
     return nabla_launched();
 }
