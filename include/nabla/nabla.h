@@ -106,8 +106,9 @@ typedef struct nabla_context_options {
     /* The rest is for NABLA_CUDA; on the CPU memory_reserve alone counts. */
     int32_t ordinal;       /* default 0: which GPU, as cudaSetDevice counts; every call leaves the thread's current
                               device as it was */
-    void *stream;          /* the caller's cudaStream_t on that GPU, which must outlive the context; NULL (default): the
-                              context makes one of its own, which waits for no other stream and none for it */
+    void *stream;          /* the caller's cudaStream_t on that GPU, which must outlive the context (for CUDA's default
+                              stream give cudaStreamLegacy); NULL (default): the context makes one of its own, which
+                              waits for no other stream and none for it */
     size_t memory_limit;   /* the most bytes that the context, its plans and its orders may hold on the GPU together;
                               0 (default): no limit. What nabla_memory_allocate() gives does not count. */
     size_t memory_reserve; /* default 0: bytes of scratch taken at once, see nabla_context_reserve() */
@@ -128,8 +129,8 @@ NABLA_API const char *nabla_context_level(const nabla_context *ctx);
 NABLA_API int32_t nabla_context_threads(const nabla_context *ctx); /* 1 on a GPU */
 NABLA_API nabla_device nabla_context_device(const nabla_context *ctx);
 
-/* Waits until all that was queued on the context is done. Its failures surface here: a kernel's as NABLA_INTERNAL, a bad
-   entry of an import from GPU memory as NABLA_INVALID_ARGUMENT. On the CPU there is nothing to wait for. */
+/* Waits until all that was queued on the context is done. Its failures surface here: a kernel's as NABLA_INTERNAL, a
+   bad entry of an import from GPU memory as NABLA_INVALID_ARGUMENT. On the CPU there is nothing to wait for. */
 NABLA_API nabla_status nabla_context_synchronize(nabla_context *ctx);
 
 /* Makes the context's scratch at least that large, so that no later call that needs no more (nabla_attention_memory()
@@ -145,9 +146,9 @@ NABLA_API const char *nabla_level_name(int32_t i);
 NABLA_API int32_t nabla_device_count(nabla_device device);
 
 typedef struct nabla_device_info {
-    size_t size;       /* sizeof(nabla_device_info), set by the caller */
-    char name[128];    /* "NVIDIA H100 80GB HBM3"; "" for the CPU */
-    const char *level; /* the best it runs, never freed; "" for a GPU that is too old for any */
+    size_t size;                      /* sizeof(nabla_device_info), set by the caller */
+    char name[128];                   /* "NVIDIA H100 80GB HBM3"; "" for the CPU */
+    const char *level;                /* the best it runs, never freed; "" for a GPU that is too old for any */
     size_t memory_total, memory_free; /* bytes */
     int32_t multiprocessors;          /* CPU: processors this process may use */
     int32_t capability_major, capability_minor; /* CUDA's compute capability; 0 for the CPU */
@@ -160,9 +161,9 @@ NABLA_API nabla_status nabla_device_describe(nabla_device device, int32_t ordina
 
 /* ---------------------------------------------------------------------------------------------- memory */
 
-/* Memory of the context's device, for callers that have none of their own: of the GPU on 256-byte boundaries, of the CPU
-   on 64-byte ones; contents undefined. It may be used on every stream. Free it before the context; NULL is fine. Freeing
-   GPU memory waits for the GPU. */
+/* Memory of the context's device, for callers that have none of their own: of the GPU on 256-byte boundaries, of the
+   CPU on 64-byte ones; contents undefined. It may be used on every stream. Free it before the context; NULL is fine.
+   Freeing GPU memory waits for the GPU. */
 NABLA_API nabla_status nabla_memory_allocate(nabla_context *ctx, size_t bytes, void **out);
 NABLA_API void nabla_memory_free(nabla_context *ctx, void *memory);
 /* Copies from the host to the device and back, in the order of the context's other work, and waits: when they return,
@@ -316,8 +317,8 @@ NABLA_API nabla_status nabla_attention_memory(nabla_context *ctx, const nabla_pl
                                               int32_t backward, size_t *bytes);
 
 /* q, o: [B, Sq, H, D]; k, v: [B, Sk, H, D]; q, k, v of one dtype (fp32 or bf16, on a GPU also fp16), o that or fp32;
-   lse: fp32 [B, H, Sq] contiguous, natural logarithm, may be NULL. D is 16 to 256 in steps of 8. Tokens in the order of the plan's blocks.
-   A query block that keeps nothing gives O = 0 (times alpha, plus beta O) and LSE = -inf. */
+   lse: fp32 [B, H, Sq] contiguous, natural logarithm, may be NULL. D is 16 to 256 in steps of 8. Tokens in the order of
+   the plan's blocks. A query block that keeps nothing gives O = 0 (times alpha, plus beta O) and LSE = -inf. */
 NABLA_API nabla_status nabla_attention_forward(nabla_context *ctx, const nabla_plan *plan,
                                                const nabla_attention_params *params, const nabla_tensor *q,
                                                const nabla_tensor *k, const nabla_tensor *v, const nabla_tensor *o,
