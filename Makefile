@@ -42,12 +42,12 @@ install: build
 
 # Some tests ask for more memory than there is: that must fail as it does without the sanitizer.
 sanitize:
-	@$(MAKE) --no-print-directory build BUILD=$(BUILD)-asan CMAKE_FLAGS="-DNABLA_SANITIZE=address,undefined -DCMAKE_BUILD_TYPE=RelWithDebInfo"
+	@$(MAKE) --no-print-directory build BUILD=$(BUILD)-asan CMAKE_FLAGS="-DNABLA_CUDA=OFF -DNABLA_SANITIZE=address,undefined -DCMAKE_BUILD_TYPE=RelWithDebInfo"
 	@ASAN_OPTIONS=allocator_may_return_null=1 ctest --test-dir $(BUILD)-asan --output-on-failure --no-tests=error
 
 # clang's OpenMP runtime can tell ThreadSanitizer about its barriers (archer); gcc's cannot.
 thread-sanitize:
-	@$(MAKE) --no-print-directory build BUILD=$(BUILD)-tsan CMAKE_FLAGS="-DNABLA_SANITIZE=thread -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=RelWithDebInfo"
+	@$(MAKE) --no-print-directory build BUILD=$(BUILD)-tsan CMAKE_FLAGS="-DNABLA_CUDA=OFF -DNABLA_SANITIZE=thread -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=RelWithDebInfo"
 	@TSAN_OPTIONS=ignore_noninstrumented_modules=1 ctest --test-dir $(BUILD)-tsan --output-on-failure --no-tests=error
 
 fuzz:

@@ -19,6 +19,14 @@ endfunction()
 
 nabla_shared(nabla nabla)
 target_link_libraries(nabla_shared PRIVATE OpenMP::OpenMP_C m)
+set(NABLA_PC_PRIVATE "-fopenmp -lm") # what the static library needs beside itself
+if(NABLA_CUDA)
+  target_link_libraries(nabla_shared PRIVATE CUDA::cudart_static)
+  if(TARGET nabla_cuda)
+    target_sources(nabla_shared PRIVATE $<TARGET_OBJECTS:nabla_cuda>)
+  endif()
+  string(APPEND NABLA_PC_PRIVATE " -L${CUDAToolkit_LIBRARY_DIR} -lcudart_static -ldl -lrt -lpthread")
+endif()
 install(FILES include/nabla/nabla.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/nabla)
 
 if(TARGET nabla_video)

@@ -20,6 +20,14 @@
  * last failure in a sentence. Nothing here exits, prints or reads an environment variable, but for NABLA_CPU, which
  * forces a lower CPU level (see nabla_context_options). A context may be used by one thread at a time; different
  * contexts by different threads at once. Plans and orders are read-only while attention runs and may be shared then.
+ *
+ * On a GPU. A context made with device NABLA_CUDA is one stream of one GPU, and the same three steps run there: every
+ * tensor's data must be memory that the GPU reaches (cudaMalloc's, PyTorch's, nabla_memory_allocate's; a plain host
+ * pointer is refused by name). Calls check their arguments, queue their work on the stream and return; what goes wrong
+ * later surfaces at nabla_context_synchronize(). The calls that wait are those that bring figures or memory to the
+ * host, and say so. Everything that only queues can be captured in a CUDA graph once the context has its scratch
+ * (nabla_context_reserve); the context and its plans must then outlive the graph. Plans and orders are used with
+ * contexts of the device they were made for and are destroyed before the context that made them.
  */
 #ifndef NABLA_H
 #define NABLA_H
@@ -90,10 +98,20 @@ typedef enum nabla_device { NABLA_CPU = 0, NABLA_CUDA = 1 } nabla_device;
 typedef struct nabla_context_options {
     size_t size;         /* sizeof(nabla_context_options) */
     nabla_device device; /* default NABLA_CPU */
-    int32_t threads;     /* 0 (default): every processor this process may use */
-    const char *level;   /* NULL (default): the best this machine has; else "generic", "avx2", "avx512" ...;
-                            a level that the machine lacks is NABLA_UNSUPPORTED. The environment variable NABLA_CPU
-                            does the same where this is NULL. */
+    int32_t threads;     /* CPU: 0 (default): every processor this process may use */
+    const char *level;   /* NULL (default): the best this machine has; else on the CPU "generic", "avx2", "avx512" ...,
+                            on a GPU "sm80" (compute capability 8.0 and later) or "sm90" (9.0 alone); a level that the
+                            machine lacks is NABLA_UNSUPPORTED. The environment variable NABLA_CPU does the same for
+                            the CPU where this is NULL. */
+    /* The rest is for NABLA_CUDA; on the CPU memory_reserve alone counts. */
+    int32_t ordinal;       /* default 0: which GPU, as cudaSetDevice counts; every call leaves the thread's current
+                              device as it was */
+    void *stream;          /* the caller's cudaStream_t on that GPU, which must outlive the context (for CUDA's default
+                              stream give cudaStreamLegacy); NULL (default): the context makes one of its own, which
+                              waits for no other stream and none for it */
+    size_t memory_limit;   /* the most bytes that the context, its plans and its orders may hold on the GPU together;
+                              0 (default): no limit. What nabla_memory_allocate() gives does not count. */
+    size_t memory_reserve; /* default 0: bytes of scratch taken at once, see nabla_context_reserve() */
 } nabla_context_options;
 
 NABLA_API nabla_context_options nabla_context_options_default(void);
@@ -102,15 +120,56 @@ NABLA_API nabla_context_options nabla_context_options_default(void);
    copied to `message` (may be NULL) of message_size bytes. */
 NABLA_API nabla_status nabla_context_create(const nabla_context_options *options, nabla_context **out, char *message,
                                             size_t message_size);
-NABLA_API void nabla_context_destroy(nabla_context *ctx); /* NULL is fine */
+/* NULL is fine. On a GPU waits for a stream of the context's own; work queued on the caller's stream goes on. */
+NABLA_API void nabla_context_destroy(nabla_context *ctx);
 
 /* The sentence behind the last failure on this context; "" if none. Valid until the next call on it. */
 NABLA_API const char *nabla_context_message(const nabla_context *ctx);
 NABLA_API const char *nabla_context_level(const nabla_context *ctx);
-NABLA_API int32_t nabla_context_threads(const nabla_context *ctx);
+NABLA_API int32_t nabla_context_threads(const nabla_context *ctx); /* 1 on a GPU */
+NABLA_API nabla_device nabla_context_device(const nabla_context *ctx);
 
-/* The i-th level that this machine can run, from "generic" upwards; NULL past the last. */
+/* Waits until all that was queued on the context is done. Its failures surface here: a kernel's as NABLA_INTERNAL, a
+   bad entry of an import from GPU memory as NABLA_INVALID_ARGUMENT. On the CPU there is nothing to wait for. */
+NABLA_API nabla_status nabla_context_synchronize(nabla_context *ctx);
+
+/* Makes the context's scratch at least that large, so that no later call that needs no more (nabla_attention_memory()
+   tells) takes memory: before capturing a CUDA graph, where taking memory is an error, or before timing. Scratch grows
+   on demand otherwise, and never shrinks; a graph captured before it grew must be captured again. */
+NABLA_API nabla_status nabla_context_reserve(nabla_context *ctx, size_t bytes);
+
+/* The i-th level that this machine's CPU can run, from "generic" upwards; NULL past the last. */
 NABLA_API const char *nabla_level_name(int32_t i);
+
+/* How many devices of a kind there are: 1 for NABLA_CPU; for NABLA_CUDA 0 where the build has no CUDA or the machine
+   no driver or GPU. */
+NABLA_API int32_t nabla_device_count(nabla_device device);
+
+typedef struct nabla_device_info {
+    size_t size;                      /* sizeof(nabla_device_info), set by the caller */
+    char name[128];                   /* "NVIDIA H100 80GB HBM3"; "" for the CPU */
+    const char *level;                /* the best it runs, never freed; "" for a GPU that is too old for any */
+    size_t memory_total, memory_free; /* bytes */
+    int32_t multiprocessors;          /* CPU: processors this process may use */
+    int32_t capability_major, capability_minor; /* CUDA's compute capability; 0 for the CPU */
+} nabla_device_info;
+
+/* On failure the reason is copied to `message` (may be NULL) of message_size bytes; there is no context to ask. Asking
+   for a GPU's free memory makes CUDA set it up for this process, which takes a moment. */
+NABLA_API nabla_status nabla_device_describe(nabla_device device, int32_t ordinal, nabla_device_info *info,
+                                             char *message, size_t message_size);
+
+/* ---------------------------------------------------------------------------------------------- memory */
+
+/* Memory of the context's device, for callers that have none of their own: of the GPU on 256-byte boundaries, of the
+   CPU on 64-byte ones; contents undefined. It may be used on every stream. Free it before the context; NULL is fine.
+   Freeing GPU memory waits for the GPU. */
+NABLA_API nabla_status nabla_memory_allocate(nabla_context *ctx, size_t bytes, void **out);
+NABLA_API void nabla_memory_free(nabla_context *ctx, void *memory);
+/* Copies from the host to the device and back, in the order of the context's other work, and waits: when they return,
+   the host's memory may be reused, or read. On the CPU both are memcpy(). */
+NABLA_API nabla_status nabla_memory_upload(nabla_context *ctx, void *to, const void *from_host, size_t bytes);
+NABLA_API nabla_status nabla_memory_download(nabla_context *ctx, void *to_host, const void *from, size_t bytes);
 
 /* ---------------------------------------------------------------------------------------------- grid, order */
 
@@ -126,6 +185,7 @@ NABLA_API nabla_grid nabla_grid_default(int32_t frames, int32_t height, int32_t 
    row-major within a tile. Blocks are the tiles: block b is tokens [offsets[b], offsets[b + 1]) of tile order. */
 typedef struct nabla_order nabla_order;
 
+/* On a GPU keeps a copy of the permutation there as well; waits. What the functions below return is on the host. */
 NABLA_API nabla_status nabla_order_create(nabla_context *ctx, const nabla_grid *grid, nabla_order **out);
 NABLA_API void nabla_order_destroy(nabla_order *order);
 NABLA_API const nabla_grid *nabla_order_grid(const nabla_order *order);
@@ -181,9 +241,10 @@ typedef struct nabla_plan_desc {
 
 NABLA_API nabla_plan_desc nabla_plan_desc_default(void);
 
-/* Bytes that nabla_plan_create() will take. */
+/* Bytes that nabla_plan_create() will take; for a context of a GPU, of that GPU's memory. */
 NABLA_API nabla_status nabla_plan_memory(nabla_context *ctx, const nabla_plan_desc *desc, size_t *bytes);
-/* Copies what it needs of desc, documents and orders included. The plan starts empty: no block kept. */
+/* Copies what it needs of desc, documents and orders included. The plan starts empty: no block kept. On a GPU this is
+   where all of a plan's memory is taken, and it waits; it cannot be captured in a graph. */
 NABLA_API nabla_status nabla_plan_create(nabla_context *ctx, const nabla_plan_desc *desc, nabla_plan **out);
 NABLA_API void nabla_plan_destroy(nabla_plan *plan);
 
@@ -191,7 +252,8 @@ typedef struct nabla_plan_inputs {
     size_t size;
     const nabla_tensor *q, *k; /* [B, S, H, D] in the order of the plan's blocks, after QK-norm and RoPE. May both be
                                   NULL for policies that look at nothing (dense, sta). */
-    const nabla_tensor *q_mean, *k_mean; /* or the block means, fp32 [B, H, blocks, D], in place of q, k */
+    const nabla_tensor *q_mean, *k_mean; /* or the block means, fp32 [B, H, blocks, D], in place of q, k; on a GPU
+                                            contiguous */
     float scale;                         /* 0 (default): 1 / sqrt(D) */
 } nabla_plan_inputs;
 
@@ -200,7 +262,8 @@ NABLA_API nabla_plan_inputs nabla_plan_inputs_default(void);
 /* Fills the plan in place; may be called again and again. The rule (paper section 3, reference `nablaT_v2`):
    A = softmax over key blocks of mean(Q) mean(K)^T * scale, fp32; a block is kept when the inclusive cumulative sum
    of its row's ascending probabilities reaches 1 - thr there; of equal probabilities the lower index is kept first.
-   A row whose probabilities hold a NaN keeps every block. */
+   A row whose probabilities hold a NaN keeps every block. q and k are fp32 or bf16, on a GPU also fp16. On a GPU the
+   plan is built without a visit to the host. */
 NABLA_API nabla_status nabla_plan_build(nabla_context *ctx, nabla_plan *plan, const nabla_policy *policy,
                                         const nabla_plan_inputs *inputs);
 
@@ -213,19 +276,23 @@ typedef struct nabla_plan_stats {
                             alone, imports) */
 } nabla_plan_stats;
 
+/* On a GPU waits for the plan to be built. */
 NABLA_API nabla_status nabla_plan_get_stats(nabla_context *ctx, const nabla_plan *plan, nabla_plan_stats *stats);
-/* Density of every (batch, head): out[B * H]. */
+/* Density of every (batch, head): out[B * H], on the host. On a GPU waits for the plan to be built. */
 NABLA_API nabla_status nabla_plan_densities(nabla_context *ctx, const nabla_plan *plan, double *out);
 
 /* Lists in FlexAttention's BlockMask layout: num int32 [B, H, nq], indices int32 [B, H, nq, nk], ascending, -1 after
-   the last. (Our blocks are whole: its full_kv_num_blocks and full_kv_indices.) Either may be NULL in export. */
+   the last. (Our blocks are whole: its full_kv_num_blocks and full_kv_indices.) Either may be NULL in export. On a GPU
+   the pointers of one call may all be host memory (the call waits) or all GPU memory (it only queues). */
 NABLA_API nabla_status nabla_plan_export_lists(nabla_context *ctx, const nabla_plan *plan, int32_t *num,
                                                int32_t *indices);
 /* Indices in any order; entries past num are ignored; a repeated or out-of-range index is an error. What is imported
-   is taken as it is: documents are not applied to it. */
+   is taken as it is: documents are not applied to it. An error leaves the plan as it was; but in lists that lie in GPU
+   memory it surfaces at nabla_context_synchronize(), and the plan then holds the entries that were good. (Up to 16 such
+   imports are watched at a time; the next one waits for the first ones.) */
 NABLA_API nabla_status nabla_plan_import_lists(nabla_context *ctx, nabla_plan *plan, const int32_t *num,
                                                const int32_t *indices);
-/* One byte a block pair, 0 or 1: [B, H, nq, nk]. */
+/* One byte a block pair, 0 or 1: [B, H, nq, nk]. Host or GPU memory, as for lists. */
 NABLA_API nabla_status nabla_plan_export_bitmap(nabla_context *ctx, const nabla_plan *plan, uint8_t *bytes);
 NABLA_API nabla_status nabla_plan_import_bitmap(nabla_context *ctx, nabla_plan *plan, const uint8_t *bytes);
 
@@ -235,21 +302,23 @@ typedef struct nabla_attention_params {
     size_t size;
     float scale;           /* 0 (default): 1 / sqrt(D) */
     float alpha, beta;     /* O = beta O + alpha attention; defaults 1 and 0 (O is then only written) */
-    int32_t deterministic; /* default 1: the backward pass gives the same bits for any thread count (forward always).
-                              0: it may sum in any order, which is faster where heads are fewer than threads */
+    int32_t deterministic; /* default 1: the backward pass gives the same bits in every run, on the CPU for any thread
+                              count (forward always). 0: it may sum in any order, which is faster, on the CPU where
+                              heads are fewer than threads */
 } nabla_attention_params;
 
 NABLA_API nabla_attention_params nabla_attention_params_default(void);
 
 /* Scratch that a forward (backward: or backward) call over a plan of this desc with these params (NULL: the defaults),
-   or building the plan, may allocate inside the context, kept there for the next. */
+   or building the plan, may allocate inside the context (on a GPU: in its memory), kept there for the next; what
+   nabla_context_reserve() takes. */
 NABLA_API nabla_status nabla_attention_memory(nabla_context *ctx, const nabla_plan_desc *desc,
                                               const nabla_attention_params *params, nabla_dtype dtype, int64_t head_dim,
                                               int32_t backward, size_t *bytes);
 
-/* q, o: [B, Sq, H, D]; k, v: [B, Sk, H, D]; q, k, v of one dtype (fp32 or bf16), o that or fp32; lse: fp32 [B, H, Sq]
-   contiguous, natural logarithm, may be NULL. D is 16 to 256 in steps of 8. Tokens in the order of the plan's blocks.
-   A query block that keeps nothing gives O = 0 (times alpha, plus beta O) and LSE = -inf. */
+/* q, o: [B, Sq, H, D]; k, v: [B, Sk, H, D]; q, k, v of one dtype (fp32 or bf16, on a GPU also fp16), o that or fp32;
+   lse: fp32 [B, H, Sq] contiguous, natural logarithm, may be NULL. D is 16 to 256 in steps of 8. Tokens in the order of
+   the plan's blocks. A query block that keeps nothing gives O = 0 (times alpha, plus beta O) and LSE = -inf. */
 NABLA_API nabla_status nabla_attention_forward(nabla_context *ctx, const nabla_plan *plan,
                                                const nabla_attention_params *params, const nabla_tensor *q,
                                                const nabla_tensor *k, const nabla_tensor *v, const nabla_tensor *o,

@@ -1,14 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "context.h"
-#include "layout.h"
+#include "device.h"
 
-#include <omp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { MAX_THREADS = 4096 };
 
 nabla_context_options nabla_context_options_default(void) {
     return (nabla_context_options){.size = sizeof(nabla_context_options), .device = NABLA_CPU};
@@ -36,20 +33,23 @@ nabla_status nabla_check_struct(nabla_context *ctx, const char *type, size_t siz
                       size, expected);
 }
 
+nabla_status nabla_check_place(nabla_context *ctx, const char *what, nabla_place place) {
+    if (ctx->place.device == place.device && ctx->place.ordinal == place.ordinal) return NABLA_OK;
+    return nabla_fail(ctx, NABLA_INVALID_ARGUMENT, "%s was made by a context of another device; make one by this",
+                      what);
+}
+
 static nabla_status setup(nabla_context *ctx, const nabla_context_options *options) {
     nabla_status status =
         nabla_check_struct(ctx, "nabla_context_options", options->size, sizeof(nabla_context_options));
     if (status) return status;
-    if (options->device == NABLA_CUDA)
-        return nabla_fail(ctx, NABLA_UNSUPPORTED, "this build has no CUDA; use device NABLA_CPU");
-    if (options->device != NABLA_CPU)
-        return nabla_fail(ctx, NABLA_INVALID_ARGUMENT, "device %d is unknown; use NABLA_CPU", (int)options->device);
-    if (options->threads < 0 || options->threads > MAX_THREADS)
-        return nabla_fail(ctx, NABLA_INVALID_ARGUMENT, "threads is %d; use 1 to %d, or 0 for every processor",
-                          (int)options->threads, MAX_THREADS);
-    ctx->threads = options->threads ? options->threads : omp_get_num_procs();
-    status = nabla_kernels_select(options->level, &ctx->kernels, ctx->message, sizeof ctx->message);
-    clean(ctx->message);
+    if (options->device != NABLA_CPU && options->device != NABLA_CUDA)
+        return nabla_fail(ctx, NABLA_INVALID_ARGUMENT, "device %d is unknown; use NABLA_CPU or NABLA_CUDA",
+                          (int)options->device);
+    ctx->place.device = options->device;
+    ctx->ops = options->device == NABLA_CUDA ? &nabla_cuda_ops : &nabla_cpu_ops;
+    status = ctx->ops->open(ctx, options);
+    if (!status && options->memory_reserve) status = ctx->ops->reserve(ctx, options->memory_reserve);
     return status;
 }
 
@@ -75,7 +75,7 @@ nabla_status nabla_context_create(const nabla_context_options *options, nabla_co
 
 void nabla_context_destroy(nabla_context *ctx) {
     if (!ctx) return;
-    free(ctx->scratch);
+    if (ctx->ops) ctx->ops->close(ctx);
     free(ctx);
 }
 
@@ -84,22 +84,21 @@ const char *nabla_context_message(const nabla_context *ctx) {
 }
 
 const char *nabla_context_level(const nabla_context *ctx) {
-    return ctx ? ctx->kernels.level : "";
+    return ctx ? ctx->level : "";
 }
 
 int32_t nabla_context_threads(const nabla_context *ctx) {
     return ctx ? ctx->threads : 0;
 }
 
-nabla_status nabla_context_scratch(nabla_context *ctx, size_t bytes, void **out) {
-    *out = NULL;
-    if (bytes > ctx->scratch_size) {
-        free(ctx->scratch);
-        ctx->scratch_size = 0;
-        ctx->scratch = aligned_alloc(NABLA_ALIGN, (bytes + NABLA_ALIGN - 1) & ~(size_t)(NABLA_ALIGN - 1));
-        if (!ctx->scratch) return nabla_fail(ctx, NABLA_OUT_OF_MEMORY, "no memory for %zu bytes of scratch", bytes);
-        ctx->scratch_size = bytes;
-    }
-    *out = ctx->scratch;
-    return NABLA_OK;
+nabla_device nabla_context_device(const nabla_context *ctx) {
+    return ctx ? ctx->place.device : NABLA_CPU;
+}
+
+nabla_status nabla_context_synchronize(nabla_context *ctx) {
+    return ctx ? ctx->ops->synchronize(ctx) : NABLA_INVALID_ARGUMENT;
+}
+
+nabla_status nabla_context_reserve(nabla_context *ctx, size_t bytes) {
+    return ctx ? ctx->ops->reserve(ctx, bytes) : NABLA_INVALID_ARGUMENT;
 }

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "documents.h"
-#include "bits.h"
 #include "order.h"
 
 nabla_status nabla_check_documents(nabla_context *ctx, const nabla_plan_desc *desc) {
@@ -41,9 +40,10 @@ static int64_t first_block(const nabla_order *order, const nabla_plan_desc *desc
 
 void nabla_fill_documents(const nabla_plan_desc *desc, nabla_plan *plan) {
     for (int64_t i = 0; i < plan->documents; i++) {
-        for (int64_t q = first_block(desc->q_order, desc, i); q < first_block(desc->q_order, desc, i + 1); q++)
+        const int64_t end = first_block(desc->q_order, desc, i + 1);
+        for (int64_t q = first_block(desc->q_order, desc, i); q < end; q++)
             plan->document_of[q] = (int32_t)i;
-        nabla_set_range(plan->document_bits + i * plan->k_words, first_block(desc->k_order, desc, i),
-                        first_block(desc->k_order, desc, i + 1));
     }
+    for (int64_t i = 0; i <= plan->documents && plan->documents; i++)
+        plan->document_first[i] = (int32_t)first_block(desc->k_order, desc, i);
 }

@@ -8,7 +8,7 @@
 
 nabla_status nabla_check_documents(nabla_context *ctx, const nabla_plan_desc *desc);
 
-/* Which document each query block belongs to, and the key blocks of each. */
+/* Which document each query block belongs to, and the first key block of each. */
 void nabla_fill_documents(const nabla_plan_desc *desc, nabla_plan *plan);
 
 #endif

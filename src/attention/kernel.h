@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The CPU kernel table: what a level provides. forward.c, backward.c and score.c check, schedule and call; kernels
+ * The CPU kernel table: what a level provides. forward.c, backward.c and score.c of cpu/ schedule and call; kernels
  * only compute. Each kernel does the work of one task on one thread, allocates nothing and keeps no state.
  *
  * Tables are filled in rising order (generic, avx2, avx512 ...): a level overrides the entries it does better and

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "order.h"
-#include "context.h"
+#include "device.h"
 #include "tensor.h"
 
 #include <stdlib.h>
@@ -42,6 +42,9 @@ nabla_status nabla_order_create(nabla_context *ctx, const nabla_grid *grid, nabl
     if (status) return status;
     nabla_order *order = calloc(1, sizeof *order);
     if (!order) return nabla_fail(ctx, NABLA_OUT_OF_MEMORY, "no memory for an order");
+    order->ops = ctx ? ctx->ops : &nabla_cpu_ops;
+    order->home = ctx;
+    order->place = ctx ? ctx->place : (nabla_place){.device = NABLA_CPU};
     order->grid = *grid;
     order->tiles = nabla_grid_tiles(grid);
     order->tokens = (int64_t)grid->frames * grid->height * grid->width;
@@ -53,12 +56,17 @@ nabla_status nabla_order_create(nabla_context *ctx, const nabla_grid *grid, nabl
         return nabla_fail(ctx, NABLA_OUT_OF_MEMORY, "no memory for an order of %lld tokens", (long long)order->tokens);
     }
     fill(order);
-    *out = order;
-    return NABLA_OK;
+    status = order->ops->order_open(ctx, order);
+    if (status)
+        nabla_order_destroy(order);
+    else
+        *out = order;
+    return status;
 }
 
 void nabla_order_destroy(nabla_order *order) {
     if (!order) return;
+    order->ops->order_close(order);
     free(order->offsets);
     free(order->raster);
     free(order);
@@ -101,7 +109,8 @@ static nabla_status check_pair(nabla_context *ctx, const nabla_order *order, con
                                const nabla_tensor *dst, int64_t *elements) {
     if (!ctx) return NABLA_INVALID_ARGUMENT;
     if (!order) return nabla_fail(ctx, NABLA_INVALID_ARGUMENT, "order is NULL");
-    nabla_status status = nabla_check_view(ctx, "src", src, NABLA_READ);
+    nabla_status status = nabla_check_place(ctx, "the order", order->place);
+    if (!status) status = nabla_check_view(ctx, "src", src, NABLA_READ);
     if (!status) status = nabla_check_view(ctx, "dst", dst, NABLA_WRITE);
     if (status) return status;
     if (src->rank < 2 || src->shape[1] != order->tokens)
@@ -114,32 +123,19 @@ static nabla_status check_pair(nabla_context *ctx, const nabla_order *order, con
     return status ? status : check_tail(ctx, "dst", dst, elements);
 }
 
-/* Token i of one side is token raster[i] of the other; `gather` tells which side is dst. */
 static nabla_status permute(nabla_context *ctx, const nabla_order *order, const nabla_tensor *src,
-                            const nabla_tensor *dst, int gather) {
-    int64_t elements;
-    nabla_status status = check_pair(ctx, order, src, dst, &elements);
-    if (status) return status;
-    const int64_t size = (int64_t)nabla_dtype_size(src->dtype), tokens = order->tokens;
-    const int32_t *raster = order->raster;
-    const char *from = src->data;
-    char *to = dst->data;
-#pragma omp parallel for num_threads(ctx->threads) schedule(static)
-    for (int64_t n = 0; n < src->shape[0] * tokens; n++) {
-        const int64_t b = n / tokens, i = n % tokens;
-        const int64_t s = gather ? raster[i] : i, d = gather ? i : raster[i];
-        memcpy(to + (b * dst->stride[0] + d * dst->stride[1]) * size,
-               from + (b * src->stride[0] + s * src->stride[1]) * size, (size_t)(elements * size));
-    }
-    return NABLA_OK;
+                            const nabla_tensor *dst, bool gather) {
+    nabla_permutation p = {.order = order, .src = src, .dst = dst, .gather = gather};
+    const nabla_status status = check_pair(ctx, order, src, dst, &p.elements);
+    return status ? status : ctx->ops->permute(ctx, &p);
 }
 
 nabla_status nabla_order_apply(nabla_context *ctx, const nabla_order *order, const nabla_tensor *src,
                                const nabla_tensor *dst) {
-    return permute(ctx, order, src, dst, 1);
+    return permute(ctx, order, src, dst, true);
 }
 
 nabla_status nabla_order_undo(nabla_context *ctx, const nabla_order *order, const nabla_tensor *src,
                               const nabla_tensor *dst) {
-    return permute(ctx, order, src, dst, 0);
+    return permute(ctx, order, src, dst, false);
 }

@@ -1,149 +1,52 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Fills a plan from a policy: for every row the union of what its terms keep, then what its document allows. */
-#include "bits.h"
-#include "layout.h"
-#include "plan.h"
+/* What a build is asked to do, checked; cpu/build.c and cuda/build.c do it. */
+#include "device.h"
 #include "policy.h"
-#include "score.h"
 
-#include <math.h>
-#include <omp.h>
 #include <string.h>
 
-/* One thread's room for a group of rows. */
-typedef struct group_scratch {
-    int64_t probs_stride;
-    float *probs;      /* [NABLA_SCORE_ROWS][probs_stride] */
-    uint64_t *allowed; /* [NABLA_SCORE_ROWS][k_words] */
-} group_scratch;
-
-typedef struct build {
-    nabla_plan *plan;
-    const nabla_policy *policy;
-    const nabla_kernels *kernels;
-    nabla_means means;
-    double *row_mass; /* [B * H][nq] */
-    char *threads;    /* thread_bytes for each */
-    size_t thread_bytes;
-} build;
-
-static void add_static_terms(const build *b, int64_t q_block, uint64_t *row) {
-    const nabla_plan *plan = b->plan;
-    if (b->policy->dense) nabla_set_range(row, 0, plan->nk);
-    if (b->policy->has_sta) nabla_policy_keep_window(b->policy, plan->q_tiles, q_block, row);
-    if (plan->documents) {
-        const uint64_t *allowed = plan->document_bits + plan->document_of[q_block] * plan->k_words;
-        for (int64_t w = 0; w < plan->k_words; w++)
-            row[w] &= allowed[w];
-    }
+nabla_plan_inputs nabla_plan_inputs_default(void) {
+    return (nabla_plan_inputs){.size = sizeof(nabla_plan_inputs)};
 }
 
-static double mass_of(const uint64_t *row, int64_t words, const float *probs) {
-    double mass = 0.0;
-    for (int64_t w = 0; w < words; w++)
-        for (uint64_t bits = row[w]; bits; bits &= bits - 1)
-            mass += (double)probs[w * 64 + __builtin_ctzll(bits)];
-    return isfinite(mass) ? mass : 1.0; /* a row of NaN keeps everything */
-}
-
-static group_scratch scratch_of(const build *b, int32_t thread) {
-    char *base = b->threads + (size_t)thread * b->thread_bytes;
-    const int64_t stride = nabla_panel_keys(b->plan->nk);
-    return (group_scratch){.probs_stride = stride,
-                           .probs = (float *)base,
-                           .allowed = (uint64_t *)(base + (size_t)(NABLA_SCORE_ROWS * stride) * sizeof(float))};
-}
-
-/* Rows [q0, q0 + count) of head bh, all terms. */
-static void scored_group(const build *b, int64_t bh, int64_t q0, int32_t count, group_scratch s) {
-    const nabla_plan *plan = b->plan;
-    const nabla_means *m = &b->means;
-    if (plan->documents)
-        for (int32_t r = 0; r < count; r++)
-            memcpy(s.allowed + r * plan->k_words, plan->document_bits + plan->document_of[q0 + r] * plan->k_words,
-                   (size_t)plan->k_words * sizeof *s.allowed);
-    b->kernels->score_rows(m->q + (bh * plan->nq + q0) * m->head_dim, count, m->k + bh * m->panel_floats,
-                           (int32_t)plan->nk, m->head_dim, m->scale, plan->documents ? s.allowed : NULL, plan->k_words,
-                           s.probs, s.probs_stride);
-    for (int32_t r = 0; r < count; r++) {
-        const float *probs = s.probs + r * s.probs_stride;
-        uint64_t *row = nabla_plan_row(plan, bh, q0 + r);
-        nabla_policy_keep_mass(b->kernels, b->policy, probs, plan->nk, row);
-        add_static_terms(b, q0 + r, row);
-        b->row_mass[bh * plan->nq + q0 + r] = mass_of(row, plan->k_words, probs);
-    }
-}
-
-/* The scratch of one build, in bytes from its base. */
-typedef struct build_layout {
-    size_t q, k, mass, threads, thread_bytes, bytes;
-} build_layout;
-
-static nabla_status lay_out(nabla_context *ctx, const nabla_plan *plan, int64_t head_dim, build_layout *at) {
-    const int64_t heads = plan->batch * plan->heads, keys = nabla_panel_keys(plan->nk);
-    nabla_layout all = {0}, one = {0};
-    nabla_layout_take(&one, NABLA_SCORE_ROWS * keys, sizeof(float));
-    nabla_layout_take(&one, NABLA_SCORE_ROWS * plan->k_words, sizeof(uint64_t));
-    at->q = nabla_layout_take(&all, nabla_count_mul(heads, plan->nq * head_dim), sizeof(float));
-    at->k = nabla_layout_take(&all, nabla_count_mul(heads, keys * head_dim), sizeof(float));
-    at->mass = nabla_layout_take(&all, nabla_count_mul(heads, plan->nq), sizeof(double));
-    at->threads = nabla_layout_take(&all, ctx->threads, one.bytes);
-    at->thread_bytes = one.bytes;
-    at->bytes = all.bytes;
-    if (all.overflow)
-        return nabla_fail(ctx, NABLA_OVERFLOW, "the block means of %lld heads are too large", (long long)heads);
-    return NABLA_OK;
-}
-
-nabla_status nabla_build_memory(nabla_context *ctx, const nabla_plan *plan, int64_t head_dim, size_t *bytes) {
-    build_layout at;
-    const nabla_status status = lay_out(ctx, plan, head_dim, &at);
-    if (!status) *bytes = at.bytes;
+static nabla_status check_tokens(nabla_context *ctx, const nabla_plan *plan, const nabla_plan_inputs *in,
+                                 int64_t *head_dim) {
+    *head_dim = in->q->rank == 4 ? in->q->shape[3] : 0;
+    const int64_t q_shape[] = {plan->batch, plan->q_tokens, plan->heads, *head_dim};
+    const int64_t k_shape[] = {plan->batch, plan->k_tokens, plan->heads, *head_dim};
+    nabla_status status = nabla_check_tensor(ctx, "q", in->q, ctx->ops->accept, 4, q_shape, NABLA_READ);
+    if (!status) status = nabla_check_tensor(ctx, "k", in->k, 1u << in->q->dtype, 4, k_shape, NABLA_READ);
     return status;
 }
 
-static nabla_status build_scored(nabla_context *ctx, build *b, const nabla_plan_inputs *inputs) {
-    nabla_plan *plan = b->plan;
-    build_layout at;
-    nabla_status status = nabla_check_inputs(ctx, plan, inputs, &b->means);
-    if (!status) status = lay_out(ctx, plan, b->means.head_dim, &at);
-    if (status) return status;
-    const int64_t heads = plan->batch * plan->heads, groups = nabla_ceil_div(plan->nq, NABLA_SCORE_ROWS);
-    void *base;
-    status = nabla_context_scratch(ctx, at.bytes, &base);
-    if (status) return status;
-    b->means.q = (float *)((char *)base + at.q);
-    b->means.k = (float *)((char *)base + at.k);
-    b->row_mass = (double *)((char *)base + at.mass);
-    b->threads = (char *)base + at.threads;
-    b->thread_bytes = at.thread_bytes;
-
-    nabla_plan_use_sets(plan, false);
-    nabla_fill_means(ctx, plan, inputs, &b->means);
-#pragma omp parallel for num_threads(ctx->threads) schedule(dynamic, 1)
-    for (int64_t i = 0; i < heads * groups; i++) {
-        const int64_t q0 = i % groups * NABLA_SCORE_ROWS, left = plan->nq - q0;
-        scored_group(b, i / groups, q0, (int32_t)(left < NABLA_SCORE_ROWS ? left : NABLA_SCORE_ROWS),
-                     scratch_of(b, omp_get_thread_num()));
-    }
-    double sum = 0.0;
-    for (int64_t i = 0; i < heads * plan->nq; i++)
-        sum += b->row_mass[i];
-    plan->kept_mass = sum / (double)(heads * plan->nq);
-    return NABLA_OK;
+static nabla_status check_given_means(nabla_context *ctx, const nabla_plan *plan, const nabla_plan_inputs *in,
+                                      int64_t *head_dim) {
+    *head_dim = in->q_mean->rank == 4 ? in->q_mean->shape[3] : 0;
+    const int64_t q_shape[] = {plan->batch, plan->heads, plan->nq, *head_dim};
+    const int64_t k_shape[] = {plan->batch, plan->heads, plan->nk, *head_dim};
+    nabla_status status = nabla_check_tensor(ctx, "q_mean", in->q_mean, NABLA_ACCEPT_FP32, 4, q_shape, NABLA_READ);
+    if (!status) status = nabla_check_tensor(ctx, "k_mean", in->k_mean, NABLA_ACCEPT_FP32, 4, k_shape, NABLA_READ);
+    return status;
 }
 
-/* Nothing looks at the tokens: one set for all heads. */
-static void build_static(nabla_context *ctx, const build *b) {
-    nabla_plan *plan = b->plan;
-    nabla_plan_use_sets(plan, true);
-#pragma omp parallel for num_threads(ctx->threads) schedule(static)
-    for (int64_t q = 0; q < plan->nq; q++) {
-        uint64_t *row = nabla_plan_row(plan, 0, q);
-        memset(row, 0, (size_t)plan->k_words * sizeof *row);
-        add_static_terms(b, q, row);
-    }
-    plan->kept_mass = b->policy->dense ? 1.0 : NAN;
+static nabla_status check_inputs(nabla_context *ctx, const nabla_plan *plan, const nabla_plan_inputs *inputs,
+                                 nabla_scored *scored) {
+    int64_t head_dim = 0;
+    if (!inputs) return nabla_fail(ctx, NABLA_INVALID_ARGUMENT, "a nabla policy looks at q and k, and inputs is NULL");
+    nabla_status status = nabla_check_struct(ctx, "nabla_plan_inputs", inputs->size, sizeof *inputs);
+    if (status) return status;
+    if (inputs->q && inputs->k && !inputs->q_mean && !inputs->k_mean)
+        status = check_tokens(ctx, plan, inputs, &head_dim);
+    else if (inputs->q_mean && inputs->k_mean && !inputs->q && !inputs->k)
+        status = check_given_means(ctx, plan, inputs, &head_dim);
+    else
+        return nabla_fail(ctx, NABLA_INVALID_ARGUMENT,
+                          "a nabla policy needs either q and k or q_mean and k_mean in its inputs");
+    *scored = (nabla_scored){.q = inputs->q, .k = inputs->k, .q_mean = inputs->q_mean, .k_mean = inputs->k_mean};
+    if (!status) status = nabla_check_head_dim(ctx, head_dim);
+    if (!status) status = nabla_check_scale(ctx, inputs->scale, head_dim, &scored->scale);
+    scored->head_dim = (int32_t)head_dim;
+    return status;
 }
 
 static nabla_status check_window(nabla_context *ctx, const nabla_plan *plan) {
@@ -159,15 +62,10 @@ static nabla_status check_window(nabla_context *ctx, const nabla_plan *plan) {
 
 nabla_status nabla_plan_build(nabla_context *ctx, nabla_plan *plan, const nabla_policy *policy,
                               const nabla_plan_inputs *inputs) {
+    nabla_scored scored = {0};
     nabla_status status = nabla_check_plan(ctx, plan);
     if (!status) status = nabla_check_policy(ctx, policy);
     if (!status && policy->has_sta) status = check_window(ctx, plan);
-    if (status) return status;
-    build b = {.plan = plan, .policy = policy, .kernels = &ctx->kernels};
-    if (policy->has_nabla && !policy->dense)
-        status = build_scored(ctx, &b, inputs);
-    else
-        build_static(ctx, &b);
-    if (!status) nabla_plan_finish(ctx, plan);
-    return status;
+    if (!status && policy->has_nabla && !policy->dense) status = check_inputs(ctx, plan, inputs, &scored);
+    return status ? status : ctx->ops->build(ctx, plan, policy, &scored);
 }

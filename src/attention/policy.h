@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What policies are made of. A policy's own file says which blocks one row keeps; plan_build.c walks the rows. */
+/* What policies are made of. A policy's own file says which blocks one row keeps; cpu/build.c walks the rows. */
 #ifndef NABLA_POLICY_H
 #define NABLA_POLICY_H
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tensor.h"
+#include "device.h"
 
 #include <math.h>
 #include <stdbool.h>
@@ -30,6 +31,12 @@ static const char *dtype_name(nabla_dtype dtype) {
         return "fp16";
     }
     return "of an unknown dtype";
+}
+
+const char *nabla_dtype_names(unsigned accept) {
+    static const char *const names[] = {"nothing", "fp32",         "bf16",         "fp32 or bf16",
+                                        "fp16",    "fp32 or fp16", "bf16 or fp16", "fp32, bf16 or fp16"};
+    return names[accept & 7u];
 }
 
 nabla_tensor nabla_tensor_contiguous(void *data, nabla_dtype dtype, int32_t rank, const int64_t *shape) {
@@ -101,7 +108,7 @@ nabla_status nabla_check_view(nabla_context *ctx, const char *name, const nabla_
     if (access == NABLA_WRITE && !elements_apart(t))
         return nabla_fail(ctx, NABLA_INVALID_ARGUMENT,
                           "%s's strides let elements share memory, and it is written; give each element its own", name);
-    return NABLA_OK;
+    return ctx->ops->check_data(ctx, name, t->data);
 }
 
 nabla_status nabla_check_tensor(nabla_context *ctx, const char *name, const nabla_tensor *t, unsigned accept,
@@ -117,11 +124,8 @@ nabla_status nabla_check_tensor(nabla_context *ctx, const char *name, const nabl
         return nabla_fail(ctx, NABLA_INVALID_ARGUMENT, "%s has shape %s; it must be %s", name, has, needs);
     }
     if (!(accept >> t->dtype & 1u))
-        return nabla_fail(ctx, t->dtype == NABLA_FP16 ? NABLA_UNSUPPORTED : NABLA_INVALID_ARGUMENT,
-                          "%s is %s; it must be %s here", name, dtype_name(t->dtype),
-                          accept == NABLA_ACCEPT_FP32   ? "fp32"
-                          : accept == NABLA_ACCEPT_BF16 ? "bf16"
-                                                        : "fp32 or bf16");
+        return nabla_fail(ctx, ctx->ops->accept >> t->dtype & 1u ? NABLA_INVALID_ARGUMENT : NABLA_UNSUPPORTED,
+                          "%s is %s; it must be %s here", name, dtype_name(t->dtype), nabla_dtype_names(accept));
     if (t->stride[rank - 1] != 1 && t->shape[rank - 1] > 1)
         return nabla_fail(ctx, NABLA_INVALID_ARGUMENT, "%s has stride %lld in its last dimension; it must be 1", name,
                           (long long)t->stride[rank - 1]);

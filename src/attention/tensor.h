@@ -5,12 +5,16 @@
 
 #include "context.h"
 
-enum { NABLA_ACCEPT_FP32 = 1 << NABLA_FP32, NABLA_ACCEPT_BF16 = 1 << NABLA_BF16 };
+enum { NABLA_ACCEPT_FP32 = 1 << NABLA_FP32, NABLA_ACCEPT_BF16 = 1 << NABLA_BF16, NABLA_ACCEPT_FP16 = 1 << NABLA_FP16 };
+
+/* "fp32 or bf16": the dtypes of a set of NABLA_ACCEPT_* bits. */
+const char *nabla_dtype_names(unsigned accept);
 
 typedef enum nabla_access { NABLA_READ, NABLA_WRITE } nabla_access;
 
 /* Refuses a tensor that is NULL, of another rank, shape or dtype (accept: NABLA_ACCEPT_* bits), whose last dimension is
-   not contiguous, whose extent overflows, or, where it is written, whose elements share memory. */
+   not contiguous, whose extent overflows, whose data the device cannot reach, or, where it is written, whose elements
+   share memory. */
 nabla_status nabla_check_tensor(nabla_context *ctx, const char *name, const nabla_tensor *t, unsigned accept,
                                 int32_t rank, const int64_t *shape, nabla_access access);
 

@@ -19,9 +19,12 @@ typedef struct settings {
     int32_t repeat;
 } settings;
 
+enum { O, LSE, DQ, DK, DV, RESULTS };
+
 typedef struct work {
     cli_qkv in;
-    nabla_tensor o, lse, dq, dk, dv;
+    nabla_tensor result[RESULTS]; /* in the device's memory; data NULL where it is not wanted */
+    void *home[RESULTS];          /* copies of a GPU's on the host, once they are written */
     nabla_dtype o_dtype;
     int32_t *counts, *indices; /* the plan as lists */
     double *plan_s, *forward_s, *backward_s;
@@ -56,14 +59,15 @@ static int allocate(work *w) {
     cli_qkv *c = &w->in;
     const int64_t lse_shape[3] = {c->batch, c->heads, c->q_tokens};
     const size_t lse_bytes = (size_t)(c->batch * c->heads * c->q_tokens) * sizeof(float);
-    cli_qkv_tensor(c, c->q_tokens, w->o_dtype, &w->o);
-    w->lse = nabla_tensor_contiguous(aligned_alloc(64, (lse_bytes + 63) / 64 * 64), NABLA_FP32, 3, lse_shape);
-    if (!w->o.data || !w->lse.data) return cli_qkv_no_memory(c);
+    cli_qkv_tensor(c, c->q_tokens, w->o_dtype, &w->result[O]);
+    w->result[LSE] = nabla_tensor_contiguous(NULL, NABLA_FP32, 3, lse_shape);
+    nabla_memory_allocate(c->ctx, lse_bytes, &w->result[LSE].data);
+    if (!w->result[O].data || !w->result[LSE].data) return cli_qkv_no_memory(c);
     if (!c->do_entry) return 0;
-    cli_qkv_tensor(c, c->q_tokens, NABLA_FP32, &w->dq);
-    cli_qkv_tensor(c, c->k_tokens, NABLA_FP32, &w->dk);
-    cli_qkv_tensor(c, c->k_tokens, NABLA_FP32, &w->dv);
-    return w->dq.data && w->dk.data && w->dv.data ? 0 : cli_qkv_no_memory(c);
+    cli_qkv_tensor(c, c->q_tokens, NABLA_FP32, &w->result[DQ]);
+    cli_qkv_tensor(c, c->k_tokens, NABLA_FP32, &w->result[DK]);
+    cli_qkv_tensor(c, c->k_tokens, NABLA_FP32, &w->result[DV]);
+    return w->result[DQ].data && w->result[DK].data && w->result[DV].data ? 0 : cli_qkv_no_memory(c);
 }
 
 static int load(work *w) {
@@ -87,11 +91,14 @@ static int compute_once(work *w, float scale, int32_t i) {
     const int code = cli_qkv_plan(c, scale);
     if (code) return code;
     const double planned = cli_seconds();
-    nabla_status status = nabla_attention_forward(c->ctx, c->plan, &params, &c->q, &c->k, &c->v, &w->o, &w->lse);
+    nabla_status status =
+        nabla_attention_forward(c->ctx, c->plan, &params, &c->q, &c->k, &c->v, &w->result[O], &w->result[LSE]);
+    if (status == NABLA_OK) status = nabla_context_synchronize(c->ctx);
     const double forward = cli_seconds();
     if (status == NABLA_OK && c->do_entry)
-        status = nabla_attention_backward(c->ctx, c->plan, &params, &c->q, &c->k, &c->v, &w->o, &w->lse, &c->d_o,
-                                          &w->dq, &w->dk, &w->dv);
+        status = nabla_attention_backward(c->ctx, c->plan, &params, &c->q, &c->k, &c->v, &w->result[O], &w->result[LSE],
+                                          &c->d_o, &w->result[DQ], &w->result[DK], &w->result[DV]);
+    if (status == NABLA_OK) status = nabla_context_synchronize(c->ctx);
     if (status != NABLA_OK) return cli_qkv_fail(c, status);
     w->plan_s[i] = planned - began;
     w->forward_s[i] = forward - planned;
@@ -132,7 +139,7 @@ static int to_raster(cli_qkv *c, const nabla_order *order, nabla_tensor *tensor)
     cli_qkv_tensor(c, tensor->shape[1], tensor->dtype, &raster);
     if (!raster.data) return cli_qkv_no_memory(c);
     const nabla_status status = nabla_order_undo(c->ctx, order, tensor, &raster);
-    free(tensor->data);
+    cli_qkv_free(c, tensor);
     *tensor = raster;
     return status == NABLA_OK ? 0 : cli_qkv_fail(c, status);
 }
@@ -142,44 +149,65 @@ static int lse_to_raster(work *w) {
     cli_qkv *c = &w->in;
     const int64_t shape[2] = {c->batch * c->heads, c->q_tokens};
     const size_t bytes = (size_t)(shape[0] * shape[1]) * sizeof(float);
-    nabla_tensor tiles = nabla_tensor_contiguous(w->lse.data, NABLA_FP32, 2, shape), raster = tiles;
-    raster.data = aligned_alloc(64, (bytes + 63) / 64 * 64);
-    if (!raster.data) return cli_qkv_no_memory(c);
+    nabla_tensor tiles = nabla_tensor_contiguous(w->result[LSE].data, NABLA_FP32, 2, shape), raster = tiles;
+    if (nabla_memory_allocate(c->ctx, bytes, &raster.data) != NABLA_OK) return cli_qkv_no_memory(c);
     const nabla_status status = nabla_order_undo(c->ctx, c->q_order, &tiles, &raster);
-    free(w->lse.data);
-    w->lse.data = raster.data;
+    cli_qkv_free(c, &w->result[LSE]);
+    w->result[LSE].data = raster.data;
     return status == NABLA_OK ? 0 : cli_qkv_fail(c, status);
 }
 
 static void release_inputs(cli_qkv *c) {
     nabla_tensor *const inputs[] = {&c->q, &c->k, &c->v, &c->d_o};
-    for (size_t i = 0; i < sizeof inputs / sizeof inputs[0]; i++) {
-        free(inputs[i]->data);
-        inputs[i]->data = NULL;
-    }
+    for (size_t i = 0; i < sizeof inputs / sizeof inputs[0]; i++)
+        cli_qkv_free(c, inputs[i]);
 }
 
-static int results_to_raster(work *w) {
-    cli_qkv *c = &w->in;
-    release_inputs(c);
-    const double began = cli_seconds();
-    int code = to_raster(c, c->q_order, &w->o);
-    if (!code) code = lse_to_raster(w);
-    if (!code && c->do_entry) code = to_raster(c, c->q_order, &w->dq);
-    if (!code && c->do_entry) code = to_raster(c, c->k_order, &w->dk);
-    if (!code && c->do_entry) code = to_raster(c, c->k_order, &w->dv);
-    c->reorder_s += cli_seconds() - began;
-    if (code || w->o_dtype == c->input) return code;
-    /* bf16 tensors computed in fp32: round the output where it lies, front to back. */
-    const size_t count = (size_t)(c->batch * c->q_tokens * c->heads * c->head_dim);
-    char *data = w->o.data;
+/* Where the values of a result are on the host: a GPU's come home first. NULL when memory ran out. */
+static void *host_values(work *w, int which) {
+    const nabla_tensor *t = &w->result[which];
+    size_t bytes = nabla_dtype_size(t->dtype);
+    if (!t->data || nabla_context_device(w->in.ctx) == NABLA_CPU) return t->data;
+    for (int32_t i = 0; i < t->rank; i++)
+        bytes *= (size_t)t->shape[i];
+    w->home[which] = malloc(bytes);
+    if (w->home[which] && nabla_memory_download(w->in.ctx, w->home[which], t->data, bytes) != NABLA_OK) {
+        free(w->home[which]);
+        w->home[which] = NULL;
+    }
+    return w->home[which];
+}
+
+/* fp32 -> bf16 where it lies, front to back. */
+static void round_in_place(char *data, size_t count) {
     for (size_t i = 0; i < count; i++) {
         float value;
         memcpy(&value, data + i * sizeof value, sizeof value);
         const nv_bf16 rounded = nv_bf16_from_float(value);
         memcpy(data + i * sizeof rounded, &rounded, sizeof rounded);
     }
-    w->o.dtype = NABLA_BF16;
+}
+
+/* Results in raster order, on the host, the output in the dtype of the file; values[i] is NULL where it has none. */
+static int bring_results(work *w, void *values[RESULTS]) {
+    cli_qkv *c = &w->in;
+    release_inputs(c);
+    const double began = cli_seconds();
+    int code = to_raster(c, c->q_order, &w->result[O]);
+    if (!code) code = lse_to_raster(w);
+    if (!code && c->do_entry) code = to_raster(c, c->q_order, &w->result[DQ]);
+    if (!code && c->do_entry) code = to_raster(c, c->k_order, &w->result[DK]);
+    if (!code && c->do_entry) code = to_raster(c, c->k_order, &w->result[DV]);
+    if (code) return code;
+    const nabla_status status = nabla_context_synchronize(c->ctx);
+    c->reorder_s += cli_seconds() - began;
+    if (status != NABLA_OK) return cli_qkv_fail(c, status);
+    for (int i = 0; i < RESULTS; i++) {
+        values[i] = host_values(w, i);
+        if (w->result[i].data && !values[i]) return cli_qkv_no_memory(c);
+    }
+    /* bf16 tensors computed in fp32 */
+    if (w->o_dtype != c->input) round_in_place(values[O], (size_t)(c->batch * c->q_tokens * c->heads * c->head_dim));
     return 0;
 }
 
@@ -205,18 +233,19 @@ static int make_lists(work *w) {
 static int write_results(work *w, const settings *s) {
     cli_qkv *c = &w->in;
     int code = make_lists(w);
-    if (!code) code = results_to_raster(w);
+    void *values[RESULTS];
+    if (!code) code = bring_results(w, values);
     if (code) return code;
-    const nv_st_dtype o_dtype = w->o.dtype == NABLA_BF16 ? NV_ST_BF16 : NV_ST_F32;
+    const nv_st_dtype o_dtype = c->input == NABLA_BF16 ? NV_ST_BF16 : NV_ST_F32;
     const int64_t b = c->batch, h = c->heads, d = c->head_dim, nq = w->stats.q_blocks, nk = w->stats.k_blocks;
     const nv_st_entry entries[] = {
-        entry_of("o", o_dtype, w->o.data, 4, b, c->q_tokens, h, d),
-        entry_of("lse", NV_ST_F32, w->lse.data, 3, b, h, c->q_tokens, 0),
+        entry_of("o", o_dtype, values[O], 4, b, c->q_tokens, h, d),
+        entry_of("lse", NV_ST_F32, values[LSE], 3, b, h, c->q_tokens, 0),
         entry_of("kv_num_blocks", NV_ST_I32, w->counts, 3, b, h, nq, 0),
         entry_of("kv_indices", NV_ST_I32, w->indices, 4, b, h, nq, nk),
-        entry_of("dq", NV_ST_F32, w->dq.data, 4, b, c->q_tokens, h, d),
-        entry_of("dk", NV_ST_F32, w->dk.data, 4, b, c->k_tokens, h, d),
-        entry_of("dv", NV_ST_F32, w->dv.data, 4, b, c->k_tokens, h, d),
+        entry_of("dq", NV_ST_F32, values[DQ], 4, b, c->q_tokens, h, d),
+        entry_of("dk", NV_ST_F32, values[DK], 4, b, c->k_tokens, h, d),
+        entry_of("dv", NV_ST_F32, values[DV], 4, b, c->k_tokens, h, d),
     };
     char policy[96], grid[48], tile[48];
     const int32_t *g = s->qkv.grid, *t = s->qkv.tile;
@@ -241,10 +270,11 @@ static int report(work *w, const settings *s) {
     const char *level = nabla_context_level(c->ctx), *dtype = c->compute == NABLA_BF16 ? "bf16" : "fp32";
     if (s->common.json) {
         json_t *figures =
-            json_pack("{s:s, s:s, s:i, s:s, s:s, s:f, s:o, s:f, s:f, s:f, s:f}", "device", "cpu", "level", level,
-                      "threads", nabla_context_threads(c->ctx), "dtype", dtype, "policy", policy, "density",
-                      w->stats.density, "kept_mass", cli_json_real(w->stats.kept_mass), "reorder_s", c->reorder_s,
-                      "plan_s", plan_s, "forward_s", forward_s, "forward_gflops", work_units / forward_s);
+            json_pack("{s:s, s:s, s:i, s:s, s:s, s:f, s:o, s:f, s:f, s:f, s:f}", "device",
+                      c->common->device ? c->common->device : "cpu", "level", level, "threads",
+                      nabla_context_threads(c->ctx), "dtype", dtype, "policy", policy, "density", w->stats.density,
+                      "kept_mass", cli_json_real(w->stats.kept_mass), "reorder_s", c->reorder_s, "plan_s", plan_s,
+                      "forward_s", forward_s, "forward_gflops", work_units / forward_s);
         if (c->do_entry) {
             json_object_set_new(figures, "backward_s", json_real(backward_s));
             json_object_set_new(figures, "backward_gflops", json_real(2.5 * work_units / backward_s));
@@ -293,8 +323,11 @@ static int run(const cli_verb *verb, int argc, char **argv) {
     if (s.output && (code = cli_check_output("attend", s.output)) != 0) return code;
     work w = {0};
     code = attend(&w, &s);
-    void *const owned[] = {w.o.data, w.lse.data, w.dq.data, w.dk.data,   w.dv.data,
-                           w.counts, w.indices,  w.plan_s,  w.forward_s, w.backward_s};
+    void *const owned[] = {w.counts, w.indices, w.plan_s, w.forward_s, w.backward_s};
+    for (int i = 0; i < RESULTS; i++) {
+        cli_qkv_free(&w.in, &w.result[i]);
+        free(w.home[i]);
+    }
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++)
         free(owned[i]);
     cli_qkv_close(&w.in);

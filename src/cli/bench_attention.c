@@ -11,7 +11,6 @@
 #include "cli/report.h"
 #include "cli/signals.h"
 #include "tensor/bf16.h"
-#include "tensor/memory.h"
 #include "tensor/random.h"
 
 /* One row of the table. */
@@ -43,12 +42,16 @@ typedef struct bench {
 
 /* ------------------------------------------------------------------ tensors */
 
+static int no_memory(void) {
+    return cli_fail("bench", "out of memory: give a smaller --grid or fewer --heads");
+}
+
+/* Memory of the device; contexts of one device share it. */
 static int make_tensor(const bench *b, nabla_dtype dtype, nabla_tensor *t) {
     const int64_t shape[4] = {b->s->batch, b->data.tokens, b->s->heads, b->s->head_dim};
     const size_t count = (size_t)(shape[0] * shape[1] * shape[2] * shape[3]);
-    const size_t bytes = (count * nabla_dtype_size(dtype) + 63) / 64 * 64;
-    *t = nabla_tensor_contiguous(aligned_alloc(64, bytes), dtype, 4, shape);
-    return t->data ? 0 : cli_fail("bench", "out of memory: give a smaller --grid or fewer --heads");
+    *t = nabla_tensor_contiguous(NULL, dtype, 4, shape);
+    return nabla_memory_allocate(b->machines[0], count * nabla_dtype_size(dtype), &t->data) ? no_memory() : 0;
 }
 
 static void store(const nabla_tensor *t, size_t i, float value) {
@@ -83,11 +86,28 @@ static void fill(const bench *b, const int32_t *raster, const nabla_tensor *t, u
     }
 }
 
-static void release(bench_data *data) {
+/* The same for a tensor of the device: made on the host where that cannot be written from here. */
+static int fill_there(const bench *b, const int32_t *raster, const nabla_tensor *t, uint64_t stream, int waves) {
+    if (nabla_context_device(b->machines[0]) == NABLA_CPU) {
+        fill(b, raster, t, stream, waves);
+        return 0;
+    }
+    const size_t bytes = (size_t)(t->shape[0] * t->stride[0]) * nabla_dtype_size(t->dtype);
+    nabla_tensor host = *t;
+    host.data = malloc(bytes);
+    if (!host.data) return no_memory();
+    fill(b, raster, &host, stream, waves);
+    const nabla_status status = nabla_memory_upload(b->machines[0], t->data, host.data, bytes);
+    free(host.data);
+    return status ? cli_fail_status("bench", status, nabla_context_message(b->machines[0])) : 0;
+}
+
+static void release(bench *b) {
+    bench_data *data = &b->data;
     nabla_tensor *const all[] = {&data->q,  &data->k,  &data->v,  &data->o,  &data->d_o,
                                  &data->dq, &data->dk, &data->dv, &data->lse};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
-        free(all[i]->data);
+        nabla_memory_free(b->machines[0], all[i]->data);
         all[i]->data = NULL;
     }
 }
@@ -104,15 +124,13 @@ static int make_data(bench *b, const int32_t *raster) {
     if (!code && b->s->backward) code = make_tensor(b, NABLA_FP32, &data->dq);
     if (!code && b->s->backward) code = make_tensor(b, NABLA_FP32, &data->dk);
     if (!code && b->s->backward) code = make_tensor(b, NABLA_FP32, &data->dv);
-    data->lse =
-        nabla_tensor_contiguous(aligned_alloc(64, (rows * sizeof(float) + 63) / 64 * 64), NABLA_FP32, 3, lse_shape);
-    if (!code && !data->lse.data) code = cli_fail("bench", "out of memory: give a smaller --grid or fewer --heads");
-    if (code) return code;
-    fill(b, raster, &data->q, 1, 1);
-    fill(b, raster, &data->k, 2, 1);
-    fill(b, raster, &data->v, 3, 0);
-    if (b->s->backward) fill(b, raster, &data->d_o, 4, 0);
-    return 0;
+    data->lse = nabla_tensor_contiguous(NULL, NABLA_FP32, 3, lse_shape);
+    if (!code && nabla_memory_allocate(b->machines[0], rows * sizeof(float), &data->lse.data)) code = no_memory();
+    if (!code) code = fill_there(b, raster, &data->q, 1, 1);
+    if (!code) code = fill_there(b, raster, &data->k, 2, 1);
+    if (!code) code = fill_there(b, raster, &data->v, 3, 0);
+    if (!code && b->s->backward) code = fill_there(b, raster, &data->d_o, 4, 0);
+    return code;
 }
 
 /* ------------------------------------------------------------------ timing */
@@ -129,14 +147,18 @@ static nabla_status time_plan(bench *b, nabla_context *ctx, nabla_plan *plan, co
     bench_data *d = &b->data;
     inputs.q = &d->q;
     inputs.k = &d->k;
+    nabla_status status = nabla_context_synchronize(ctx);
     const double began = cli_seconds();
-    nabla_status status = nabla_plan_build(ctx, plan, policy, &inputs);
+    if (status == NABLA_OK) status = nabla_plan_build(ctx, plan, policy, &inputs);
+    if (status == NABLA_OK) status = nabla_context_synchronize(ctx);
     const double planned = cli_seconds();
     if (status == NABLA_OK) status = nabla_attention_forward(ctx, plan, &params, &d->q, &d->k, &d->v, &d->o, &d->lse);
+    if (status == NABLA_OK) status = nabla_context_synchronize(ctx);
     const double forward = cli_seconds();
     if (status == NABLA_OK && b->s->backward)
         status = nabla_attention_backward(ctx, plan, &params, &d->q, &d->k, &d->v, &d->o, &d->lse, &d->d_o, &d->dq,
                                           &d->dk, &d->dv);
+    if (status == NABLA_OK) status = nabla_context_synchronize(ctx);
     keep_least(&c->plan_s, planned - began);
     keep_least(&c->forward_s, forward - planned);
     if (b->s->backward) keep_least(&c->backward_s, cli_seconds() - forward);
@@ -214,18 +236,24 @@ static figures work_out(const bench *b, const bench_case *cases, const bench_cas
 
 static const char csv_head[] = "grid,tokens,batch,heads,head_dim,dtype,policy,threads,density,kept_mass,plan_s,"
                                "forward_s,forward_gflops,forward_ratio,backward_s,backward_gflops,backward_ratio,"
-                               "threads_ratio,deterministic\n";
+                               "threads_ratio,deterministic,device,level\n";
+
+static const char *device_name(const bench *b) {
+    return b->common->device ? b->common->device : "cpu";
+}
 
 static void write_csv(const bench *b, const bench_case *c, const figures *f) {
-    fprintf(b->csv.file, "%s,%lld,%d,%d,%d,%s,%s,%d,%.6f,%.6f,%.9f,%.9f,%.3f,%.4f,%.9f,%.3f,%.4f,%.4f,%d\n", f->grid,
-            (long long)b->data.tokens, b->s->batch, b->s->heads, b->s->head_dim, f->dtype, f->policy, f->threads,
-            c->stats.density, c->stats.kept_mass, f->plan_s, f->forward_s, f->forward_gflops, f->forward_ratio,
-            f->backward_s, f->backward_gflops, f->backward_ratio, f->threads_ratio, !b->s->any_order);
+    fprintf(b->csv.file, "%s,%lld,%d,%d,%d,%s,%s,%d,%.6f,%.6f,%.9f,%.9f,%.3f,%.4f,%.9f,%.3f,%.4f,%.4f,%d,%s,%s\n",
+            f->grid, (long long)b->data.tokens, b->s->batch, b->s->heads, b->s->head_dim, f->dtype, f->policy,
+            f->threads, c->stats.density, c->stats.kept_mass, f->plan_s, f->forward_s, f->forward_gflops,
+            f->forward_ratio, f->backward_s, f->backward_gflops, f->backward_ratio, f->threads_ratio, !b->s->any_order,
+            device_name(b), nabla_context_level(b->machines[c->machine]));
 }
 
 static void add_json(const bench *b, const bench_case *c, const figures *f) {
     json_t *one =
-        json_pack("{s:s, s:I, s:i, s:i, s:i, s:s, s:s, s:i, s:f, s:o, s:b}", "grid", f->grid, "tokens",
+        json_pack("{s:s, s:s, s:s, s:I, s:i, s:i, s:i, s:s, s:s, s:i, s:f, s:o, s:b}", "device", device_name(b),
+                  "level", nabla_context_level(b->machines[c->machine]), "grid", f->grid, "tokens",
                   (json_int_t)b->data.tokens, "batch", b->s->batch, "heads", b->s->heads, "head_dim", b->s->head_dim,
                   "dtype", f->dtype, "policy", f->policy, "threads", f->threads, "density", c->stats.density,
                   "kept_mass", cli_json_real(c->stats.kept_mass), "deterministic", !b->s->any_order);
@@ -283,7 +311,7 @@ static int measure(bench *b, cli_progress *progress) {
             cli_progress_report(progress, "measure", (int64_t)round * count + i + 1, (int64_t)count * b->s->repeat, "");
         }
     cli_progress_clear(progress);
-    release(&b->data);
+    release(b);
     for (int32_t i = 0; !code && i < count; i++)
         report(b, cases, &cases[i]);
     return code;
@@ -294,7 +322,12 @@ static int measure(bench *b, cli_progress *progress) {
 static int make_machines(bench *b) {
     cli_list threads = {.count = 1, .item = {"0"}};
     cli_common common = *b->common;
-    int code = b->s->threads ? cli_list_read("bench", "threads", b->s->threads, &threads) : 0;
+    nabla_device device;
+    int32_t ordinal;
+    int code = cli_device("bench", &common, &device, &ordinal);
+    if (!code && device != NABLA_CPU && b->s->threads)
+        code = cli_misuse("bench", "--threads is of the processor: leave it out with --device %s", common.device);
+    if (!code && b->s->threads) code = cli_list_read("bench", "threads", b->s->threads, &threads);
     for (int32_t i = 0; !code && i < threads.count; i++) {
         int64_t count;
         if (!cli_read_int(threads.item[i], b->s->threads ? 1 : 0, 4096, &count))
@@ -328,10 +361,12 @@ static int choose_data(bench *b, int32_t i) {
     const double bytes =
         count * ((b->s->backward ? 5.0 : 4.0) * (double)nabla_dtype_size(d->dtype) + (b->s->backward ? 12.0 : 0.0));
     char needed[32];
-    const double available = nv_memory_available();
+    const char *kind;
+    const double available = cli_memory_available(b->common, &kind);
     if (available > 0 && bytes > available)
-        return cli_fail("bench", "--grid %s needs %s, more than is available: give a smaller one or fewer --heads",
-                        grid, cli_format_bytes(bytes, needed, sizeof needed));
+        return cli_fail("bench",
+                        "--grid %s needs %s of %s, more than is available: give a smaller one or fewer --heads", grid,
+                        cli_format_bytes(bytes, needed, sizeof needed), kind);
     return 0;
 }
 

@@ -57,9 +57,10 @@ static void report(const plan *p, FILE *csv, json_t *json) {
     }
 }
 
-static int check_policies(const cli_common *common, const cli_list *policies) {
+static int check_policies(cli_common common, const cli_list *policies) {
     int code;
-    nabla_context *ctx = cli_context("bench", common, &code);
+    common.device = NULL; /* to read them the processor will do */
+    nabla_context *ctx = cli_context("bench", &common, &code);
     if (!code) code = cli_bench_check_policies(ctx, policies);
     nabla_context_destroy(ctx);
     return code;
@@ -101,7 +102,7 @@ int cli_bench_model(const cli_common *common, const cli_bench_settings *s) {
     if (!code && s->threads && !cli_read_int(s->threads, 1, 4096, &threads))
         code = cli_misuse("bench", "--threads takes one whole number from 1 to 4096 for a model, not '%s'", s->threads);
     machine.threads = (int32_t)threads;
-    if (!code) code = check_policies(&machine, &p.policies);
+    if (!code) code = check_policies(machine, &p.policies);
     if (code) return code;
     p.results = calloc((size_t)(p.dtypes.count * p.policies.count), sizeof *p.results);
     if (!p.results) return cli_fail("bench", "no memory for the results: give fewer --policies");

@@ -88,7 +88,9 @@ static int choose_policies(const settings *s, const char *model, cli_list *list)
     }
     code = cli_list_read("eval", "policies", wanted, list);
     if (code) return code;
-    nabla_context *ctx = cli_context("eval", &s->common, &code);
+    cli_common common = s->common;
+    common.device = NULL; /* to read them the processor will do */
+    nabla_context *ctx = cli_context("eval", &common, &code);
     for (int32_t i = 0; !code && i < list->count; i++) {
         nabla_policy policy;
         code = cli_policy("eval", ctx, list->item[i], &policy);

@@ -33,13 +33,54 @@ static json_t *products_json(const nv_device *device) {
                      nv_device_products(device, NABLA_BF16));
 }
 
+/* GPU i; 0 where CUDA does not tell. */
+static int describe_gpu(int32_t i, nabla_device_info *gpu) {
+    *gpu = (nabla_device_info){.size = sizeof *gpu};
+    return nabla_device_describe(NABLA_CUDA, i, gpu, NULL, 0) == NABLA_OK;
+}
+
+static json_t *gpus_json(void) {
+    json_t *gpus = json_array();
+    nabla_device_info gpu;
+    for (int32_t i = 0; i < nabla_device_count(NABLA_CUDA); i++)
+        if (describe_gpu(i, &gpu))
+            json_array_append_new(gpus, json_pack("{s:s, s:s, s:i, s:I, s:I, s:s, s:[i, i]}", "device", "cuda", "name",
+                                                  gpu.name, "ordinal", i, "memory", (json_int_t)gpu.memory_total,
+                                                  "memory_available", (json_int_t)gpu.memory_free, "level", gpu.level,
+                                                  "capability", gpu.capability_major, gpu.capability_minor));
+    return gpus;
+}
+
 static int print_machine_json(const char *processor, const nv_device *device) {
+    const int32_t count = nabla_device_count(NABLA_CUDA);
+    json_t *devices = json_pack("[s]", "cpu");
+    if (count) json_array_append_new(devices, json_string("cuda"));
     return cli_print_json("info",
-                          json_pack("{s:s, s:s, s:i, s:o, s:I, s:I, s:[s], s:b, s:o, s:b}", "version", nabla_version(),
-                                    "processor", processor, "threads", cli_processors(), "levels", levels_json(),
-                                    "memory", (json_int_t)nv_memory_total(), "memory_available",
-                                    (json_int_t)nv_memory_available(), "devices", "cpu", "cuda", 0, "products",
-                                    products_json(device), "ffmpeg", nv_media_available()));
+                          json_pack("{s:s, s:s, s:i, s:o, s:I, s:I, s:o, s:b, s:o, s:o, s:b}", "version",
+                                    nabla_version(), "processor", processor, "threads", cli_processors(), "levels",
+                                    levels_json(), "memory", (json_int_t)nv_memory_total(), "memory_available",
+                                    (json_int_t)nv_memory_available(), "devices", devices, "cuda", count > 0, "gpus",
+                                    gpus_json(), "products", products_json(device), "ffmpeg", nv_media_available()));
+}
+
+static void print_gpus(void) {
+    const int32_t count = nabla_device_count(NABLA_CUDA);
+    nabla_device_info gpu = {.size = sizeof gpu};
+    char reason[256] = "", total[32], available[32];
+    if (!count) {
+        nabla_device_describe(NABLA_CUDA, 0, &gpu, reason, sizeof reason);
+        printf("devices    cpu (%s)\n", reason);
+        return;
+    }
+    printf("devices    cpu");
+    for (int32_t i = 0; i < count; i++)
+        printf(", cuda:%d", (int)i);
+    printf("\n");
+    for (int32_t i = 0; i < count; i++)
+        if (describe_gpu(i, &gpu))
+            printf("cuda:%-5d %s, %s, %s, %s available\n", (int)i, gpu.name, *gpu.level ? gpu.level : "too old",
+                   cli_format_bytes((double)gpu.memory_total, total, sizeof total),
+                   cli_format_bytes((double)gpu.memory_free, available, sizeof available));
 }
 
 static void print_machine(const char *processor, const nv_device *device) {
@@ -51,7 +92,7 @@ static void print_machine(const char *processor, const nv_device *device) {
         printf(" %s", nabla_level_name(i));
     printf("\nmemory     %s, %s available\n", cli_format_bytes(nv_memory_total(), total, sizeof total),
            cli_format_bytes(nv_memory_available(), available, sizeof available));
-    printf("devices    cpu (this build has no CUDA)\n");
+    print_gpus();
     printf("products   fp32 %s; bf16 %s\n", nv_device_products(device, NABLA_FP32),
            nv_device_products(device, NABLA_BF16));
     printf("video      %s\n",

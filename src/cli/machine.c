@@ -7,29 +7,59 @@
 #include <unistd.h>
 
 #include "cli/report.h"
+#include "tensor/memory.h"
 
-int cli_check_machine(const char *verb, const cli_common *common) {
-    const char *device = common->device;
-    int64_t ordinal;
-    if (!device || strcmp(device, "cpu") == 0) return 0;
-    if (strcmp(device, "cuda") == 0 ||
-        (strncmp(device, "cuda:", 5) == 0 && cli_read_int(device + 5, 0, 1023, &ordinal)))
-        return cli_fail(verb, "--device %s: this build has no CUDA; leave the flag out to run on the processor",
-                        device);
-    return cli_misuse(verb, "--device takes cpu, cuda or cuda:N, not '%s'", device);
+int cli_device(const char *verb, const cli_common *common, nabla_device *device, int32_t *ordinal) {
+    const char *name = common->device;
+    int64_t number = 0;
+    *device = NABLA_CPU;
+    *ordinal = 0;
+    if (!name || strcmp(name, "cpu") == 0) return 0;
+    if (strcmp(name, "cuda") != 0 && (strncmp(name, "cuda:", 5) != 0 || !cli_read_int(name + 5, 0, 1023, &number)))
+        return cli_misuse(verb, "--device takes cpu, cuda or cuda:N, not '%s'", name);
+    *device = NABLA_CUDA;
+    *ordinal = (int32_t)number;
+    return 0;
+}
+
+int cli_check_engine_device(const char *verb, const cli_common *common) {
+    nabla_device device;
+    int32_t ordinal;
+    const int code = cli_device(verb, common, &device, &ordinal);
+    if (code || device == NABLA_CPU) return code;
+    return cli_fail(verb,
+                    "--device %s: models run on the processor only, GPUs serve attend, mask and bench attention; leave "
+                    "the flag out",
+                    common->device);
 }
 
 nabla_context *cli_context(const char *verb, const cli_common *common, int *code) {
     nabla_context_options options = nabla_context_options_default();
+    nabla_device_info info = {.size = sizeof info};
     nabla_context *ctx = NULL;
     char message[512] = "";
-    *code = cli_check_machine(verb, common);
+    *code = cli_device(verb, common, &options.device, &options.ordinal);
     if (*code) return NULL;
     options.threads = common->threads;
     options.level = common->level;
+    if (options.device == NABLA_CUDA &&
+        nabla_device_describe(NABLA_CUDA, options.ordinal, &info, message, sizeof message) != NABLA_OK) {
+        *code = cli_fail(verb, "--device %s: %s; leave the flag out to run on the processor", common->device, message);
+        return NULL;
+    }
     const nabla_status status = nabla_context_create(&options, &ctx, message, sizeof message);
     if (status != NABLA_OK) *code = cli_fail_status(verb, status, message);
     return ctx;
+}
+
+double cli_memory_available(const cli_common *common, const char **kind) {
+    nabla_device_info info = {.size = sizeof info};
+    nabla_device device;
+    int32_t ordinal;
+    *kind = "memory";
+    if (cli_device("", common, &device, &ordinal) || device == NABLA_CPU) return nv_memory_available();
+    *kind = "GPU memory";
+    return nabla_device_describe(device, ordinal, &info, NULL, 0) == NABLA_OK ? (double)info.memory_free : 0;
 }
 
 int cli_policy(const char *verb, nabla_context *ctx, const char *text, nabla_policy *out) {

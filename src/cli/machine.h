@@ -5,12 +5,17 @@
 
 #include "cli/options.h"
 
-/* The checks of --device, --threads, --level, --dtype that every verb shares. 0, or the exit code after a message. */
-int cli_check_machine(const char *verb, const cli_common *common);
+/* What --device says. 0, or the exit code after a message. */
+int cli_device(const char *verb, const cli_common *common, nabla_device *device, int32_t *ordinal);
+/* The engine runs on the processor alone: 0, or the exit code after a message. */
+int cli_check_engine_device(const char *verb, const cli_common *common);
 /* A context as the flags want it; NULL after a message, the exit code in *code. */
 nabla_context *cli_context(const char *verb, const cli_common *common, int *code);
 /* --policy, checked. 0, or the exit code. */
 int cli_policy(const char *verb, nabla_context *ctx, const char *text, nabla_policy *out);
+
+/* Bytes that are free on the device of --device, 0 where that is not known; *kind is "memory" or "GPU memory". */
+double cli_memory_available(const cli_common *common, const char **kind);
 
 int cli_processors(void);
 /* "AMD EPYC ..." as the system names it; "" if it does not. Returns text. */

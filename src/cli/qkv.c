@@ -9,7 +9,6 @@
 #include "cli/progress.h"
 #include "cli/report.h"
 #include "tensor/bf16.h"
-#include "tensor/memory.h"
 
 int cli_qkv_fail(const cli_qkv *c, nabla_status status) {
     return cli_fail_status(c->verb, status, nabla_context_message(c->ctx));
@@ -141,7 +140,7 @@ static int read_documents(cli_qkv *c, const cli_qkv_settings *s) {
 
 int cli_qkv_open(const char *verb, const cli_common *common, const cli_qkv_settings *s, int backward, cli_qkv *c) {
     int code;
-    *c = (cli_qkv){.verb = verb};
+    *c = (cli_qkv){.verb = verb, .common = common};
     if (common->argument_count == 0)
         return cli_misuse(verb, "no file given: name a .safetensors file that holds q, k and v");
     c->ctx = cli_context(verb, common, &code);
@@ -165,10 +164,10 @@ int cli_qkv_open(const char *verb, const cli_common *common, const cli_qkv_setti
 }
 
 void cli_qkv_close(cli_qkv *c) {
-    free(c->q.data);
-    free(c->k.data);
-    free(c->v.data);
-    free(c->d_o.data);
+    cli_qkv_free(c, &c->q);
+    cli_qkv_free(c, &c->k);
+    cli_qkv_free(c, &c->v);
+    cli_qkv_free(c, &c->d_o);
     nabla_plan_destroy(c->plan);
     if (c->k_order != c->q_order) nabla_order_destroy(c->k_order);
     nabla_order_destroy(c->q_order);
@@ -177,24 +176,38 @@ void cli_qkv_close(cli_qkv *c) {
 }
 
 int cli_qkv_check_memory(const cli_qkv *c, double bytes) {
-    const double available = nv_memory_available();
+    const char *kind;
+    const double available = cli_memory_available(c->common, &kind);
     char needed[32], left[32];
     if (available == 0 || bytes <= available) return 0;
-    return cli_fail(c->verb, "this needs %s and %s of memory are available: give a file with fewer heads or tokens",
-                    cli_format_bytes(bytes, needed, sizeof needed), cli_format_bytes(available, left, sizeof left));
+    return cli_fail(c->verb, "this needs %s and %s of %s are available: give a file with fewer heads or tokens",
+                    cli_format_bytes(bytes, needed, sizeof needed), cli_format_bytes(available, left, sizeof left),
+                    kind);
 }
 
 /* ------------------------------------------------------------------ tensors */
 
-void cli_qkv_tensor(const cli_qkv *c, int64_t tokens, nabla_dtype dtype, nabla_tensor *out) {
+static nabla_tensor shape_of(const cli_qkv *c, int64_t tokens, nabla_dtype dtype, size_t *bytes) {
     const int64_t shape[4] = {c->batch, tokens, c->heads, c->head_dim};
-    const size_t bytes = (size_t)(c->batch * tokens * c->heads * c->head_dim) * nabla_dtype_size(dtype);
-    *out = nabla_tensor_contiguous(aligned_alloc(64, (bytes + 63) / 64 * 64), dtype, 4, shape);
+    *bytes = (size_t)(c->batch * tokens * c->heads * c->head_dim) * nabla_dtype_size(dtype);
+    return nabla_tensor_contiguous(NULL, dtype, 4, shape);
+}
+
+void cli_qkv_tensor(cli_qkv *c, int64_t tokens, nabla_dtype dtype, nabla_tensor *out) {
+    size_t bytes;
+    *out = shape_of(c, tokens, dtype, &bytes);
+    nabla_memory_allocate(c->ctx, bytes, &out->data);
+}
+
+void cli_qkv_free(cli_qkv *c, nabla_tensor *t) {
+    nabla_memory_free(c->ctx, t->data);
+    t->data = NULL;
 }
 
 /* A view of the file where it can be used as it lies there, else a converted copy (to be freed through *copy). */
 static int view_entry(const cli_qkv *c, const nv_st_entry *e, nabla_dtype dtype, nabla_tensor *out, void **copy) {
     const size_t size = nabla_dtype_size(dtype), count = e->bytes / nv_st_dtype_size(e->dtype);
+    size_t bytes;
     const nabla_dtype is = e->dtype == NV_ST_BF16 ? NABLA_BF16 : NABLA_FP32;
     nv_error err = {0};
     *copy = NULL;
@@ -202,8 +215,8 @@ static int view_entry(const cli_qkv *c, const nv_st_entry *e, nabla_dtype dtype,
         *out = nabla_tensor_contiguous((void *)(uintptr_t)e->data, dtype, 4, e->shape);
         return 0;
     }
-    cli_qkv_tensor(c, e->shape[1], dtype, out);
-    *copy = out->data;
+    *out = shape_of(c, e->shape[1], dtype, &bytes);
+    *copy = out->data = malloc(bytes);
     if (!*copy) return cli_qkv_no_memory(c);
     if (is == dtype) {
         memcpy(out->data, e->data, e->bytes);
@@ -222,23 +235,43 @@ static int view_entry(const cli_qkv *c, const nv_st_entry *e, nabla_dtype dtype,
     return 0;
 }
 
+/* A GPU puts tokens in order itself: the tensor goes there in raster order first. *temporary is to be freed. */
+static int upload(cli_qkv *c, nabla_tensor *raster, nabla_tensor *temporary) {
+    size_t bytes;
+    shape_of(c, raster->shape[1], raster->dtype, &bytes);
+    cli_qkv_tensor(c, raster->shape[1], raster->dtype, temporary);
+    if (!temporary->data) return cli_qkv_no_memory(c);
+    const nabla_status status = nabla_memory_upload(c->ctx, temporary->data, raster->data, bytes);
+    *raster = *temporary;
+    return status == NABLA_OK ? 0 : cli_qkv_fail(c, status);
+}
+
+static int reorder(cli_qkv *c, const nabla_order *order, const nabla_tensor *raster, nabla_tensor *out) {
+    const double began = cli_seconds();
+    nabla_status status = nabla_order_apply(c->ctx, order, raster, out);
+    if (status == NABLA_OK) status = nabla_context_synchronize(c->ctx);
+    c->reorder_s += cli_seconds() - began;
+    return status == NABLA_OK ? 0 : cli_qkv_fail(c, status);
+}
+
 int cli_qkv_load(cli_qkv *c, const nv_st_entry *e, const nabla_order *order, nabla_dtype dtype, nabla_tensor *out) {
-    nabla_tensor raster;
+    nabla_tensor raster, temporary = {0};
     void *copy;
     int code = view_entry(c, e, dtype, &raster, &copy);
     if (!code) {
         cli_qkv_tensor(c, e->shape[1], dtype, out);
         if (!out->data) code = cli_qkv_no_memory(c);
     }
+    if (!code && order && nabla_context_device(c->ctx) != NABLA_CPU) code = upload(c, &raster, &temporary);
     if (!code && order) {
-        const double began = cli_seconds();
-        const nabla_status status = nabla_order_apply(c->ctx, order, &raster, out);
-        if (status != NABLA_OK) code = cli_qkv_fail(c, status);
-        c->reorder_s += cli_seconds() - began;
+        code = reorder(c, order, &raster, out);
     } else if (!code) {
-        memcpy(out->data, raster.data,
-               (size_t)(c->batch * e->shape[1] * c->heads * c->head_dim) * nabla_dtype_size(dtype));
+        size_t bytes;
+        shape_of(c, e->shape[1], dtype, &bytes);
+        const nabla_status status = nabla_memory_upload(c->ctx, out->data, raster.data, bytes);
+        if (status != NABLA_OK) code = cli_qkv_fail(c, status);
     }
+    cli_qkv_free(c, &temporary);
     free(copy);
     return code;
 }
@@ -253,5 +286,6 @@ int cli_qkv_plan(cli_qkv *c, float scale) {
         inputs.scale = scale;
         status = nabla_plan_build(c->ctx, c->plan, &c->policy, &inputs);
     }
+    if (status == NABLA_OK) status = nabla_context_synchronize(c->ctx);
     return status == NABLA_OK ? 0 : cli_qkv_fail(c, status);
 }

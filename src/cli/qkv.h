@@ -24,6 +24,7 @@ typedef struct cli_qkv_settings {
 
 typedef struct cli_qkv {
     const char *verb;
+    const cli_common *common;
     nabla_context *ctx;
     nv_st_file *file;
     const nv_st_entry *q_entry, *k_entry, *v_entry, *do_entry; /* do: NULL if the file has none */
@@ -33,7 +34,7 @@ typedef struct cli_qkv {
     nabla_policy policy;
     nabla_plan_desc desc;
     nabla_plan *plan;
-    nabla_tensor q, k, v, d_o;        /* tile order; data NULL until loaded */
+    nabla_tensor q, k, v, d_o;        /* tile order, in the device's memory; data NULL until loaded */
     int32_t documents[CLI_LIST_MOST]; /* first frames */
     double reorder_s;
 } cli_qkv;
@@ -43,14 +44,15 @@ int cli_qkv_open(const char *verb, const cli_common *common, const cli_qkv_setti
                  cli_qkv *c);
 void cli_qkv_close(cli_qkv *c);
 
-/* Fails if `bytes` are more than the machine has left. */
+/* Fails if `bytes` are more than the device has left. */
 int cli_qkv_check_memory(const cli_qkv *c, double bytes);
 
-/* A 64-byte aligned tensor [B, tokens, H, D]; out->data NULL when memory ran out. */
-void cli_qkv_tensor(const cli_qkv *c, int64_t tokens, nabla_dtype dtype, nabla_tensor *out);
+/* A tensor [B, tokens, H, D] in the device's memory; out->data NULL when that ran out. */
+void cli_qkv_tensor(cli_qkv *c, int64_t tokens, nabla_dtype dtype, nabla_tensor *out);
+void cli_qkv_free(cli_qkv *c, nabla_tensor *t);
 /* entry -> a new tensor in tile order (order NULL: as it is). Returns 0 or the exit code. */
 int cli_qkv_load(cli_qkv *c, const nv_st_entry *entry, const nabla_order *order, nabla_dtype dtype, nabla_tensor *out);
-/* Makes the plan from q and k. Call again to time it. */
+/* Makes the plan from q and k, and waits for it. Call again to time it. */
 int cli_qkv_plan(cli_qkv *c, float scale);
 /* The exit code for a failed call on the context. */
 int cli_qkv_fail(const cli_qkv *c, nabla_status status);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "case.h"
+#include "levels.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -97,10 +98,11 @@ void guarded_write(guarded *g, const float *x) {
     for (int64_t n = 0; n < count(&g->t); n += length) {
         const int64_t at = element(&g->t, n);
         if (g->t.dtype == NABLA_FP32) memcpy((float *)g->t.data + at, x + n, (size_t)length * sizeof *x);
-        for (int64_t i = 0; i < length && g->t.dtype == NABLA_BF16; i++) {
+        for (int64_t i = 0; i < length && g->t.dtype != NABLA_FP32; i++) { /* exact: x was rounded */
             uint32_t bits;
             memcpy(&bits, x + n + i, sizeof bits);
-            ((uint16_t *)g->t.data)[at + i] = (uint16_t)(bits >> 16); /* exact: x was rounded */
+            ((uint16_t *)g->t.data)[at + i] =
+                g->t.dtype == NABLA_BF16 ? (uint16_t)(bits >> 16) : naive_fp16_bits(x[n + i]);
         }
     }
 }
@@ -110,9 +112,11 @@ void guarded_read(const guarded *g, float *x) {
     for (int64_t n = 0; n < count(&g->t); n += length) {
         const int64_t at = element(&g->t, n);
         if (g->t.dtype == NABLA_FP32) memcpy(x + n, (float *)g->t.data + at, (size_t)length * sizeof *x);
-        for (int64_t i = 0; i < length && g->t.dtype == NABLA_BF16; i++) {
-            const uint32_t bits = (uint32_t)((uint16_t *)g->t.data)[at + i] << 16;
+        for (int64_t i = 0; i < length && g->t.dtype != NABLA_FP32; i++) {
+            const uint16_t narrow = ((uint16_t *)g->t.data)[at + i];
+            const uint32_t bits = (uint32_t)narrow << 16;
             memcpy(x + n + i, &bits, sizeof bits);
+            if (g->t.dtype == NABLA_FP16) x[n + i] = naive_fp16_value(narrow);
         }
     }
 }
@@ -140,7 +144,7 @@ static float *fill(const attention_case *c, int64_t n, double factor, uint64_t *
     for (int64_t i = 0; i < n; i++) {
         const double value = normal(state) * factor;
         x[i] = (float)(c->input == INPUT_TIES ? round(value) : value);
-        x[i] = c->dtype == NABLA_BF16 ? naive_round_bf16(x[i]) : x[i];
+        x[i] = naive_round(x[i], c->dtype);
     }
     return x;
 }
@@ -273,17 +277,17 @@ naive_problem case_problem(const case_data *d) {
                            .nk = d->nk,
                            .q_block = d->q_block,
                            .k_block = d->k_block,
-                           .bf16 = c->dtype == NABLA_BF16,
-                           .o_bf16 = c->dtype == NABLA_BF16 && !c->o_fp32,
-                           .grad_bf16 = c->dtype == NABLA_BF16 && c->grad_narrow};
+                           .operands = c->dtype,
+                           .o_dtype = c->o_fp32 ? NABLA_FP32 : c->dtype,
+                           .grad_dtype = c->grad_narrow ? c->dtype : NABLA_FP32};
 }
 
 void case_print(const attention_case *c) {
     printf("'%s' %s B=%lld H=%lld grid=%dx%dx%d tile=%dx%dx%d Sq=%lld Sk=%lld D=%lld policy=%s density=%g seed=%u",
-           c->name, c->dtype == NABLA_BF16 ? "bf16" : "fp32", (long long)c->batch, (long long)c->heads,
-           (int)c->grid.frames, (int)c->grid.height, (int)c->grid.width, (int)c->grid.tile_frames,
-           (int)c->grid.tile_height, (int)c->grid.tile_width, (long long)c->q_tokens, (long long)c->k_tokens,
-           (long long)c->head_dim, c->policy ? c->policy : "-", c->density, (unsigned)c->seed);
+           c->name, dtype_text(c->dtype), (long long)c->batch, (long long)c->heads, (int)c->grid.frames,
+           (int)c->grid.height, (int)c->grid.width, (int)c->grid.tile_frames, (int)c->grid.tile_height,
+           (int)c->grid.tile_width, (long long)c->q_tokens, (long long)c->k_tokens, (long long)c->head_dim,
+           c->policy ? c->policy : "-", c->density, (unsigned)c->seed);
 }
 
 /* ---- the library on a case */
@@ -316,13 +320,42 @@ static tensors tensors_create(const case_data *d) {
     return t;
 }
 
+enum { TENSORS = sizeof(tensors) / sizeof(guarded) };
+
+static guarded *tensors_at(tensors *t, size_t i) {
+    guarded *const all[TENSORS] = {&t->q,   &t->k,   &t->v,   &t->d_o,     &t->o,        &t->lse,
+                                   &t->d_q, &t->d_k, &t->d_v, &t->o_plain, &t->lse_plain};
+    return all[i];
+}
+
+/* To the GPU, guards and all, and back. */
+static bool tensors_upload(nabla_context *ctx, tensors *t) {
+    for (size_t i = 0; i < TENSORS; i++) {
+        guarded *g = tensors_at(t, i);
+        if (!ok(ctx, nabla_memory_allocate(ctx, g->bytes, &g->gpu)) ||
+            !ok(ctx, nabla_memory_upload(ctx, g->gpu, g->memory, g->bytes)))
+            return false;
+        g->t.data = (char *)g->gpu + GUARD * nabla_dtype_size(g->t.dtype);
+    }
+    return true;
+}
+
+static bool tensors_download(nabla_context *ctx, tensors *t) {
+    bool fine = ok(ctx, nabla_context_synchronize(ctx));
+    for (size_t i = 0; i < TENSORS; i++) {
+        guarded *g = tensors_at(t, i);
+        fine = fine && ok(ctx, nabla_memory_download(ctx, g->memory, g->gpu, g->bytes));
+        nabla_memory_free(ctx, g->gpu);
+        g->t.data = g->memory + GUARD * nabla_dtype_size(g->t.dtype);
+    }
+    return fine;
+}
+
 static bool tensors_intact_and_destroy(tensors *t) {
-    guarded *all[] = {&t->q,   &t->k,   &t->v,   &t->d_o,     &t->o,        &t->lse,
-                      &t->d_q, &t->d_k, &t->d_v, &t->o_plain, &t->lse_plain};
     bool intact = true;
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
-        intact = guarded_intact(all[i]) && intact;
-        guarded_destroy(all[i]);
+    for (size_t i = 0; i < TENSORS; i++) {
+        intact = guarded_intact(tensors_at(t, i)) && intact;
+        guarded_destroy(tensors_at(t, i));
     }
     return intact;
 }
@@ -347,19 +380,18 @@ static bool run_passes(nabla_context *ctx, const case_data *d, const nabla_plan 
 }
 
 bool case_run(const case_data *d, const char *level, int threads, bool deterministic, case_output *out) {
-    nabla_context_options options = nabla_context_options_default();
     nabla_context *ctx = NULL;
     nabla_order *order = NULL;
     nabla_plan *plan = NULL;
-    options.level = level;
-    options.threads = threads;
+    const bool gpu = level_on_gpu(level);
     *out = (case_output){0};
-    if (nabla_context_create(&options, &ctx, NULL, 0)) return false;
+    if (level_context(level, threads, &ctx)) return false;
     if (d->c->grid.frames && !ok(ctx, nabla_order_create(ctx, &d->c->grid, &order))) return false;
     const nabla_plan_desc desc = describe(d->c, order);
     bool fine = ok(ctx, nabla_plan_create(ctx, &desc, &plan)) && ok(ctx, nabla_plan_import_bitmap(ctx, plan, d->kept));
     tensors t = tensors_create(d);
-    fine = fine && run_passes(ctx, d, plan, deterministic, &t);
+    fine = fine && (!gpu || tensors_upload(ctx, &t)) && run_passes(ctx, d, plan, deterministic, &t);
+    if (gpu) fine = tensors_download(ctx, &t) && fine;
     *out =
         (case_output){.o = take(&t.o), .lse = take(&t.lse), .dq = take(&t.d_q), .dk = take(&t.d_k), .dv = take(&t.d_v)};
     out->intact = tensors_intact_and_destroy(&t);

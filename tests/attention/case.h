@@ -24,7 +24,7 @@ typedef struct attention_case {
     int64_t q_tokens, k_tokens; /* used without a grid */
     int64_t head_dim;
     nabla_dtype dtype;
-    bool o_fp32, grad_narrow; /* o in fp32 though the dtype is bf16; gradients in the dtype instead of fp32 */
+    bool o_fp32, grad_narrow; /* o in fp32 though the dtype is not; gradients in the dtype instead of fp32 */
     const char *policy;       /* NULL: a random bitmap of this density, rows and columns left empty by chance */
     double density;
     input_kind input;
@@ -39,7 +39,8 @@ extern const int attention_case_count;
 /* A tensor between guard zones. */
 typedef struct guarded {
     nabla_tensor t;
-    unsigned char *memory;
+    unsigned char *memory; /* on the host */
+    void *gpu;             /* its copy while a GPU works on it, which t.data then points into */
     size_t bytes;
     bool *used; /* which elements the tensor owns */
     int64_t elements;
@@ -75,7 +76,8 @@ naive_problem case_problem(const case_data *data);
 int64_t case_q_elements(const case_data *data);
 int64_t case_k_elements(const case_data *data);
 
-/* Runs the library forward and backward; a status other than NABLA_OK is printed with its message. */
+/* Runs the library forward and backward, on GPU 0 where the level is one of it; a status other than NABLA_OK is printed
+   with its message. */
 bool case_run(const case_data *data, const char *level, int threads, bool deterministic, case_output *out);
 void case_output_destroy(case_output *out);
 void case_print(const attention_case *c);

@@ -5,70 +5,74 @@
     .grid = {.frames = f, .height = h, .width = w, .tile_frames = 1, .tile_height = 8, .tile_width = 8}
 #define TILES(f, h, w, tf, th, tw) \
     .grid = {.frames = f, .height = h, .width = w, .tile_frames = tf, .tile_height = th, .tile_width = tw}
-#define BOTH(...)                         \
-    {__VA_ARGS__, .dtype = NABLA_FP32}, { \
-        __VA_ARGS__, .dtype = NABLA_BF16  \
+/* In every dtype; fp16 is for GPUs. */
+#define EACH(...)                                                             \
+    {__VA_ARGS__, .dtype = NABLA_FP32}, {__VA_ARGS__, .dtype = NABLA_BF16}, { \
+        __VA_ARGS__, .dtype = NABLA_FP16                                      \
     }
 
 const attention_case attention_cases[] = {
     /* sizes */
-    BOTH(.name = "one block", .batch = 1, .heads = 1, .q_tokens = 64, .k_tokens = 64, .head_dim = 64,
+    EACH(.name = "one block", .batch = 1, .heads = 1, .q_tokens = 64, .k_tokens = 64, .head_dim = 64,
          .policy = "dense"),
-    BOTH(.name = "one token", .batch = 1, .heads = 1, .q_tokens = 1, .k_tokens = 1, .head_dim = 16, .policy = "dense"),
-    BOTH(.name = "dense", .batch = 2, .heads = 2, .q_tokens = 256, .k_tokens = 256, .head_dim = 64, .policy = "dense"),
-    BOTH(.name = "cross", .batch = 2, .heads = 3, .q_tokens = 200, .k_tokens = 77, .head_dim = 64, .policy = "dense"),
-    BOTH(.name = "more keys than queries", .batch = 1, .heads = 2, .q_tokens = 17, .k_tokens = 333, .head_dim = 32,
+    EACH(.name = "one token", .batch = 1, .heads = 1, .q_tokens = 1, .k_tokens = 1, .head_dim = 16, .policy = "dense"),
+    EACH(.name = "dense", .batch = 2, .heads = 2, .q_tokens = 256, .k_tokens = 256, .head_dim = 64, .policy = "dense"),
+    EACH(.name = "cross", .batch = 2, .heads = 3, .q_tokens = 200, .k_tokens = 77, .head_dim = 64, .policy = "dense"),
+    EACH(.name = "more keys than queries", .batch = 1, .heads = 2, .q_tokens = 17, .k_tokens = 333, .head_dim = 32,
          .density = 0.5, .seed = 3),
     /* head sizes: every residue that a vector kernel may treat apart */
-    BOTH(.name = "D=16", .batch = 1, .heads = 2, .q_tokens = 192, .k_tokens = 192, .head_dim = 16, .density = 0.5),
-    BOTH(.name = "D=24", .batch = 1, .heads = 2, .q_tokens = 150, .k_tokens = 192, .head_dim = 24, .density = 0.5),
-    BOTH(.name = "D=40", .batch = 1, .heads = 1, .q_tokens = 130, .k_tokens = 200, .head_dim = 40, .density = 0.5),
-    BOTH(.name = "D=72", .batch = 1, .heads = 1, .q_tokens = 128, .k_tokens = 130, .head_dim = 72, .density = 0.6),
-    BOTH(.name = "D=80", .batch = 1, .heads = 1, .q_tokens = 128, .k_tokens = 192, .head_dim = 80, .density = 0.6),
-    BOTH(.name = "D=96", .batch = 1, .heads = 1, .q_tokens = 192, .k_tokens = 128, .head_dim = 96, .density = 0.6),
-    BOTH(.name = "D=128", .batch = 1, .heads = 2, .q_tokens = 320, .k_tokens = 320, .head_dim = 128, .density = 0.4),
-    BOTH(.name = "D=136", .batch = 1, .heads = 1, .q_tokens = 128, .k_tokens = 190, .head_dim = 136, .density = 0.7),
-    BOTH(.name = "D=200", .batch = 1, .heads = 1, .q_tokens = 100, .k_tokens = 128, .head_dim = 200, .density = 0.7),
-    BOTH(.name = "D=248", .batch = 1, .heads = 1, .q_tokens = 70, .k_tokens = 70, .head_dim = 248, .policy = "dense"),
-    BOTH(.name = "D=256", .batch = 1, .heads = 1, .q_tokens = 128, .k_tokens = 192, .head_dim = 256, .density = 0.7),
+    EACH(.name = "D=16", .batch = 1, .heads = 2, .q_tokens = 192, .k_tokens = 192, .head_dim = 16, .density = 0.5),
+    EACH(.name = "D=24", .batch = 1, .heads = 2, .q_tokens = 150, .k_tokens = 192, .head_dim = 24, .density = 0.5),
+    EACH(.name = "D=40", .batch = 1, .heads = 1, .q_tokens = 130, .k_tokens = 200, .head_dim = 40, .density = 0.5),
+    EACH(.name = "D=72", .batch = 1, .heads = 1, .q_tokens = 128, .k_tokens = 130, .head_dim = 72, .density = 0.6),
+    EACH(.name = "D=80", .batch = 1, .heads = 1, .q_tokens = 128, .k_tokens = 192, .head_dim = 80, .density = 0.6),
+    EACH(.name = "D=96", .batch = 1, .heads = 1, .q_tokens = 192, .k_tokens = 128, .head_dim = 96, .density = 0.6),
+    EACH(.name = "D=128", .batch = 1, .heads = 2, .q_tokens = 320, .k_tokens = 320, .head_dim = 128, .density = 0.4),
+    EACH(.name = "D=136", .batch = 1, .heads = 1, .q_tokens = 128, .k_tokens = 190, .head_dim = 136, .density = 0.7),
+    EACH(.name = "D=200", .batch = 1, .heads = 1, .q_tokens = 100, .k_tokens = 128, .head_dim = 200, .density = 0.7),
+    EACH(.name = "D=248", .batch = 1, .heads = 1, .q_tokens = 70, .k_tokens = 70, .head_dim = 248, .policy = "dense"),
+    EACH(.name = "D=256", .batch = 1, .heads = 1, .q_tokens = 128, .k_tokens = 192, .head_dim = 256, .density = 0.7),
     /* policies and ragged grids */
-    BOTH(.name = "nabla", .batch = 1, .heads = 3, GRID(3, 16, 16), .head_dim = 64, .policy = "nabla-0.5"),
-    BOTH(.name = "union, ragged", .batch = 2, .heads = 2, GRID(2, 12, 20), .head_dim = 48,
+    EACH(.name = "nabla", .batch = 1, .heads = 3, GRID(3, 16, 16), .head_dim = 64, .policy = "nabla-0.5"),
+    EACH(.name = "union, ragged", .batch = 2, .heads = 2, GRID(2, 12, 20), .head_dim = 48,
          .policy = "nabla-0.3_sta-1-3-3"),
-    BOTH(.name = "sta, ragged", .batch = 1, .heads = 2, GRID(3, 9, 17), .head_dim = 64, .policy = "sta-3-1-3"),
-    BOTH(.name = "blocks of 1 to 7 tokens", .batch = 1, .heads = 2, TILES(3, 5, 9, 1, 2, 4), .head_dim = 32,
+    EACH(.name = "sta, ragged", .batch = 1, .heads = 2, GRID(3, 9, 17), .head_dim = 64, .policy = "sta-3-1-3"),
+    EACH(.name = "blocks of 1 to 7 tokens", .batch = 1, .heads = 2, TILES(3, 5, 9, 1, 2, 4), .head_dim = 32,
          .density = 0.4),
-    BOTH(.name = "blocks of one token", .batch = 1, .heads = 1, TILES(1, 8, 9, 1, 1, 1), .head_dim = 32,
+    EACH(.name = "blocks of one token", .batch = 1, .heads = 1, TILES(1, 8, 9, 1, 1, 1), .head_dim = 32,
          .density = 0.5),
-    BOTH(.name = "blocks longer than 64", .batch = 1, .heads = 2, TILES(4, 12, 13, 2, 8, 8), .head_dim = 64,
+    EACH(.name = "blocks longer than 64", .batch = 1, .heads = 2, TILES(4, 12, 13, 2, 8, 8), .head_dim = 64,
          .density = 0.6),
+    EACH(.name = "more blocks than a word has bits", .batch = 1, .heads = 2, TILES(5, 12, 12, 1, 2, 2), .head_dim = 32,
+         .policy = "nabla-0.4_sta-3-1-1"),
+    EACH(.name = "frames of one tile", .batch = 1, .heads = 2, GRID(7, 8, 8), .head_dim = 64, .policy = "sta-3-1-1"),
     /* empty rows and columns */
-    BOTH(.name = "nothing kept", .batch = 1, .heads = 2, .q_tokens = 130, .k_tokens = 130, .head_dim = 64,
+    EACH(.name = "nothing kept", .batch = 1, .heads = 2, .q_tokens = 130, .k_tokens = 130, .head_dim = 64,
          .density = 0.0),
-    BOTH(.name = "mostly empty", .batch = 2, .heads = 2, .q_tokens = 400, .k_tokens = 300, .head_dim = 64,
+    EACH(.name = "mostly empty", .batch = 2, .heads = 2, .q_tokens = 400, .k_tokens = 300, .head_dim = 64,
          .density = 0.1),
     /* values */
-    BOTH(.name = "large logits", .batch = 1, .heads = 2, .q_tokens = 256, .k_tokens = 256, .head_dim = 64,
+    EACH(.name = "large logits", .batch = 1, .heads = 2, .q_tokens = 256, .k_tokens = 256, .head_dim = 64,
          .density = 0.6, .input = INPUT_LARGE),
-    BOTH(.name = "ties", .batch = 1, .heads = 2, GRID(2, 16, 16), .head_dim = 64, .policy = "nabla-0.6",
+    EACH(.name = "ties", .batch = 1, .heads = 2, GRID(2, 16, 16), .head_dim = 64, .policy = "nabla-0.6",
          .input = INPUT_TIES),
-    BOTH(.name = "NaN in a block that one row keeps", .batch = 1, .heads = 2, .q_tokens = 300, .k_tokens = 333,
+    EACH(.name = "NaN in a block that one row keeps", .batch = 1, .heads = 2, .q_tokens = 300, .k_tokens = 333,
          .head_dim = 64, .density = 0.6, .input = INPUT_NAN),
-    BOTH(.name = "NaN, short blocks", .batch = 1, .heads = 1, TILES(2, 9, 11, 1, 4, 8), .head_dim = 40, .density = 0.6,
+    EACH(.name = "NaN, short blocks", .batch = 1, .heads = 1, TILES(2, 9, 11, 1, 4, 8), .head_dim = 40, .density = 0.6,
          .input = INPUT_NAN),
     /* layouts, factors, dtypes of results */
-    BOTH(.name = "heads outermost", .batch = 2, .heads = 2, GRID(2, 9, 10), .head_dim = 64, .density = 0.5,
+    EACH(.name = "heads outermost", .batch = 2, .heads = 2, GRID(2, 9, 10), .head_dim = 64, .density = 0.5,
          .layout = LAYOUT_BHSD),
-    BOTH(.name = "gaps", .batch = 2, .heads = 2, GRID(2, 9, 10), .head_dim = 56, .density = 0.5,
+    EACH(.name = "gaps", .batch = 2, .heads = 2, GRID(2, 9, 10), .head_dim = 56, .density = 0.5,
          .layout = LAYOUT_PADDED),
-    BOTH(.name = "alpha, beta, scale", .batch = 1, .heads = 2, .q_tokens = 190, .k_tokens = 190, .head_dim = 64,
+    EACH(.name = "alpha, beta, scale", .batch = 1, .heads = 2, .q_tokens = 190, .k_tokens = 190, .head_dim = 64,
          .density = 0.5, .alpha = 0.5f, .beta = -1.5f, .scale = 0.3f),
-    BOTH(.name = "narrow gradients", .batch = 1, .heads = 2, .q_tokens = 190, .k_tokens = 190, .head_dim = 64,
+    EACH(.name = "narrow gradients", .batch = 1, .heads = 2, .q_tokens = 190, .k_tokens = 190, .head_dim = 64,
          .density = 0.5, .grad_narrow = true),
-    BOTH(.name = "o in fp32", .batch = 1, .heads = 2, .q_tokens = 190, .k_tokens = 190, .head_dim = 64, .density = 0.5,
+    EACH(.name = "o in fp32", .batch = 1, .heads = 2, .q_tokens = 190, .k_tokens = 190, .head_dim = 64, .density = 0.5,
          .o_fp32 = true),
     /* more heads than threads, so that one thread owns a head, with uneven work */
-    BOTH(.name = "many heads", .batch = 3, .heads = 4, .q_tokens = 150, .k_tokens = 150, .head_dim = 32,
+    EACH(.name = "many heads", .batch = 3, .heads = 4, .q_tokens = 150, .k_tokens = 150, .head_dim = 32,
          .density = 0.5),
 };
 

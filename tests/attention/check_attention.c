@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * check_attention [test|grad|perf|support] [--level LEVEL] [--peak GFLOPS]: one list of cases, four modes.
- *   test     every level of this machine against the fp64 oracle, deterministic and not; guards; the same bits from 1,
- *            2 and 3 threads
+ * check_attention [test|grad|perf|support] [--level LEVEL|cpu|cuda] [--peak GFLOPS]: one list of cases, four modes.
+ *   test     every level of this machine, GPU 0's included, against the fp64 oracle, deterministic and not; guards; the
+ *            same bits from 1, 2 and 3 threads, and from a GPU every time
  *   grad     the oracle's own gradients against finite differences of its forward pass
- *   perf     GFLOP/s of one core per level, dtype and head dim, as CSV; with --peak also the fraction of it
- *   support  what each level runs
+ *   perf     GFLOP/s of one core or of the GPU per level, dtype and head dim, as CSV; with --peak also the fraction of
+ * it support  what each level runs
  */
 #include "case.h"
+#include "levels.h"
 #include "perf.h"
 
 #include <math.h>
@@ -61,15 +62,16 @@ static bool within(const char *what, int64_t n, const float *x, const double *or
     return error <= bound;
 }
 
-static bool same_bits(const case_data *d, const case_output *a, const case_output *b, int threads) {
+static bool same_bits(const case_data *d, const case_output *a, const case_output *b, const char *level, int run) {
     const size_t q = (size_t)case_q_elements(d) * sizeof(float), k = (size_t)case_k_elements(d) * sizeof(float);
     const size_t lse = (size_t)(d->c->batch * d->c->heads * d->q_tokens) * sizeof(float);
     const bool same = !memcmp(a->o, b->o, q) && !memcmp(a->lse, b->lse, lse) && !memcmp(a->dq, b->dq, q) &&
                       !memcmp(a->dk, b->dk, k) && !memcmp(a->dv, b->dv, k);
     if (!same)
-        printf("  %d threads differ from 1 in:%s%s%s%s%s\n", threads, memcmp(a->o, b->o, q) ? " o" : "",
-               memcmp(a->lse, b->lse, lse) ? " lse" : "", memcmp(a->dq, b->dq, q) ? " dq" : "",
-               memcmp(a->dk, b->dk, k) ? " dk" : "", memcmp(a->dv, b->dv, k) ? " dv" : "");
+        printf("  %s %d differs from 1 in:%s%s%s%s%s\n", level_on_gpu(level) ? "run" : "a team of", run,
+               memcmp(a->o, b->o, q) ? " o" : "", memcmp(a->lse, b->lse, lse) ? " lse" : "",
+               memcmp(a->dq, b->dq, q) ? " dq" : "", memcmp(a->dk, b->dk, k) ? " dk" : "",
+               memcmp(a->dv, b->dv, k) ? " dv" : "");
     return same;
 }
 
@@ -88,7 +90,7 @@ static bool check_level(const case_data *d, const char *level, const naive_resul
     case_output one, more;
     bool fine = case_run(d, level, 1, true, &one) && agrees(d, &one, oracle, plain);
     for (int threads = 2; fine && threads <= 3; threads++) {
-        fine = case_run(d, level, threads, true, &more) && same_bits(d, &one, &more, threads) && more.intact;
+        fine = case_run(d, level, threads, true, &more) && same_bits(d, &one, &more, level, threads) && more.intact;
         case_output_destroy(&more);
     }
     case_output_destroy(&one);
@@ -99,9 +101,17 @@ static bool check_level(const case_data *d, const char *level, const naive_resul
     return fine;
 }
 
+static bool runs(const attention_case *c, const char *level, const char *only) {
+    return level_wanted(level, only) && level_takes(level, c->dtype);
+}
+
 static int test_case(const attention_case *c, const char *only) {
     case_data d;
     int failures = 0;
+    bool any = false;
+    for (int32_t i = 0; level_name(i); i++)
+        any = any || runs(c, level_name(i), only);
+    if (!any) return 0;
     if (!case_create(c, &d)) {
         printf("cannot make ");
         case_print(c);
@@ -113,10 +123,9 @@ static int test_case(const attention_case *c, const char *only) {
     naive_result oracle = result_create(&d), plain = result_create(&d);
     naive_fp64(&problem, &oracle);
     naive_plain(&problem, &plain);
-    for (int32_t i = 0; nabla_level_name(i); i++) {
-        if ((only && strcmp(only, nabla_level_name(i))) || check_level(&d, nabla_level_name(i), &oracle, &plain))
-            continue;
-        printf("FAILED on level %s: ", nabla_level_name(i));
+    for (int32_t i = 0; level_name(i); i++) {
+        if (!runs(c, level_name(i), only) || check_level(&d, level_name(i), &oracle, &plain)) continue;
+        printf("FAILED on level %s: ", level_name(i));
         case_print(c);
         printf("\n");
         failures++;
@@ -145,15 +154,17 @@ static attention_case random_case(uint32_t seed) {
 }
 
 static int run_test(const char *level) {
-    enum { RANDOM = 40 };
+    enum { RANDOM = 40, RANDOM_FP16 = 20 };
     int failures = 0;
+    level_print_missing(level);
     for (int i = 0; i < attention_case_count; i++)
         failures += test_case(attention_cases + i, level);
-    for (uint32_t seed = 1; seed <= RANDOM; seed++) {
-        const attention_case c = random_case(seed);
+    for (uint32_t seed = 1; seed <= RANDOM + RANDOM_FP16; seed++) {
+        attention_case c = random_case(seed);
+        if (seed > RANDOM) c.dtype = NABLA_FP16;
         failures += test_case(&c, level);
     }
-    printf("%d cases, %d failures\n", attention_case_count + RANDOM, failures);
+    printf("%d cases, %d failures\n", attention_case_count + RANDOM + RANDOM_FP16, failures);
     return failures;
 }
 
@@ -227,7 +238,7 @@ int main(int argc, char **argv) {
     if (!strcmp(mode, "test")) return run_test(level) ? 1 : 0;
     if (!strcmp(mode, "grad")) return run_grad() ? 1 : 0;
     if (!strcmp(mode, "perf")) return run_perf(level, peak) ? 1 : 0;
-    if (!strcmp(mode, "support")) return run_support() ? 1 : 0;
+    if (!strcmp(mode, "support")) return run_support(level) ? 1 : 0;
     fprintf(stderr, "unknown mode '%s'; use test, grad, perf or support\n", mode);
     return 2;
 }

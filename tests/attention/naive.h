@@ -4,6 +4,8 @@
 #ifndef NAIVE_H
 #define NAIVE_H
 
+#include "nabla/nabla.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -16,8 +18,8 @@ typedef struct naive_problem {
     const uint8_t *kept; /* [B, H, nq, nk] */
     int64_t nq, nk;
     const int32_t *q_block, *k_block; /* the block of each token */
-    bool bf16;                        /* operands of matrix products are bf16 */
-    bool o_bf16, grad_bf16;           /* so are results */
+    nabla_dtype operands;             /* of matrix products, to which computed ones are rounded */
+    nabla_dtype o_dtype, grad_dtype;  /* of results */
 } naive_problem;
 
 typedef struct naive_result {
@@ -27,6 +29,11 @@ typedef struct naive_result {
 void naive_fp64(const naive_problem *p, naive_result *r);
 void naive_plain(const naive_problem *p, naive_result *r);
 
-float naive_round_bf16(float x);
+/* The nearest value of that dtype, even on ties. */
+float naive_round(float x, nabla_dtype dtype);
+
+/* fp16 as its bits, exact for a rounded x. */
+uint16_t naive_fp16_bits(float x);
+float naive_fp16_value(uint16_t bits);
 
 #endif

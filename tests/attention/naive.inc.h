@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Included twice by naive.c, with REAL (the type of every sum), EXP, LOG, OPERAND(x) (what a computed operand of a
-   product becomes), STORE(x, bf16) (what a result becomes) and NAME. One query row at a time. */
+   product becomes), STORE(x, dtype) (what a result becomes) and NAME. One query row at a time. */
 
 static int64_t NAME(row_offset)(const naive_problem *p, int64_t tokens, int64_t b, int64_t h, int64_t t) {
     return ((b * tokens + t) * p->heads + h) * p->head_dim;
@@ -48,8 +48,8 @@ static void NAME(row)(const naive_problem *p, int64_t b, int64_t h, int64_t i, R
                 o[d] += OPERAND(probs[j]) * (REAL)p->v[NAME(row_offset)(p, p->k_tokens, b, h, j) + d];
     for (int64_t d = 0; d < n; d++) {
         const REAL before = p->beta != 0.0f ? (REAL)p->beta * (REAL)p->o_before[at + d] : 0;
-        r->o[at + d] = (double)STORE(before + (REAL)p->alpha * o[d], p->o_bf16);
-        delta += (REAL)p->alpha * (REAL)p->d_o[at + d] * STORE(o[d], p->o_bf16);
+        r->o[at + d] = (double)STORE(before + (REAL)p->alpha * o[d], p->o_dtype);
+        delta += (REAL)p->alpha * (REAL)p->d_o[at + d] * STORE(o[d], p->o_dtype);
     }
     for (int64_t j = 0; j < p->k_tokens; j++) {
         if (!NAME(sees)(p, b, h, i, j)) continue;
@@ -75,10 +75,10 @@ void NAME(naive)(const naive_problem *p, naive_result *r) {
             for (int64_t i = 0; i < p->q_tokens; i++)
                 NAME(row)(p, b, h, i, probs, dq, dk, dv, r);
     for (int64_t i = 0; i < q_count; i++)
-        r->dq[i] = (double)STORE(dq[i], p->grad_bf16);
+        r->dq[i] = (double)STORE(dq[i], p->grad_dtype);
     for (int64_t i = 0; i < k_count; i++) {
-        r->dk[i] = (double)STORE(dk[i], p->grad_bf16);
-        r->dv[i] = (double)STORE(dv[i], p->grad_bf16);
+        r->dk[i] = (double)STORE(dk[i], p->grad_dtype);
+        r->dv[i] = (double)STORE(dv[i], p->grad_dtype);
     }
     free(probs);
     free(dq);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "perf.h"
-#include "nabla/nabla.h"
+#include "levels.h"
+#include "naive.h"
 
 #include <math.h>
 #include <stdbool.h>
@@ -11,63 +12,79 @@
 
 enum { Q, K, V, O, D_O, D_Q, D_K, D_V, TENSORS };
 
-/* One head of `tokens` tokens and a plan that keeps a share of its blocks. */
+/* Heads of `tokens` tokens and a plan that keeps a share of their blocks. */
 typedef struct setup {
+    const char *level;
     nabla_context *ctx;
     nabla_plan *plan;
     nabla_tensor t[TENSORS], lse;
     double pairs;
 } setup;
 
+/* What there is to do: enough for one core, or for a whole GPU. */
+typedef struct size {
+    int64_t heads, tokens, dim;
+    double density;
+} size;
+
 static void setup_destroy(setup *s) {
     for (int i = 0; i < TENSORS; i++)
-        free(s->t[i].data);
-    free(s->lse.data);
+        nabla_memory_free(s->ctx, s->t[i].data);
+    nabla_memory_free(s->ctx, s->lse.data);
     nabla_plan_destroy(s->plan);
     nabla_context_destroy(s->ctx);
 }
 
-static nabla_status import_share(setup *s, int64_t blocks, double density) {
-    uint8_t *kept = malloc((size_t)(blocks * blocks));
+static nabla_status import_share(setup *s, int64_t pairs, double density) {
+    uint8_t *kept = malloc((size_t)pairs);
     srand(1);
-    for (int64_t i = 0; i < blocks * blocks; i++)
+    for (int64_t i = 0; i < pairs; i++)
         kept[i] = rand() < density * RAND_MAX;
     nabla_status status = nabla_plan_import_bitmap(s->ctx, s->plan, kept);
     free(kept);
     return status;
 }
 
-static nabla_status setup_create(const char *level, nabla_dtype dtype, int64_t tokens, int64_t dim, double density,
-                                 setup *s) {
-    nabla_context_options options = nabla_context_options_default();
+/* A tensor of noise, in the context's memory. */
+static nabla_status make_tensor(setup *s, nabla_dtype dtype, int32_t rank, const int64_t *shape, nabla_tensor *out) {
+    size_t n = 1;
+    for (int32_t i = 0; i < rank; i++)
+        n *= (size_t)shape[i];
+    const size_t bytes = n * nabla_dtype_size(dtype);
+    void *host = malloc(bytes);
+    for (size_t j = 0; j < n; j++) {
+        const float x = (float)rand() / (float)RAND_MAX - 0.5f;
+        uint32_t bits;
+        memcpy(&bits, &x, sizeof bits);
+        if (dtype == NABLA_FP32)
+            ((float *)host)[j] = x;
+        else
+            ((uint16_t *)host)[j] = dtype == NABLA_BF16 ? (uint16_t)(bits >> 16) : naive_fp16_bits(x);
+    }
+    *out = nabla_tensor_contiguous(NULL, dtype, rank, shape);
+    nabla_status status = nabla_memory_allocate(s->ctx, bytes, &out->data);
+    if (!status) status = nabla_memory_upload(s->ctx, out->data, host, bytes);
+    free(host);
+    return status;
+}
+
+static nabla_status setup_create(const char *level, nabla_dtype dtype, size z, setup *s) {
     nabla_plan_desc desc = nabla_plan_desc_default();
     nabla_plan_stats stats = {.size = sizeof stats};
-    const int64_t shape[] = {1, tokens, 1, dim}, lse_shape[] = {1, 1, tokens};
-    *s = (setup){0};
-    options.level = level;
-    options.threads = 1;
-    desc.batch = desc.heads = 1;
-    desc.q_tokens = desc.k_tokens = tokens;
-    nabla_status status = nabla_context_create(&options, &s->ctx, NULL, 0);
+    const int64_t shape[] = {1, z.tokens, z.heads, z.dim}, lse_shape[] = {1, z.heads, z.tokens};
+    const int64_t blocks = (z.tokens + 63) / 64;
+    *s = (setup){.level = level};
+    desc.batch = 1;
+    desc.heads = z.heads;
+    desc.q_tokens = desc.k_tokens = z.tokens;
+    nabla_status status = level_context(level, 1, &s->ctx);
     if (!status) status = nabla_plan_create(s->ctx, &desc, &s->plan);
-    if (!status) status = import_share(s, (tokens + 63) / 64, density);
+    if (!status) status = import_share(s, z.heads * blocks * blocks, z.density);
     if (!status) status = nabla_plan_get_stats(s->ctx, s->plan, &stats);
-    s->pairs = stats.density * (double)tokens * (double)tokens;
-    for (int i = 0; i < TENSORS; i++) {
-        const nabla_dtype kind = i >= D_Q ? NABLA_FP32 : dtype;
-        const size_t n = (size_t)(tokens * dim);
-        s->t[i] = nabla_tensor_contiguous(malloc(n * 4), kind, 4, shape);
-        for (size_t j = 0; j < n; j++) {
-            const float x = (float)rand() / (float)RAND_MAX - 0.5f;
-            uint32_t bits;
-            memcpy(&bits, &x, sizeof bits);
-            if (kind == NABLA_FP32)
-                ((float *)s->t[i].data)[j] = x;
-            else
-                ((uint16_t *)s->t[i].data)[j] = (uint16_t)(bits >> 16);
-        }
-    }
-    s->lse = nabla_tensor_contiguous(malloc((size_t)tokens * 4), NABLA_FP32, 3, lse_shape);
+    s->pairs = stats.density * (double)z.heads * (double)z.tokens * (double)z.tokens;
+    for (int i = 0; i < TENSORS && !status; i++)
+        status = make_tensor(s, i >= D_Q ? NABLA_FP32 : dtype, 4, shape, s->t + i);
+    if (!status) status = make_tensor(s, NABLA_FP32, 3, lse_shape, &s->lse);
     return status;
 }
 
@@ -79,33 +96,43 @@ static nabla_status pass(const setup *s, bool backward) {
     return nabla_attention_forward(s->ctx, s->plan, NULL, t + Q, t + K, t + V, t + O, &s->lse);
 }
 
-/* Processor time: what others do on a shared machine does not count. */
-static double seconds(void) {
-    return (double)clock() / CLOCKS_PER_SEC;
+/* Processor time on the CPU: what others do on a shared machine does not count. */
+static double seconds(bool gpu) {
+    struct timespec now;
+    if (!gpu) return (double)clock() / CLOCKS_PER_SEC;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
 /* GFLOP/s by the least of a few times; NaN on failure. 4 D operations a pair forward, 10 D backward. */
 static double rate(const setup *s, int64_t dim, bool backward) {
+    const bool gpu = level_on_gpu(s->level);
+    const int calls = gpu ? 10 : 1; /* queued one after the other: what starting the first costs is spread */
     double least = INFINITY;
     for (int repeat = 0; repeat < 4; repeat++) {
-        const double start = seconds();
-        if (pass(s, backward)) {
+        const double start = seconds(gpu);
+        nabla_status status = NABLA_OK;
+        for (int i = 0; i < calls && !status; i++)
+            status = pass(s, backward);
+        if (status || nabla_context_synchronize(s->ctx)) {
             printf("%s\n", nabla_context_message(s->ctx));
             return NAN;
         }
-        least = fmin(least, seconds() - start);
+        least = fmin(least, (seconds(gpu) - start) / calls);
     }
     return (backward ? 10.0 : 4.0) * s->pairs * (double)dim / least * 1e-9;
 }
 
 static int perf_of(const char *level, nabla_dtype dtype, int64_t dim, double peak) {
     setup s;
-    int failed = setup_create(level, dtype, 4096, dim, 0.25, &s) != NABLA_OK;
+    const size z = level_on_gpu(level) ? (size){.heads = 16, .tokens = 16384, .dim = dim, .density = 0.25}
+                                       : (size){.heads = 1, .tokens = 4096, .dim = dim, .density = 0.25};
+    int failed = setup_create(level, dtype, z, &s) != NABLA_OK;
     for (int backward = 0; !failed && backward < 2; backward++) {
         const double gflops = rate(&s, dim, backward);
         failed = isnan(gflops);
-        printf("%s,%s,%lld,%s,%.1f", level, dtype == NABLA_BF16 ? "bf16" : "fp32", (long long)dim,
-               backward ? "backward" : "forward", gflops);
+        printf("%s,%s,%lld,%s,%.1f", level, dtype_text(dtype), (long long)dim, backward ? "backward" : "forward",
+               gflops);
         if (peak > 0.0) printf(",%.2f", gflops / peak);
         printf("\n");
         fflush(stdout);
@@ -116,33 +143,38 @@ static int perf_of(const char *level, nabla_dtype dtype, int64_t dim, double pea
 
 int run_perf(const char *only, double peak) {
     int failed = 0;
-    printf("level,dtype,head_dim,pass,gflops_per_core%s\n", peak > 0.0 ? ",of_peak" : "");
-    for (int32_t i = 0; nabla_level_name(i); i++) {
-        const char *level = nabla_level_name(i);
-        if (only && strcmp(only, level)) continue;
-        for (int dtype = NABLA_FP32; dtype <= NABLA_BF16; dtype++)
+    level_print_missing(only);
+    printf("level,dtype,head_dim,pass,gflops_per_core_or_gpu%s\n", peak > 0.0 ? ",of_peak" : "");
+    for (int32_t i = 0; level_name(i); i++)
+        for (int dtype = NABLA_FP32; dtype <= NABLA_FP16; dtype++)
             for (int64_t dim = 64; dim <= 128; dim += 64)
-                failed |= perf_of(level, (nabla_dtype)dtype, dim, peak);
-    }
+                if (level_wanted(level_name(i), only) && level_takes(level_name(i), (nabla_dtype)dtype))
+                    failed |= perf_of(level_name(i), (nabla_dtype)dtype, dim, peak);
     return failed;
 }
 
-int run_support(void) {
+/* Whether a head dim works as it should, both ways. */
+static int support_of(const char *level, nabla_dtype dtype, int64_t dim) {
+    setup s;
+    bool works[2] = {false, false};
+    const bool expected = dim >= 16 && dim <= 256;
+    if (!setup_create(level, dtype, (size){.heads = 1, .tokens = 65, .dim = dim, .density = 1.0}, &s))
+        for (int backward = 0; backward < 2; backward++)
+            works[backward] = !pass(&s, backward) && !nabla_context_synchronize(s.ctx);
+    printf("%s,%s,%lld,%s,%s\n", level, dtype_text(dtype), (long long)dim, works[0] ? "yes" : "no",
+           works[1] ? "yes" : "no");
+    setup_destroy(&s);
+    return works[0] != expected || works[1] != expected;
+}
+
+int run_support(const char *only) {
     int failed = 0;
+    level_print_missing(only);
     printf("level,dtype,head_dim,forward,backward\n");
-    for (int32_t i = 0; nabla_level_name(i); i++)
-        for (int dtype = NABLA_FP32; dtype <= NABLA_BF16; dtype++)
-            for (int64_t dim = 8; dim <= 264; dim += 8) {
-                setup s;
-                bool works[2] = {false, false};
-                const bool expected = dim >= 16 && dim <= 256;
-                if (!setup_create(nabla_level_name(i), (nabla_dtype)dtype, 65, dim, 1.0, &s))
-                    for (int backward = 0; backward < 2; backward++)
-                        works[backward] = pass(&s, backward) == NABLA_OK;
-                printf("%s,%s,%lld,%s,%s\n", nabla_level_name(i), dtype == NABLA_BF16 ? "bf16" : "fp32", (long long)dim,
-                       works[0] ? "yes" : "no", works[1] ? "yes" : "no");
-                failed |= works[0] != expected || works[1] != expected;
-                setup_destroy(&s);
-            }
+    for (int32_t i = 0; level_name(i); i++)
+        for (int dtype = NABLA_FP32; dtype <= NABLA_FP16; dtype++)
+            for (int64_t dim = 8; dim <= 264; dim += 8)
+                if (level_wanted(level_name(i), only) && level_takes(level_name(i), (nabla_dtype)dtype))
+                    failed |= support_of(level_name(i), (nabla_dtype)dtype, dim);
     return failed;
 }

@@ -5,6 +5,7 @@
 #include "nabla/nabla.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,12 +26,19 @@ static void options_are_checked(void **state) {
     refuse_options(options, NABLA_INVALID_ARGUMENT, "threads is -1; use 1 to 4096, or 0 for every processor");
     options.threads = 0;
     options.device = NABLA_CUDA;
-    refuse_options(options, NABLA_UNSUPPORTED, "this build has no CUDA; use device NABLA_CPU");
+    if (!nabla_device_count(NABLA_CUDA)) {
+        nabla_device_info info = {.size = sizeof info};
+        char reason[256], message[300];
+        assert_int_equal(nabla_device_describe(NABLA_CUDA, 0, &info, reason, sizeof reason), NABLA_UNSUPPORTED);
+        assert_true(strstr(reason, "no GPU: ") == reason || !strcmp(reason, "this build has no CUDA"));
+        snprintf(message, sizeof message, "%s; use device NABLA_CPU", reason);
+        refuse_options(options, NABLA_UNSUPPORTED, message);
+    }
     options.device = (nabla_device)7;
-    refuse_options(options, NABLA_INVALID_ARGUMENT, "device 7 is unknown; use NABLA_CPU");
+    refuse_options(options, NABLA_INVALID_ARGUMENT, "device 7 is unknown; use NABLA_CPU or NABLA_CUDA");
     options.size = 1;
     refuse_options(options, NABLA_INVALID_ARGUMENT,
-                   "nabla_context_options.size is 1 and this library's is 24; set it by the type's default function or "
+                   "nabla_context_options.size is 1 and this library's is 56; set it by the type's default function or "
                    "sizeof");
     assert_int_equal(nabla_context_create(NULL, NULL, NULL, 0), NABLA_INVALID_ARGUMENT);
     nabla_context_destroy(NULL);
@@ -52,6 +60,41 @@ static void levels_rise(void **state) {
         assert_string_equal(nabla_context_message(ctx), "");
         nabla_context_destroy(ctx);
     }
+}
+
+/* The device functions on the CPU, where they are plain memory. */
+static void memory_goes_to_and_fro(void **state) {
+    nabla_context_options options = nabla_context_options_default();
+    nabla_device_info info = {.size = sizeof info};
+    nabla_context *ctx;
+    char there[100], back[100] = "";
+    void *memory;
+    (void)state;
+    assert_int_equal(nabla_device_count(NABLA_CPU), 1);
+    ok(nabla_device_describe(NABLA_CPU, 0, &info, NULL, 0));
+    assert_true(info.memory_total > info.memory_free && info.multiprocessors > 0 && *info.level);
+    assert_int_equal(nabla_device_describe(NABLA_CPU, 1, &info, there, sizeof there), NABLA_INVALID_ARGUMENT);
+    assert_string_equal(there, "there is no device 0:1");
+    info.size = 3;
+    assert_int_equal(nabla_device_describe(NABLA_CPU, 0, &info, NULL, 0), NABLA_INVALID_ARGUMENT);
+    options.memory_reserve = 1000;
+    ok(nabla_context_create(&options, &ctx, NULL, 0));
+    assert_int_equal(nabla_context_device(ctx), NABLA_CPU);
+    ok(nabla_context_reserve(ctx, 5000));
+    ok(nabla_context_synchronize(ctx));
+    assert_int_equal(nabla_context_reserve(ctx, SIZE_MAX), NABLA_OUT_OF_MEMORY);
+    ok(nabla_memory_allocate(ctx, sizeof there, &memory));
+    assert_int_equal((uintptr_t)memory % 64, 0);
+    memset(there, 7, sizeof there);
+    ok(nabla_memory_upload(ctx, memory, there, sizeof there));
+    ok(nabla_memory_download(ctx, back, memory, sizeof back));
+    assert_memory_equal(there, back, sizeof back);
+    assert_int_equal(nabla_memory_download(ctx, NULL, memory, 1), NABLA_INVALID_ARGUMENT);
+    assert_string_equal(nabla_context_message(ctx), "to is NULL");
+    nabla_memory_free(ctx, memory);
+    assert_int_equal(nabla_memory_allocate(ctx, SIZE_MAX, &memory), NABLA_OUT_OF_MEMORY);
+    assert_null(memory);
+    nabla_context_destroy(ctx);
 }
 
 static void unknown_levels_are_refused(void **state) {
@@ -235,9 +278,9 @@ static void bad_params_are_named(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(options_are_checked),        cmocka_unit_test(levels_rise),
-        cmocka_unit_test(unknown_levels_are_refused), cmocka_unit_test(environment_forces_a_level),
-        cmocka_unit_test(statuses_have_words),        cmocka_unit_test(bad_tensors_are_named),
-        cmocka_unit_test(bad_params_are_named),
+        cmocka_unit_test(memory_goes_to_and_fro),     cmocka_unit_test(unknown_levels_are_refused),
+        cmocka_unit_test(environment_forces_a_level), cmocka_unit_test(statuses_have_words),
+        cmocka_unit_test(bad_tensors_are_named),      cmocka_unit_test(bad_params_are_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Plans: windows and documents by brute force, the adaptive part by a sort. */
+#include "mass.h"
 #include "plan_fixture.h"
 
 #include <math.h>
@@ -61,39 +62,6 @@ static float *noise(size_t n, unsigned seed) {
     return x;
 }
 
-/* One head's block means and probabilities in fp64, by their definition. x: [B, S, H, D] */
-static void mean_rows(const float *x, const int32_t *at, int64_t blocks, int64_t heads, int64_t h, int64_t dim,
-                      double *means) {
-    for (int64_t b = 0; b < blocks; b++)
-        for (int64_t d = 0; d < dim; d++) {
-            double sum = 0.0;
-            for (int32_t t = at[b]; t < at[b + 1]; t++)
-                sum += (double)x[(t * heads + h) * dim + d];
-            means[b * dim + d] = sum / (at[b + 1] - at[b]);
-        }
-}
-
-static int descending(const void *a, const void *b) {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x < y) - (x > y);
-}
-
-/* Keeps what is larger than the value that crosses thr when the row is summed from its largest. Returns the kept
-   mass. */
-static double keep_top(const double *probs, int64_t n, double thr, uint8_t *kept) {
-    double *sorted = malloc((size_t)n * sizeof *sorted), sum = 0.0, mass = 0.0, line = 0.0;
-    memcpy(sorted, probs, (size_t)n * sizeof *sorted);
-    qsort(sorted, (size_t)n, sizeof *sorted, descending);
-    for (int64_t i = 0; i < n && (i == 0 || sum <= thr); sum += sorted[i++])
-        line = sorted[i];
-    for (int64_t i = 0; i < n; i++) {
-        kept[i] = probs[i] >= line;
-        mass += kept[i] ? probs[i] : 0.0;
-    }
-    free(sorted);
-    return mass;
-}
-
 enum { HEADS = 2, DIM = 16 };
 
 /* documents: the first frames of the packed samples, or NULL. */
@@ -138,7 +106,11 @@ static void check_adaptive(nabla_grid grid, const char *text, const int32_t *doc
             }
             for (int64_t j = 0; j < n; j++)
                 probs[j] /= sum;
-            if (policy.has_nabla) keep_top(probs, n, (double)policy.thr, wanted);
+            if (policy.has_nabla) {
+                const double line = mass_line(probs, n, (double)policy.thr);
+                for (int64_t j = 0; j < n; j++)
+                    wanted[j] = probs[j] >= line;
+            }
             for (int64_t j = 0; j < n; j++) {
                 if (policy.has_sta) wanted[j] = wanted[j] || in_window(&grid, &policy, i, j);
                 wanted[j] = wanted[j] && j >= first && j < last;

@@ -3,9 +3,9 @@
  * NABLA, section 3 of arXiv 2507.13546; `nablaT_v2` of gen-ai-team/Wan2.1-NABLA.
  *
  * A row of the reduced map A = softmax(mean(Q) mean(K)^T / sqrt(D)) says how much probability each key block holds for
- * one query block (score.c). Sorted ascending with inclusive cumulative sum c, a block is kept where c >= 1 - thr: the
- * smallest set of the largest blocks that holds `thr` of the mass, the block that crosses the line included. No sort is
- * needed for that (select.c).
+ * one query block. Sorted ascending with inclusive cumulative sum c, a block is kept where c >= 1 - thr: the smallest
+ * set of the largest blocks that holds `thr` of the mass, the block that crosses the line included. No sort is needed
+ * for that (select.c).
  */
 #include "policy.h"
 

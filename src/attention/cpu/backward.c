@@ -6,10 +6,11 @@
  * (deterministic = 0), blocks of one head spread over threads in one pass of five products, each thread adds up query
  * gradients of its own, and their sum follows.
  */
-#include "attention.h"
 #include "bits.h"
+#include "cpu.h"
 #include "layout.h"
 #include "rows.h"
+#include "tasks.h"
 
 #include <omp.h>
 
@@ -32,7 +33,6 @@ typedef struct backward_layout {
 
 typedef struct backward_run {
     const nabla_call *call;
-    const nabla_tensor *q, *k, *v, *o, *lse, *d_o, *d_q, *d_k, *d_v;
     backward_layout at;
     char *base;
 } backward_run;
@@ -91,13 +91,13 @@ static nabla_status lay_out(nabla_context *ctx, const nabla_plan *plan, nabla_dt
     return NABLA_OK;
 }
 
-nabla_status nabla_backward_memory(nabla_context *ctx, const nabla_plan *plan, nabla_dtype dtype, int32_t head_dim,
-                                   bool deterministic, size_t *bytes) {
+nabla_status nabla_cpu_backward_memory(const nabla_call *call, size_t *bytes) {
     static const wanted calls[] = {{.queries = true}, {.keys = true}, {.queries = true, .keys = true}};
-    const int count = plan->backward ? 3 : 1;
+    const int count = call->plan->backward ? 3 : 1;
     for (int i = 0; i < count; i++) {
         backward_layout at;
-        const nabla_status status = lay_out(ctx, plan, dtype, head_dim, calls[i], deterministic, &at);
+        const nabla_status status =
+            lay_out(call->ctx, call->plan, call->dtype, call->head_dim, calls[i], call->deterministic, &at);
         if (status) return status;
         if (i == 0 || at.bytes > *bytes) *bytes = at.bytes;
     }
@@ -120,10 +120,10 @@ static void fill_delta(const backward_run *r) {
     for (int64_t i = 0; i < plan->batch * plan->heads * plan->nq; i++) {
         const int64_t head = i / plan->nq, b = head / plan->heads, h = head % plan->heads;
         const int32_t first = plan->q_offsets[i % plan->nq], last = plan->q_offsets[i % plan->nq + 1];
-        const nabla_rows o = {.data = nabla_tensor_at(r->o, b, first, h), .stride = r->o->stride[1]};
-        const nabla_rows d_o = {.data = nabla_tensor_at(r->d_o, b, first, h), .stride = r->d_o->stride[1]};
-        call->ctx->kernels.delta(o, r->o->dtype, d_o, r->d_o->dtype, last - first, call->head_dim, call->alpha,
-                                 delta + head * plan->q_tokens + first);
+        const nabla_rows o = {.data = nabla_tensor_at(r->call->o, b, first, h), .stride = r->call->o->stride[1]};
+        const nabla_rows d_o = {.data = nabla_tensor_at(r->call->d_o, b, first, h), .stride = r->call->d_o->stride[1]};
+        call->ctx->kernels.delta(o, r->call->o->dtype, d_o, r->call->d_o->dtype, last - first, call->head_dim,
+                                 call->alpha, delta + head * plan->q_tokens + first);
     }
 }
 
@@ -133,17 +133,17 @@ static nabla_backward_task task_of(const backward_run *r, int64_t head, int64_t 
     const nabla_plan *plan = call->plan;
     const int64_t b = head / plan->heads, h = head % plan->heads;
     return (nabla_backward_task){
-        .q = nabla_tensor_rows(r->q, b, h),
-        .k = nabla_tensor_rows(r->k, b, h),
-        .v = nabla_tensor_rows(r->v, b, h),
-        .d_o = nabla_tensor_rows(r->d_o, b, h),
-        .d_o_dtype = r->d_o->dtype,
+        .q = nabla_tensor_rows(r->call->q, b, h),
+        .k = nabla_tensor_rows(r->call->k, b, h),
+        .v = nabla_tensor_rows(r->call->v, b, h),
+        .d_o = nabla_tensor_rows(r->call->d_o, b, h),
+        .d_o_dtype = r->call->d_o->dtype,
         .q_offsets = plan->q_offsets,
         .k_offsets = plan->k_offsets,
         .head_dim = call->head_dim,
         .scale = call->scale,
         .alpha = call->alpha,
-        .lse = (const float *)r->lse->data + head * plan->q_tokens,
+        .lse = (const float *)r->call->lse->data + head * plan->q_tokens,
         .delta = (const float *)(r->base + r->at.delta) + head * plan->q_tokens,
         .dq = r->at.scheme == PRIVATE_SUMS ? private_sum(r, thread) : gradient(r, slot, r->at.dq),
         .dk = gradient(r, slot, r->at.dk),
@@ -172,8 +172,8 @@ static void run_kv(const backward_run *r, int64_t head, int64_t slot, int32_t bl
     if (r->at.scheme == TWO_PASSES) t.dq = NULL; /* the other pass makes it */
     call->ctx->kernels.of[call->dtype].backward_kv(&t);
     const int32_t first = plan->k_offsets[block], last = plan->k_offsets[block + 1];
-    store_rows(plan, r->d_k, head, first, last, call->head_dim, t.dk);
-    store_rows(plan, r->d_v, head, first, last, call->head_dim, t.dv);
+    store_rows(plan, r->call->d_k, head, first, last, call->head_dim, t.dk);
+    store_rows(plan, r->call->d_v, head, first, last, call->head_dim, t.dv);
 }
 
 static void run_q(const backward_run *r, int64_t head, int64_t slot, int32_t block, int32_t thread) {
@@ -187,7 +187,7 @@ static void run_q(const backward_run *r, int64_t head, int64_t slot, int32_t blo
     t.block_count = nabla_list_bits(nabla_plan_row(plan, plan->set_of[head], block), plan->k_words, list);
     memset(t.dq + (int64_t)first * call->head_dim, 0, (size_t)(last - first) * (size_t)call->head_dim * sizeof *t.dq);
     call->ctx->kernels.of[call->dtype].backward_q(&t);
-    store_rows(plan, r->d_q, head, first, last, call->head_dim, t.dq);
+    store_rows(plan, r->call->d_q, head, first, last, call->head_dim, t.dq);
 }
 
 /* A whole head on one thread. */
@@ -198,7 +198,7 @@ static void run_head(const backward_run *r, int64_t head, int32_t thread) {
     memset(dq, 0, (size_t)plan->q_tokens * (size_t)dim * sizeof *dq);
     for (int32_t block = 0; block < plan->nk; block++)
         run_kv(r, head, thread, block, thread);
-    store_rows(plan, r->d_q, head, 0, (int32_t)plan->q_tokens, dim, dq);
+    store_rows(plan, r->call->d_q, head, 0, (int32_t)plan->q_tokens, dim, dq);
 }
 
 /* One task a block of `offsets`; bits: the plan's rows or columns. */
@@ -226,13 +226,13 @@ static int64_t make_tasks(const backward_run *r, int64_t first, int64_t count, b
 static void run_group(const backward_run *r, int64_t first, int64_t count) {
     const int32_t threads = r->call->ctx->threads;
     nabla_task *tasks = (nabla_task *)(r->base + r->at.tasks);
-    if (r->d_k || r->d_v) {
+    if (r->call->d_k || r->call->d_v) {
         const int64_t n = make_tasks(r, first, count, true, tasks);
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
         for (int64_t i = 0; i < n; i++)
             run_kv(r, tasks[i].head, tasks[i].head - first, tasks[i].block, omp_get_thread_num());
     }
-    if (r->d_q) {
+    if (r->call->d_q) {
         const int64_t n = make_tasks(r, first, count, false, tasks);
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
         for (int64_t i = 0; i < n; i++)
@@ -255,7 +255,7 @@ static void add_sums(const backward_run *r, int64_t head, int32_t count) {
             for (size_t i = from; i < to; i++)
                 total[i] += part[i];
         }
-        store_rows(plan, r->d_q, head, first, last, dim, total);
+        store_rows(plan, r->call->d_q, head, first, last, dim, total);
     }
 }
 
@@ -278,34 +278,14 @@ static void run_shared_head(const backward_run *r, int64_t head) {
     add_sums(r, head, team);
 }
 
-static nabla_status check(const nabla_call *call, const backward_run *r) {
+nabla_status nabla_cpu_backward(const nabla_call *call) {
+    nabla_context *ctx = call->ctx;
     const nabla_plan *plan = call->plan;
-    const int64_t sq = plan->q_tokens, sk = plan->k_tokens;
-    nabla_status status = nabla_check_side(call, "o", r->o, sq, NABLA_READ);
-    if (!status) status = nabla_check_lse(call, r->lse, NABLA_READ);
-    if (!status) status = nabla_check_side(call, "d_o", r->d_o, sq, NABLA_READ);
-    if (!status && r->d_q) status = nabla_check_side(call, "d_q", r->d_q, sq, NABLA_WRITE);
-    if (!status && r->d_k) status = nabla_check_side(call, "d_k", r->d_k, sk, NABLA_WRITE);
-    if (!status && r->d_v) status = nabla_check_side(call, "d_v", r->d_v, sk, NABLA_WRITE);
-    if (!status && (r->d_k || r->d_v) && !plan->backward)
-        return nabla_fail(call->ctx, NABLA_INVALID_ARGUMENT,
-                          "d_k and d_v need a plan created with backward = 1, and this one has 0");
-    return status;
-}
-
-nabla_status nabla_attention_backward(nabla_context *ctx, const nabla_plan *plan, const nabla_attention_params *params,
-                                      const nabla_tensor *q, const nabla_tensor *k, const nabla_tensor *v,
-                                      const nabla_tensor *o, const nabla_tensor *lse, const nabla_tensor *d_o,
-                                      const nabla_tensor *d_q, const nabla_tensor *d_k, const nabla_tensor *d_v) {
-    nabla_call call;
-    backward_run r = {
-        .call = &call, .q = q, .k = k, .v = v, .o = o, .lse = lse, .d_o = d_o, .d_q = d_q, .d_k = d_k, .d_v = d_v};
+    backward_run r = {.call = call};
     void *base;
-    nabla_status status = nabla_check_call(ctx, plan, params, q, k, v, &call);
-    if (!status) status = check(&call, &r);
-    if (!status)
-        status = lay_out(ctx, plan, call.dtype, call.head_dim, (wanted){.queries = d_q, .keys = d_k || d_v},
-                         call.deterministic, &r.at);
+    nabla_status status =
+        lay_out(ctx, plan, call->dtype, call->head_dim, (wanted){.queries = call->d_q, .keys = call->d_k || call->d_v},
+                call->deterministic, &r.at);
     if (!status) status = nabla_context_scratch(ctx, r.at.bytes, &base);
     if (status) return status;
     r.base = base;

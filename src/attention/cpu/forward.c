@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "attention.h"
 #include "bits.h"
+#include "cpu.h"
 #include "layout.h"
+#include "tasks.h"
 
 #include <omp.h>
 
@@ -18,7 +19,6 @@ typedef struct forward_layout {
 
 typedef struct forward_run {
     const nabla_call *call;
-    const nabla_tensor *q, *k, *v, *o, *lse;
     forward_layout at;
     char *base;
 } forward_run;
@@ -49,10 +49,9 @@ static nabla_status lay_out(nabla_context *ctx, const nabla_plan *plan, nabla_dt
     return NABLA_OK;
 }
 
-nabla_status nabla_forward_memory(nabla_context *ctx, const nabla_plan *plan, nabla_dtype dtype, int32_t head_dim,
-                                  size_t *bytes) {
+nabla_status nabla_cpu_forward_memory(const nabla_call *call, size_t *bytes) {
     forward_layout at;
-    nabla_status status = lay_out(ctx, plan, dtype, head_dim, &at);
+    nabla_status status = lay_out(call->ctx, call->plan, call->dtype, call->head_dim, &at);
     *bytes = at.bytes;
     return status;
 }
@@ -67,7 +66,7 @@ static void pack(const forward_run *r, int64_t first, int64_t count) {
     for (int64_t i = 0; i < count * plan->nk; i++) {
         const int64_t n = i / plan->nk, b = (first + n) / plan->heads, h = (first + n) % plan->heads,
                       block = i % plan->nk;
-        const nabla_rows k = nabla_tensor_rows(r->k, b, h), v = nabla_tensor_rows(r->v, b, h);
+        const nabla_rows k = nabla_tensor_rows(call->k, b, h), v = nabla_tensor_rows(call->v, b, h);
         char *packed_k = r->base + r->at.packed_k + (size_t)n * r->at.packed;
         char *packed_v = r->base + r->at.packed_v + (size_t)n * r->at.packed;
         int32_t row = plan->k_offsets[block];
@@ -110,10 +109,10 @@ static void run_task(const forward_run *r, const nabla_task *task, int64_t group
     int32_t *list = (int32_t *)(scratch + r->at.list);
     const size_t packed = (size_t)(task->head - group_first) * r->at.packed;
     const nabla_forward_task t = {
-        .q = {.data = nabla_tensor_at(r->q, b, task->first, h), .stride = r->q->stride[1]},
+        .q = {.data = nabla_tensor_at(call->q, b, task->first, h), .stride = call->q->stride[1]},
         .q_count = task->last - task->first,
-        .k = nabla_tensor_rows(r->k, b, h),
-        .v = nabla_tensor_rows(r->v, b, h),
+        .k = nabla_tensor_rows(call->k, b, h),
+        .v = nabla_tensor_rows(call->v, b, h),
         .k_offsets = plan->k_offsets,
         .blocks = list,
         .block_count =
@@ -122,10 +121,10 @@ static void run_task(const forward_run *r, const nabla_task *task, int64_t group
         .scale = call->scale,
         .alpha = call->alpha,
         .beta = call->beta,
-        .o = nabla_tensor_at(r->o, b, task->first, h),
-        .o_stride = r->o->stride[1],
-        .o_dtype = r->o->dtype,
-        .lse = r->lse ? (float *)r->lse->data + task->head * plan->q_tokens + task->first : NULL,
+        .o = nabla_tensor_at(call->o, b, task->first, h),
+        .o_stride = call->o->stride[1],
+        .o_dtype = call->o->dtype,
+        .lse = call->lse ? (float *)call->lse->data + task->head * plan->q_tokens + task->first : NULL,
         .packed_k = r->at.packed ? r->base + r->at.packed_k + packed : NULL,
         .packed_v = r->at.packed ? r->base + r->at.packed_v + packed : NULL,
         .k_pieces = plan->k_pieces,
@@ -134,16 +133,12 @@ static void run_task(const forward_run *r, const nabla_task *task, int64_t group
     call->ctx->kernels.of[call->dtype].forward(&t);
 }
 
-nabla_status nabla_attention_forward(nabla_context *ctx, const nabla_plan *plan, const nabla_attention_params *params,
-                                     const nabla_tensor *q, const nabla_tensor *k, const nabla_tensor *v,
-                                     const nabla_tensor *o, const nabla_tensor *lse) {
-    nabla_call call;
-    forward_run r = {.call = &call, .q = q, .k = k, .v = v, .o = o, .lse = lse};
+nabla_status nabla_cpu_forward(const nabla_call *call) {
+    nabla_context *ctx = call->ctx;
+    const nabla_plan *plan = call->plan;
+    forward_run r = {.call = call};
     void *base;
-    nabla_status status = nabla_check_call(ctx, plan, params, q, k, v, &call);
-    if (!status) status = nabla_check_side(&call, "o", o, plan->q_tokens, NABLA_WRITE);
-    if (!status && lse) status = nabla_check_lse(&call, lse, NABLA_WRITE);
-    if (!status) status = lay_out(ctx, plan, call.dtype, call.head_dim, &r.at);
+    nabla_status status = lay_out(ctx, plan, call->dtype, call->head_dim, &r.at);
     if (!status) status = nabla_context_scratch(ctx, r.at.bytes, &base);
     if (status) return status;
     r.base = base;

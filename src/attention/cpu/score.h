@@ -3,8 +3,7 @@
 #ifndef NABLA_SCORE_H
 #define NABLA_SCORE_H
 
-#include "context.h"
-#include "plan.h"
+#include "cpu.h"
 
 enum { NABLA_PANEL = 16 /* keys a panel; see NABLA_DECL_SCORE_ROWS */ };
 
@@ -21,11 +20,7 @@ typedef struct nabla_means {
     float *k;             /* [B * H] panels */
 } nabla_means;
 
-/* What build inputs say, checked: head_dim and scale are set, the arrays not yet. */
-nabla_status nabla_check_inputs(nabla_context *ctx, const nabla_plan *plan, const nabla_plan_inputs *inputs,
-                                nabla_means *means);
-
 /* Fills the arrays, which the caller has placed: from q and k, or from the means given in their place. */
-void nabla_fill_means(nabla_context *ctx, const nabla_plan *plan, const nabla_plan_inputs *inputs, nabla_means *means);
+void nabla_fill_means(nabla_context *ctx, const nabla_plan *plan, const nabla_scored *in, nabla_means *means);
 
 #endif
