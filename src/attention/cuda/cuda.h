@@ -66,8 +66,8 @@ typedef struct nabla_cuda_attention {
     nabla_cuda_tensor q, k, v, o;
     float *lse;                           /* [B, H, Sq] contiguous; written forward (may be NULL), read backward */
     nabla_cuda_tensor d_o, d_q, d_k, d_v; /* backward; gradients are fp32 or dtype */
-    /* Backward: [2][B * H][delta_stride]: first lse * log2(e) (+inf where a row has nothing, so that exp2 gives 0),
-       then delta = alpha * sum_d dO * O. Filled by nabla_cuda_delta(), zeros past the tokens. */
+    /* Backward: [2][B * H][row_stats_stride]: first lse * log2(e) (+inf where a row has nothing, so that exp2 gives 0),
+       then delta = alpha * sum_d dO * O. Filled by nabla_cuda_delta(), past the tokens with +inf and 0. */
     float *row_stats;
     int64_t row_stats_stride; /* q tokens rounded up to a multiple of 64, plus 64 */
     void *workspace;          /* nabla_cuda_*_workspace() bytes, 256-byte aligned */

@@ -25,6 +25,7 @@
 
 enum { SM80_THREADS = 128, SM80_ROWS = NABLA_CUDA_ROWS };
 
+constexpr size_t SM80_MOST_SHARED = 99 * 1024; /* what a thread block may have on the least of these GPUs */
 constexpr float SM80_LOG2_E = 1.4426950408889634f, SM80_LN_2 = 0.6931471805599453f;
 
 /* ---- which rows to visit */

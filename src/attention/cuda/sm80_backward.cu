@@ -170,6 +170,7 @@ __global__ void __launch_bounds__(SM80_THREADS, 2) backward_sm80(const __grid_co
 
 template <typename T, int DIM, gradient_sums SUMS> static int launch(const nabla_cuda_attention *a) {
     using P = pass<DIM, SUMS>;
+    static_assert(P::SHARED <= SM80_MOST_SHARED, "tiles must fit");
     const int32_t units = P::KEYS ? a->plan.k.unit_count : a->plan.q.unit_count;
     return sm80_launch(backward_sm80<T, DIM, SUMS>, a, units, P::SHARED);
 }

@@ -107,8 +107,10 @@ __global__ void __launch_bounds__(SM80_THREADS, 2) backward_fp32(const __grid_co
 }
 
 template <typename S, gradient_sum SUM> static int launch(const nabla_cuda_attention *a) {
+    constexpr size_t shared = 2 * S::OWN + 2 * S::OTHER + S::P;
+    static_assert(shared <= SM80_MOST_SHARED, "tiles must fit");
     const int32_t units = SUM == SUM_DQ ? a->plan.q.unit_count : a->plan.k.unit_count;
-    return sm80_launch(backward_fp32<S, SUM>, a, units * S::PARTS, 2 * S::OWN + 2 * S::OTHER + S::P);
+    return sm80_launch(backward_fp32<S, SUM>, a, units * S::PARTS, shared);
 }
 
 template <typename S> static int launch_all(const nabla_cuda_attention *a) {

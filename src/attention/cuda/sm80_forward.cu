@@ -122,7 +122,9 @@ __global__ void __launch_bounds__(SM80_THREADS, DIM <= 128 ? 3 : 2)
 }
 
 template <typename T, int DIM> static int launch(const nabla_cuda_attention *a) {
-    return sm80_launch(forward_sm80<T, DIM>, a, a->plan.q.unit_count, 3 * SM80_ROWS * DIM * sizeof(T));
+    constexpr size_t shared = 3 * SM80_ROWS * DIM * sizeof(T);
+    static_assert(shared <= SM80_MOST_SHARED, "three tiles must fit");
+    return sm80_launch(forward_sm80<T, DIM>, a, a->plan.q.unit_count, shared);
 }
 
 template <typename T> static int forward(const nabla_cuda_attention *a) {

@@ -117,7 +117,9 @@ __global__ void __launch_bounds__(SM80_THREADS, 2) forward_fp32(const __grid_con
 }
 
 template <typename S> static int launch(const nabla_cuda_attention *a) {
-    return sm80_launch(forward_fp32<S>, a, a->plan.q.unit_count * S::PARTS, S::OWN + 2 * S::OTHER + S::P);
+    constexpr size_t shared = S::OWN + 2 * S::OTHER + S::P;
+    static_assert(shared <= SM80_MOST_SHARED, "tiles must fit");
+    return sm80_launch(forward_fp32<S>, a, a->plan.q.unit_count * S::PARTS, shared);
 }
 
 int sm80_forward_fp32(const nabla_cuda_attention *a) {
