@@ -35,7 +35,7 @@ static __device__ uint64_t window_bits(const nabla_cuda_build &b, int32_t q, int
 }
 
 /* A thread makes one word of one query block and writes it to its share of the sets. */
-__global__ void __launch_bounds__(THREADS) place_rows(nabla_cuda_build b) {
+static __global__ void __launch_bounds__(THREADS) place_rows(nabla_cuda_build b) {
     const int64_t words = (int64_t)b.plan.q.blocks * b.plan.k.words;
     const int64_t at = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (at >= words) return;

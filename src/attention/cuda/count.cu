@@ -18,7 +18,7 @@ static __device__ int64_t count_tokens(uint64_t bits, const int32_t *offsets) {
 }
 
 /* A thread block a set. */
-__global__ void __launch_bounds__(THREADS) count_set(nabla_cuda_plan plan, int64_t *blocks, int64_t *pairs) {
+static __global__ void __launch_bounds__(THREADS) count_set(nabla_cuda_plan plan, int64_t *blocks, int64_t *pairs) {
     __shared__ int64_t room[THREADS / NABLA_WARP];
     const int64_t words = (int64_t)plan.q.blocks * plan.k.words;
     const uint64_t *rows = plan.rows + blockIdx.x * words;

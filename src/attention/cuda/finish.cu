@@ -9,7 +9,7 @@ enum { TILE = 64, TRANSPOSE_WARPS = 8, PAIRING_THREADS = 1024 };
 
 /* A warp turns one tile of 64 x 64 bits: a lane holds rows `lane` and `lane + 32`, and a vote over bit j of all rows is
    column j. The warps of a thread block take neighbouring words of the same rows. */
-__global__ void __launch_bounds__(TRANSPOSE_WARPS *NABLA_WARP) transpose(nabla_cuda_plan plan, int32_t strips) {
+static __global__ void __launch_bounds__(TRANSPOSE_WARPS *NABLA_WARP) transpose(nabla_cuda_plan plan, int32_t strips) {
     const int32_t lane = threadIdx.x % NABLA_WARP;
     const int32_t k_word = (int32_t)(blockIdx.x % strips) * TRANSPOSE_WARPS + threadIdx.x / NABLA_WARP;
     const int32_t q_word = (int32_t)(blockIdx.x / strips % plan.q.words);
@@ -61,7 +61,7 @@ static __device__ uint64_t common_blocks(const paired_side &side, const nabla_cu
 }
 
 /* A thread block for each set and side. */
-__global__ void __launch_bounds__(PAIRING_THREADS) choose_pairings(paired_side q, paired_side k, int32_t sets) {
+static __global__ void __launch_bounds__(PAIRING_THREADS) choose_pairings(paired_side q, paired_side k, int32_t sets) {
     __shared__ uint64_t room[PAIRING_THREADS / NABLA_WARP];
     const int32_t set = (int32_t)(blockIdx.x % sets);
     const paired_side side = blockIdx.x < (unsigned)sets ? q : k;

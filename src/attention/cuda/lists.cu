@@ -34,7 +34,7 @@ static __device__ __forceinline__ uint32_t *halves_of(const nabla_cuda_plan &pla
     return (uint32_t *)(plan.rows + own * plan.k.words);
 }
 
-__global__ void __launch_bounds__(THREADS) export_lists(nabla_cuda_plan plan, int32_t *num, int32_t *indices) {
+static __global__ void __launch_bounds__(THREADS) export_lists(nabla_cuda_plan plan, int32_t *num, int32_t *indices) {
     const int64_t row = row_of_warp();
     if (row >= row_count(plan)) return;
     const int32_t lane = lane_id(), nk = plan.k.blocks;
@@ -118,12 +118,13 @@ static __device__ bad_entry fill_row(const nabla_cuda_plan &plan, const import_s
                       : fill_from_list(from.indices + row * nk, from.num[row], nk, half_count, halves);
 }
 
-__global__ void clear_error(int32_t *error) {
+static __global__ void clear_error(int32_t *error) {
     error[0] = INT32_MAX;
     error[1] = error[2] = 0;
 }
 
-__global__ void __launch_bounds__(THREADS) import_rows(nabla_cuda_plan plan, import_source from, int32_t *error) {
+static __global__ void __launch_bounds__(THREADS)
+    import_rows(nabla_cuda_plan plan, import_source from, int32_t *error) {
     const int64_t row = row_of_warp();
     if (row >= row_count(plan)) return;
     const bad_entry bad = fill_row(plan, from, row);
@@ -131,7 +132,7 @@ __global__ void __launch_bounds__(THREADS) import_rows(nabla_cuda_plan plan, imp
 }
 
 /* One warp. Filling the row again changes nothing in it. */
-__global__ void explain_error(nabla_cuda_plan plan, import_source from, int32_t *error) {
+static __global__ void explain_error(nabla_cuda_plan plan, import_source from, int32_t *error) {
     if (error[0] == INT32_MAX) return;
     const bad_entry bad = fill_row(plan, from, error[0]);
     if (lane_id() == 0) {
@@ -173,7 +174,7 @@ int nabla_cuda_export_lists(const nabla_cuda_plan *plan, int32_t *num, int32_t *
     return nabla_launched();
 }
 
-__global__ void __launch_bounds__(THREADS) export_bitmap(nabla_cuda_plan plan, uint8_t *bytes) {
+static __global__ void __launch_bounds__(THREADS) export_bitmap(nabla_cuda_plan plan, uint8_t *bytes) {
     const int64_t row = row_of_warp();
     if (row >= row_count(plan)) return;
     const int32_t nk = plan.k.blocks;

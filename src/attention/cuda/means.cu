@@ -19,7 +19,7 @@ typedef struct means_args {
 } means_args;
 
 template <typename T, int N>
-__global__ void __launch_bounds__(COLUMNS) block_means(means_args a, const T *__restrict__ x) {
+static __global__ void __launch_bounds__(COLUMNS) block_means(means_args a, const T *__restrict__ x) {
     const int32_t per_head = a.head_dim / N;
     const int32_t column = (int32_t)(blockIdx.x % a.chunks) * COLUMNS + threadIdx.x;
     const int32_t block = (int32_t)(blockIdx.x / a.chunks % a.blocks);

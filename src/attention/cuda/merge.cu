@@ -32,7 +32,7 @@ static __device__ __forceinline__ int64_t row_at(const nabla_cuda_tensor &t, int
 
 /* A row is `across` neighbouring threads of one warp: all have read its lse before one of them writes it. */
 template <typename A, typename B, int N>
-__global__ void __launch_bounds__(THREADS) merge_rows(nabla_cuda_merge_args m, int32_t across) {
+static __global__ void __launch_bounds__(THREADS) merge_rows(nabla_cuda_merge_args m, int32_t across) {
     const int64_t thread = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     const int64_t row = thread / across, rows = m.batch * m.tokens * m.heads;
     const int32_t place = (int32_t)(thread % across);

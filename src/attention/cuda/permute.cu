@@ -16,7 +16,7 @@ typedef struct permute_args {
     bool gather;
 } permute_args;
 
-template <typename T> __global__ void __launch_bounds__(THREADS) permute_tokens(permute_args a) {
+template <typename T> static __global__ void __launch_bounds__(THREADS) permute_tokens(permute_args a) {
     const int64_t token = (int64_t)blockIdx.x * blockDim.y + threadIdx.y;
     if (token >= a.batch * a.tokens) return;
     const int64_t batch = token / a.tokens, i = token % a.tokens, other = a.raster[i];

@@ -17,7 +17,7 @@
  * marked by a NaN as their scale, and their scores are summed plainly, one by one.
  */
 #include "build.cuh"
-#include "mma.cuh"
+#include "instructions.cuh"
 #include "select.cuh"
 
 enum { WARPS = 16, THREADS = WARPS * NABLA_WARP, STRIP_BYTES = 64 << 20 /* of all strips in the workspace */ };
@@ -96,16 +96,18 @@ static __device__ float plain_product(const float *a, const float *b, int32_t he
     return sum;
 }
 
-/* This warp's 16 x 8 products of one chunk, added to total with their scales. */
-template <int STEPS>
-static __device__ __forceinline__ void multiply_chunk(const uint32_t (&high)[STEPS][4], const uint32_t (&low)[STEPS][4],
-                                                      const __half *keys, const float *row_scales,
-                                                      const float *key_scales, float (&total)[4]) {
+/* This warp's 16 x 8 products of one chunk, added to total with their scales. Where registers are short, the low parts
+   of the queries are loaded again from low_room. */
+template <bool HOLDS_LOW, int STEPS>
+static __device__ __forceinline__ void
+multiply_chunk(const uint32_t (&high)[STEPS][4], uint32_t (&low)[STEPS][4], const __half *low_room, const __half *keys,
+               const float *row_scales, const float *key_scales, float (&total)[4]) {
     float big[4] = {0}, cross[2][4] = {{0}};
 #pragma unroll
     for (int s = 0; s < STEPS; s++) {
         uint32_t k[4]; /* high: dims 0 and 8; low: dims 0 and 8 */
         load_matrices(k, keys + s * 16);
+        if (!HOLDS_LOW) load_matrices(low[s], low_room + s * 16);
         multiply_add(big, high[s], k[0], k[1]);
         multiply_add(cross[0], high[s], k[2], k[3]);
         multiply_add(cross[1], low[s], k[0], k[1]);
@@ -150,105 +152,155 @@ static __device__ void write_row(const float *weights, const selection &s, int32
     if (lane == 0) *mass = (float)(s.total > 0.0 ? sum / s.total : 0.0);
 }
 
-template <int ROWS, int STEPS, bool IN_WORKSPACE>
-__global__ void __launch_bounds__(THREADS, 1) score_strips(nabla_cuda_build b, int64_t strips) {
-    typedef score_room<ROWS, STEPS> room;
-    enum { KEY_ROWS = room::keys / WARPS, W = room::lane_width, COLUMNS = room::keys / 8 };
-    extern __shared__ __align__(16) unsigned char shared[];
-    const room at(b.head_dim);
-    __half *const keys = (__half *)(shared + at.key_parts), *const queries = (__half *)(shared + at.query_parts);
-    float *const key_scales = (float *)(shared + at.key_scales);
-    float *const query_scales = (float *)(shared + at.query_scales);
-    int32_t *const firsts = (int32_t *)(shared + at.first), *const lasts = (int32_t *)(shared + at.last);
+/* One strip of query blocks, and a thread block's room for it. */
+template <int ROWS, int STEPS> struct strip_job {
+    __half *keys, *queries;           /* [2][keys][pitch], [chunks][2][ROWS][pitch]: high and low parts */
+    float *key_scales, *query_scales; /* [keys], [chunks][ROWS] */
+    int32_t *firsts, *lasts;          /* [ROWS]: the key blocks that a row may see */
+    float *scores;                    /* [ROWS][score_pitch] */
+    int64_t score_pitch;
+    int32_t chunks;
+    int64_t bh;
+    int32_t q0, rows;             /* first query block, how many of ROWS there are */
+    const float *q_mean, *k_mean; /* of this strip and head */
+};
 
-    const int32_t nq = b.plan.q.blocks, nk = b.plan.k.blocks, dim = b.head_dim, words = b.plan.k.words;
+/* Splits the strip's queries, and notes what each may see: its document; nothing past the last query block. */
+template <int ROWS, int STEPS>
+static __device__ void take_queries(const nabla_cuda_build &b, const strip_job<ROWS, STEPS> &job) {
+    typedef score_room<ROWS, STEPS> room;
+    for (int32_t i = threadIdx.x / NABLA_WARP; i < job.chunks * ROWS; i += WARPS) {
+        const int32_t chunk = i / ROWS, r = i % ROWS;
+        __half *const out = job.queries + (2 * chunk * ROWS + r) * room::pitch;
+        nabla_vector<float, room::lane_width> x;
+        load_chunk(job.q_mean, r, job.rows, chunk * room::width, b.head_dim, x);
+        job.query_scales[i] = split_chunk(x, out, out + room::query_halves);
+    }
+    const int32_t r = threadIdx.x;
+    if (r >= ROWS) return;
+    int32_t first = 0, last = r < job.rows ? b.plan.k.blocks : 0;
+    if (b.documents && r < job.rows) {
+        const int32_t document = b.document_of[job.q0 + r];
+        first = b.document_first[document];
+        last = b.document_first[document + 1];
+    }
+    job.firsts[r] = first;
+    job.lasts[r] = last;
+}
+
+/* This thread's four of a tile's scores, at rows r and r + 8 and keys k and k + 1, to the strip. */
+template <int ROWS, int STEPS>
+static __device__ __forceinline__ void put_scores(const strip_job<ROWS, STEPS> &job, const float (&total)[4], int32_t r,
+                                                  int32_t k, int32_t head_dim, float scale) {
+#pragma unroll
+    for (int i = 0; i < 4; i += 2, r += 8) {
+        nabla_vector<float, 2> scores;
+#pragma unroll
+        for (int j = 0; j < 2; j++) {
+            const bool seen = k + j >= job.firsts[r] && k + j < job.lasts[r];
+            float x = total[i + j];
+            if (seen && x != x)
+                x = plain_product(job.q_mean + (int64_t)r * head_dim, job.k_mean + (int64_t)(k + j) * head_dim,
+                                  head_dim);
+            scores.at[j] = seen ? x * scale : -INFINITY;
+        }
+        *(nabla_vector<float, 2> *)(job.scores + r * job.score_pitch + k) = scores;
+    }
+}
+
+/* Fills the strip: tile after tile of keys, a chunk of head dims at a time. The next keys are on their way to registers
+   while these are multiplied. */
+template <int ROWS, int STEPS>
+static __device__ __forceinline__ void score_strip(const nabla_cuda_build &b, const strip_job<ROWS, STEPS> &job) {
+    typedef score_room<ROWS, STEPS> room;
+    enum { KEY_ROWS = room::keys / WARPS, COLUMNS = room::keys / 8, HOLDS_LOW = ROWS == 32 };
     const int32_t lane = threadIdx.x % NABLA_WARP, warp = threadIdx.x / NABLA_WARP;
     const int32_t row0 = warp / COLUMNS * 16, column0 = warp % COLUMNS * 8; /* of this warp's part of a tile */
-    const int32_t tiles = room::padded(nk) / room::keys;
-    const int64_t pitch = room::strip_pitch(nk);
-    float *const strip =
-        IN_WORKSPACE ? (float *)b.workspace + blockIdx.x * (ROWS * pitch) : (float *)(shared + at.strip);
+    const int32_t nk = b.plan.k.blocks, dim = b.head_dim, tiles = room::padded(nk) / room::keys;
     const float scale = b.scale * 1.44269504f; /* log2 e */
-    const int64_t head_strips = (nq + ROWS - 1) / ROWS;
+    const __half *const a_at = job.queries + (row0 + lane % 16) * room::pitch + lane / 16 * 8;
+    const __half *const b_at =
+        job.keys + lane / 16 * room::key_halves + (column0 + lane % 8) * room::pitch + lane / 8 % 2 * 8;
 
+    nabla_vector<float, room::lane_width> next[KEY_ROWS];
+    uint32_t high[STEPS][4], low[STEPS][4];
+    float total[4];
+#pragma unroll
+    for (int i = 0; i < KEY_ROWS; i++)
+        load_chunk(job.k_mean, warp * KEY_ROWS + i, nk, 0, dim, next[i]);
+    for (int32_t tile = 0; tile < tiles; tile++) {
+        for (int32_t chunk = 0; chunk < job.chunks; chunk++) {
+            __syncthreads(); /* the keys of the step before have been multiplied */
+#pragma unroll
+            for (int i = 0; i < KEY_ROWS; i++) {
+                __half *const out = job.keys + (warp * KEY_ROWS + i) * room::pitch;
+                const float down = split_chunk(next[i], out, out + room::key_halves);
+                if (lane == 0) job.key_scales[warp * KEY_ROWS + i] = down;
+            }
+            __syncthreads(); /* keys are there; at first, queries too */
+            const bool last_chunk = chunk + 1 == job.chunks;
+            const int32_t next_key = (last_chunk ? tile + 1 : tile) * room::keys + warp * KEY_ROWS;
+            const int32_t next_dim = last_chunk ? 0 : (chunk + 1) * room::width;
+#pragma unroll
+            for (int i = 0; i < KEY_ROWS; i++)
+                load_chunk(job.k_mean, next_key + i, nk, next_dim, dim, next[i]);
+            const __half *const from = a_at + 2 * chunk * room::query_halves;
+            if (job.chunks > 1 || tile == 0) {
+#pragma unroll
+                for (int s = 0; s < STEPS; s++) {
+                    load_matrices(high[s], from + s * 16);
+                    if (HOLDS_LOW) load_matrices(low[s], from + room::query_halves + s * 16);
+                }
+            }
+            if (chunk == 0) total[0] = total[1] = total[2] = total[3] = 0.0f;
+            multiply_chunk<HOLDS_LOW>(high, low, from + room::query_halves, b_at,
+                                      job.query_scales + chunk * ROWS + row0 + lane / 4,
+                                      job.key_scales + column0 + lane % 4 * 2, total);
+        }
+        put_scores(job, total, row0 + lane / 4, tile * room::keys + column0 + lane % 4 * 2, dim, scale);
+    }
+}
+
+/* A warp a row, from scores to bits. Lists take the room of the keys. */
+template <int ROWS, int STEPS>
+static __device__ __forceinline__ void select_strip(const nabla_cuda_build &b, const strip_job<ROWS, STEPS> &job) {
+    typedef score_room<ROWS, STEPS> room;
+    const int32_t warp = threadIdx.x / NABLA_WARP, words = b.plan.k.words;
+    float *const list = (float *)job.keys + warp * room::list_room;
+    for (int32_t r = warp; r < job.rows; r += WARPS) {
+        float *const row = job.scores + r * job.score_pitch;
+        const selection s = select_row(row, room::padded(b.plan.k.blocks), 1.0 - (double)b.thr, list, room::list_room);
+        const int64_t q = job.bh * b.plan.q.blocks + job.q0 + r;
+        write_row(row, s, job.firsts[r], job.lasts[r], words, b.has_sta, b.plan.rows + q * words, b.row_mass + q);
+    }
+}
+
+template <int ROWS, int STEPS, bool IN_WORKSPACE>
+static __global__ void __launch_bounds__(THREADS, 1) score_strips(nabla_cuda_build b, int64_t strips) {
+    extern __shared__ __align__(16) unsigned char shared[];
+    const score_room<ROWS, STEPS> at(b.head_dim);
+    const int32_t nq = b.plan.q.blocks, nk = b.plan.k.blocks, head_strips = (nq - 1) / ROWS + 1;
+    strip_job<ROWS, STEPS> job;
+    job.keys = (__half *)(shared + at.key_parts);
+    job.queries = (__half *)(shared + at.query_parts);
+    job.key_scales = (float *)(shared + at.key_scales);
+    job.query_scales = (float *)(shared + at.query_scales);
+    job.firsts = (int32_t *)(shared + at.first);
+    job.lasts = (int32_t *)(shared + at.last);
+    job.score_pitch = at.strip_pitch(nk);
+    job.scores =
+        IN_WORKSPACE ? (float *)b.workspace + blockIdx.x * (ROWS * job.score_pitch) : (float *)(shared + at.strip);
+    job.chunks = at.chunks;
     for (int64_t n = blockIdx.x; n < strips; n += gridDim.x) {
-        const int64_t bh = n / head_strips;
-        const int32_t q0 = (int32_t)(n % head_strips) * ROWS;
-        const float *const q_means = b.q_mean + (bh * nq + q0) * dim, *const k_means = b.k_mean + bh * nk * dim;
-        for (int32_t i = warp; i < at.chunks * ROWS; i += WARPS) {
-            const int32_t chunk = i / ROWS, r = i % ROWS;
-            __half *const out = queries + (2 * chunk * ROWS + r) * room::pitch;
-            nabla_vector<float, W> x;
-            load_chunk<W>(q_means, r, nq - q0, chunk * room::width, dim, x);
-            query_scales[i] = split_chunk<W>(x, out, out + room::query_halves);
-        }
-        if (threadIdx.x < ROWS) { /* what a row may see: its document, nothing past the last query block */
-            const int32_t q = q0 + (int32_t)threadIdx.x, document = b.documents && q < nq ? b.document_of[q] : 0;
-            firsts[threadIdx.x] = b.documents && q < nq ? b.document_first[document] : 0;
-            lasts[threadIdx.x] = q >= nq ? 0 : b.documents ? b.document_first[document + 1] : nk;
-        }
-
-        nabla_vector<float, W> next[KEY_ROWS];
-        uint32_t high[STEPS][4], low[STEPS][4];
-        float total[4];
-#pragma unroll
-        for (int i = 0; i < KEY_ROWS; i++)
-            load_chunk<W>(k_means, warp * KEY_ROWS + i, nk, 0, dim, next[i]);
-        for (int32_t tile = 0; tile < tiles; tile++) {
-            for (int32_t chunk = 0; chunk < at.chunks; chunk++) {
-                __syncthreads(); /* the keys of the step before have been multiplied */
-#pragma unroll
-                for (int i = 0; i < KEY_ROWS; i++) {
-                    __half *const out = keys + (warp * KEY_ROWS + i) * room::pitch;
-                    const float down = split_chunk<W>(next[i], out, out + room::key_halves);
-                    if (lane == 0) key_scales[warp * KEY_ROWS + i] = down;
-                }
-                __syncthreads(); /* keys are there; at first, queries too */
-                const bool last_chunk = chunk + 1 == at.chunks;
-                const int32_t next_key = (last_chunk ? tile + 1 : tile) * room::keys + warp * KEY_ROWS;
-                const int32_t next_dim = last_chunk ? 0 : (chunk + 1) * room::width;
-#pragma unroll
-                for (int i = 0; i < KEY_ROWS; i++)
-                    load_chunk<W>(k_means, next_key + i, nk, next_dim, dim, next[i]);
-                if (at.chunks > 1 || tile == 0) {
-                    const __half *const from =
-                        queries + (2 * chunk * ROWS + row0 + lane % 16) * room::pitch + lane / 16 * 8;
-#pragma unroll
-                    for (int s = 0; s < STEPS; s++) {
-                        load_matrices(high[s], from + s * 16);
-                        load_matrices(low[s], from + room::query_halves + s * 16);
-                    }
-                }
-                if (chunk == 0) total[0] = total[1] = total[2] = total[3] = 0.0f;
-                multiply_chunk<STEPS>(
-                    high, low,
-                    keys + lane / 16 * room::key_halves + (column0 + lane % 8) * room::pitch + lane / 8 % 2 * 8,
-                    query_scales + chunk * ROWS + row0 + lane / 4, key_scales + column0 + lane % 4 * 2, total);
-            }
-#pragma unroll
-            for (int i = 0; i < 4; i += 2) {
-                const int32_t r = row0 + lane / 4 + i / 2 * 8, k = tile * room::keys + column0 + lane % 4 * 2;
-                nabla_vector<float, 2> scores;
-#pragma unroll
-                for (int j = 0; j < 2; j++) {
-                    const bool seen = k + j >= firsts[r] && k + j < lasts[r];
-                    float x = total[i + j];
-                    if (seen && x != x)
-                        x = plain_product(q_means + (int64_t)r * dim, k_means + (int64_t)(k + j) * dim, dim);
-                    scores.at[j] = seen ? x * scale : -INFINITY;
-                }
-                *(nabla_vector<float, 2> *)(strip + r * pitch + k) = scores;
-            }
-        }
+        job.bh = n / head_strips;
+        job.q0 = (int32_t)(n % head_strips) * ROWS;
+        job.rows = min(nq - job.q0, ROWS);
+        job.q_mean = b.q_mean + (job.bh * nq + job.q0) * b.head_dim;
+        job.k_mean = b.k_mean + job.bh * nk * b.head_dim;
+        take_queries(b, job);
+        score_strip(b, job);
         __syncthreads(); /* the strip is whole, and the keys' room is free for lists */
-
-        for (int32_t r = warp; r < ROWS && q0 + r < nq; r += WARPS) {
-            float *const row = strip + r * pitch;
-            float *const list = (float *)(shared + at.key_parts) + warp * room::list_room;
-            const selection s = select_row(row, room::padded(nk), 1.0 - (double)b.thr, list, room::list_room);
-            const int64_t q = bh * nq + q0 + r;
-            write_row(row, s, firsts[r], lasts[r], words, b.has_sta, b.plan.rows + q * words, b.row_mass + q);
-        }
+        select_strip(b, job);
         __syncthreads(); /* strip, lists and spans are free for the next strip */
     }
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Two instructions of the tensor cores, sm_80 and up (PTX ISA, "mma.m16n8k16" and "ldmatrix"). */
-#ifndef NABLA_CUDA_MMA_CUH
-#define NABLA_CUDA_MMA_CUH
+/* Instructions that CUDA C has no words for, sm_80 and up (PTX ISA: "ldmatrix", "mma.m16n8k16", "ex2"). */
+#ifndef NABLA_CUDA_INSTRUCTIONS_CUH
+#define NABLA_CUDA_INSTRUCTIONS_CUH
 
 #include <cuda_fp16.h>
 #include <stdint.h>
@@ -17,10 +17,17 @@ static __device__ __forceinline__ void load_matrices(uint32_t (&out)[4], const _
 
 /* c [16 x 8] += a [16 x 16] b [16 x 8]: fp16 factors, fp32 sums. */
 static __device__ __forceinline__ void multiply_add(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
-                 "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+/* 2^x to 2 units in the last place; 0 below 2^-126, exactly 1 at 0. */
+static __device__ __forceinline__ float power_of_two(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
 }
 
 #endif
