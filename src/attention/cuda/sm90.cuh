@@ -89,14 +89,6 @@ __device__ __forceinline__ void copy_panel(void *to, const CUtensorMap *map, uin
                  : "memory");
 }
 
-/* 64 numbers of row `row` of a matrix of fp32. */
-__device__ __forceinline__ void copy_stats(void *to, const CUtensorMap *map, uint64_t *b, int column, int row) {
-    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], "
-                 "[%2];" ::"r"(shared_address(to)),
-                 "l"(map), "r"(shared_address(b)), "r"(column), "r"(row)
-                 : "memory");
-}
-
 template <int D>
 __device__ __forceinline__ void copy_tile(char *to, const CUtensorMap *map, uint64_t *b, int row, int head, int batch,
                                           cache_hint hint) {

@@ -26,7 +26,7 @@ template <int D> struct backward_shared {
 };
 
 typedef struct backward_args {
-    CUtensorMap own[2], partner[2], stats;
+    CUtensorMap own[2], partner[2];
     nabla_cuda_attention a;
     int32_t *counter;
 } backward_args;
@@ -204,16 +204,24 @@ __device__ __forceinline__ void backward_feed(const backward_args &g, backward_s
                 copy_tile<D>(s->own[i][which], &g.own[which], &s->r.job_full, job.unit[i].first, job.head_in_batch,
                              job.batch, READ_ONCE);
     };
+    const float *const stats = g.a.row_stats;
+    const int64_t stride = g.a.row_stats_stride, deltas = plan.batch * plan.heads * stride;
     const auto copy = [&](int slot, int32_t row0, int32_t row1, int32_t tag, const ring_job &job) {
         uint64_t *full = FIRST ? &s->r.first_full[slot] : &s->r.second_full[slot];
-        const bool stats = KEYS && FIRST; /* they come with the queries */
-        barrier_expect(full, ring_tiles(tag) * (TILE + (stats ? 512 : 0)));
+        const int lane = threadIdx.x % 32;
+        if (KEYS &&
+            FIRST) { /* statistics come with the queries; their rows may begin anywhere, so not as bulk copies */
+            for (int half = 0; half < 2; half++)
+                for (int row = lane; row < tag_rows(tag, half); row += 32) {
+                    const float *from = stats + job.head * stride + (half ? row1 : row0) + row;
+                    s->stats[slot][half][0][row] = __ldg(from);
+                    s->stats[slot][half][1][row] = __ldg(from + deltas);
+                }
+            __syncwarp();
+        }
+        if (lane) return;
+        barrier_expect(full, ring_tiles(tag) * TILE);
         ring_copy<D>(FIRST ? s->first[slot] : s->second[slot], &g.partner[FIRST ? 0 : 1], full, row0, row1, tag, job);
-        for (int half = 0; half < 2 && stats; half++)
-            if (tag_rows(tag, half))
-                for (int which = 0; which < 2; which++)
-                    copy_stats(s->stats[slot][half][which], &g.stats, full, half ? row1 : row0,
-                               which * plan.batch * plan.heads + job.head);
     };
     ring_feed<STAGES, FIRST>(&s->r, plan, KEYS ? plan.k : plan.q, KEYS ? plan.q : plan.k,
                              KEYS ? plan.columns : plan.rows, g.counter, begin, copy);
@@ -229,7 +237,6 @@ __global__ void __launch_bounds__(RING_THREADS, 1) backward_kernel(const __grid_
             prefetch_map(&g.own[i]);
             prefetch_map(&g.partner[i]);
         }
-        prefetch_map(&g.stats);
         ring_init(&s->r);
     }
     __syncthreads();
@@ -246,15 +253,14 @@ __global__ void __launch_bounds__(RING_THREADS, 1) backward_kernel(const __grid_
 
 template <typename T, int D> static int launch(const nabla_cuda_attention *a) {
     const int32_t sq = a->plan.q.tokens, sk = a->plan.k.tokens;
-    CUtensorMap q, k, v, d_o, stats;
+    CUtensorMap q, k, v, d_o;
     cudaError_t e = map_tensor(&q, &a->q, a, sq);
     if (!e) e = map_tensor(&d_o, &a->d_o, a, sq);
     if (!e) e = map_tensor(&k, &a->k, a, sk);
     if (!e) e = map_tensor(&v, &a->v, a, sk);
-    if (!e) e = map_stats(&stats, a);
     if (e) return e;
-    const backward_args keys = {{k, v}, {q, d_o}, stats, *a, (int32_t *)a->workspace};
-    const backward_args queries = {{q, d_o}, {k, v}, stats, *a, (int32_t *)a->workspace + 1};
+    const backward_args keys = {{k, v}, {q, d_o}, *a, (int32_t *)a->workspace};
+    const backward_args queries = {{q, d_o}, {k, v}, *a, (int32_t *)a->workspace + 1};
     const size_t shared = sizeof(backward_shared<D>);
     int code = cudaSuccess;
     if (a->d_k.data || a->d_v.data)

@@ -270,6 +270,7 @@ __device__ __forceinline__ void forward_feed(const forward_args &g, forward_shar
                              READ_ONCE);
     };
     const auto copy = [&](int slot, int32_t row0, int32_t row1, int32_t tag, const ring_job &job) {
+        if (threadIdx.x % 32) return;
         uint64_t *full = KEYS ? &s->r.first_full[slot] : &s->r.second_full[slot];
         barrier_expect(full, ring_tiles(tag) * TILE);
         ring_copy<D>(KEYS ? s->keys[slot] : s->values[slot], KEYS ? &g.k : &g.v, full, row0, row1, tag, job);

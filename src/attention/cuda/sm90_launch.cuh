@@ -83,20 +83,6 @@ static inline cudaError_t map_tensor(CUtensorMap *map, const nabla_cuda_tensor *
                : cudaSuccess;
 }
 
-/* row_stats as a matrix, in pieces of 64. */
-static inline cudaError_t map_stats(CUtensorMap *map, const nabla_cuda_attention *a) {
-    const encode_fn encode = find_encoder();
-    const cuuint64_t size[] = {(cuuint64_t)a->row_stats_stride, (cuuint64_t)(2 * a->plan.batch * a->plan.heads)};
-    const cuuint64_t stride[] = {(cuuint64_t)a->row_stats_stride * 4};
-    const cuuint32_t box[] = {64, 1}, step[] = {1, 1};
-    if (!encode) return cudaErrorNotSupported;
-    return encode(map, CU_TENSOR_MAP_DATA_TYPE_FLOAT32, 2, a->row_stats, size, stride, box, step,
-                  CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_NONE, CU_TENSOR_MAP_L2_PROMOTION_NONE,
-                  CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE)
-               ? cudaErrorInvalidValue
-               : cudaSuccess;
-}
-
 /* One thread block a multiprocessor, or one a job where those are fewer. g.counter: where jobs are drawn from. */
 template <typename ARGS>
 static int launch_ring(void (*kernel)(const ARGS), const ARGS &g, size_t shared, const nabla_cuda_attention *a,

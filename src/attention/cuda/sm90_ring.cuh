@@ -260,7 +260,7 @@ __device__ __forceinline__ ring_job ring_make_job(int32_t number, const nabla_cu
 
 /* One of the two warps that feed the ring. The first draws the jobs and copies what belongs to a job itself and the
    first tiles; the second copies the second tiles. bits: [sets][own.blocks][partner.words]. begin(job) copies the
-   job's, on job_full; copy(slot, row0, row1, tag, job) a stage's tiles. */
+   job's, on job_full; copy(slot, row0, row1, tag, job), which all lanes call, a stage's tiles. */
 template <int STAGES, bool FIRST, typename BEGIN, typename COPY>
 __device__ __forceinline__ void ring_feed(ring<STAGES> *r, const nabla_cuda_plan &plan, const nabla_cuda_side &own,
                                           const nabla_cuda_side &partner, const uint64_t *bits, int32_t *counter,
@@ -293,10 +293,8 @@ __device__ __forceinline__ void ring_feed(ring<STAGES> *r, const nabla_cuda_plan
         ring_walk(ring_rows_of(job, plan, own, partner, bits), partner.offsets, job.blocks,
                   [&](int32_t row0, int32_t row1, int32_t tag) {
                       barrier_wait(&empty[place.slot], place.parity ^ 1);
-                      if (lane == 0) {
-                          if (FIRST) r->tag[place.slot] = tag;
-                          copy(place.slot, row0, row1, tag, job);
-                      }
+                      if (FIRST && lane == 0) r->tag[place.slot] = tag;
+                      copy(place.slot, row0, row1, tag, job);
                       place.next();
                   });
     }
