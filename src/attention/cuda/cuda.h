@@ -36,7 +36,9 @@ typedef struct nabla_cuda_side {
     /* [NABLA_CUDA_PAIRINGS][pair_count][2]: pairing 0 takes neighbours in order (along the width of the grid), pairing
        1 the same place in neighbouring frames; both are one pairing where there is no grid. */
     const nabla_cuda_unit *pairs;
-    int32_t *pairing; /* [sets]: which of them has the most blocks in common, counted when the plan is built */
+    /* [sets]: which of them has the most blocks in common, counted when the plan is finished (of keys: only with
+       columns) */
+    int32_t *pairing;
 } nabla_cuda_side;
 
 /* A plan as kernels see it; passed by value. */
@@ -105,8 +107,8 @@ typedef struct nabla_cuda_build {
     const int32_t *document_first; /* [documents + 1]: first key block of each */
     int32_t head_dim;              /* of the scored policies */
     float scale;
-    float *q_mean, *k_mean; /* [B * H][blocks][D] fp32 */
-    float *row_mass;        /* [B * H][q.blocks]: kept block probability of each row, written */
+    float *q_mean, *k_mean; /* [B * H][blocks][D] fp32, on 16 bytes */
+    float *row_mass;        /* [B * H][q.blocks]: kept block probability of each row; written where rows are scored */
     void *workspace;        /* nabla_cuda_build_workspace() bytes, 256-byte aligned */
     int32_t processors;
     nabla_cuda_stream stream;
@@ -126,8 +128,9 @@ int nabla_cuda_finish(const nabla_cuda_plan *plan, nabla_cuda_stream stream);
 
 /* num [B, H, nq], indices [B, H, nq, nk] int32, either may be NULL; ascending, -1 after the last. */
 int nabla_cuda_export_lists(const nabla_cuda_plan *plan, int32_t *num, int32_t *indices, nabla_cuda_stream stream);
-/* Fills rows of all sets. The first bad entry's place (see nabla_plan_import_lists) is left in error[3] = {row, entry,
-   value}, least row first; row is INT32_MAX where all is well. Bad entries are left out of the rows. */
+/* Fills rows of all sets, of which there must be B * H. The first bad entry's place (see nabla_plan_import_lists) is
+   left in error[3] = {row, entry, value}, least row first; row is INT32_MAX where all is well. Bad entries are left out
+   of the rows. */
 int nabla_cuda_import_lists(const nabla_cuda_plan *plan, const int32_t *num, const int32_t *indices, int32_t *error,
                             nabla_cuda_stream stream);
 int nabla_cuda_export_bitmap(const nabla_cuda_plan *plan, uint8_t *bytes, nabla_cuda_stream stream);

@@ -5,11 +5,11 @@
  */
 #include "device.cuh"
 
-enum { TILE = 64, TRANSPOSE_WARPS = 8, PAIRING_THREADS = 1024 };
+enum { TILE = 64, TRANSPOSE_WARPS = 8, TRANSPOSE_THREADS = TRANSPOSE_WARPS * NABLA_WARP, PAIRING_THREADS = 1024 };
 
 /* A warp turns one tile of 64 x 64 bits: a lane holds rows `lane` and `lane + 32`, and a vote over bit j of all rows is
    column j. The warps of a thread block take neighbouring words of the same rows. */
-static __global__ void __launch_bounds__(TRANSPOSE_WARPS *NABLA_WARP) transpose(nabla_cuda_plan plan, int32_t strips) {
+static __global__ void __launch_bounds__(TRANSPOSE_THREADS) transpose(nabla_cuda_plan plan, int32_t strips) {
     const int32_t lane = threadIdx.x % NABLA_WARP;
     const int32_t k_word = (int32_t)(blockIdx.x % strips) * TRANSPOSE_WARPS + threadIdx.x / NABLA_WARP;
     const int32_t q_word = (int32_t)(blockIdx.x / strips % plan.q.words);
@@ -95,7 +95,7 @@ int nabla_cuda_finish(const nabla_cuda_plan *plan, nabla_cuda_stream stream) {
         const int64_t strips = nabla_groups(plan->k.words, TRANSPOSE_WARPS);
         const int64_t groups = (int64_t)plan->sets * plan->q.words * strips;
         if (groups > INT32_MAX) return cudaErrorInvalidConfiguration;
-        transpose<<<(unsigned)groups, TRANSPOSE_WARPS * NABLA_WARP, 0, stream>>>(*plan, (int32_t)strips);
+        transpose<<<(unsigned)groups, TRANSPOSE_THREADS, 0, stream>>>(*plan, (int32_t)strips);
         const int error = nabla_launched();
         if (error) return error;
     }

@@ -143,7 +143,7 @@ static __global__ void explain_error(nabla_cuda_plan plan, import_source from, i
 
 /* With a plan of one set for many heads every head's rows would be written to the same place: the caller sees to it
    that sets is B * H. */
-static int import(const nabla_cuda_plan *plan, import_source from, int32_t *error, nabla_cuda_stream stream) {
+static int import_all(const nabla_cuda_plan *plan, import_source from, int32_t *error, nabla_cuda_stream stream) {
     const int64_t rows = (int64_t)plan->batch * plan->heads * plan->q.blocks;
     if (rows >= INT32_MAX || plan->sets != plan->batch * plan->heads) return cudaErrorInvalidValue;
     clear_error<<<1, 1, 0, stream>>>(error);
@@ -157,14 +157,14 @@ int nabla_cuda_import_lists(const nabla_cuda_plan *plan, const int32_t *num, con
     import_source from = {};
     from.num = num;
     from.indices = indices;
-    return import(plan, from, error, stream);
+    return import_all(plan, from, error, stream);
 }
 
 int nabla_cuda_import_bitmap(const nabla_cuda_plan *plan, const uint8_t *bytes, int32_t *error,
                              nabla_cuda_stream stream) {
     import_source from = {};
     from.bytes = bytes;
-    return import(plan, from, error, stream);
+    return import_all(plan, from, error, stream);
 }
 
 int nabla_cuda_export_lists(const nabla_cuda_plan *plan, int32_t *num, int32_t *indices, nabla_cuda_stream stream) {

@@ -53,13 +53,17 @@ template <int ROWS, int STEPS> struct score_room {
     }
 };
 
-/* W values a lane of one row's chunk from d0 on; zeros past the row's and the rows' end. */
-template <int W>
-static __device__ __forceinline__ void load_chunk(const float *rows, int32_t row, int32_t count, int32_t d0,
-                                                  int32_t head_dim, nabla_vector<float, W> &x) {
+/* W values a lane, from d0 on, of N rows from `first` on; zeros past a row's and the rows' end. */
+template <int W, int N>
+static __device__ __forceinline__ void load_chunks(const float *rows, int32_t first, int32_t count, int32_t d0,
+                                                   int32_t head_dim, nabla_vector<float, W> (&x)[N]) {
     const int32_t d = d0 + (int32_t)(threadIdx.x % NABLA_WARP) * W;
-    x = {};
-    if (row < count && d < head_dim) x = *(const nabla_vector<float, W> *)(rows + (int64_t)row * head_dim + d);
+    const float *const at = rows + (int64_t)first * head_dim + d;
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+        x[i] = {};
+        if (first + i < count && d < head_dim) x[i] = *(const nabla_vector<float, W> *)(at + i * head_dim);
+    }
 }
 
 /* A warp's row as two fp16 numbers a value. Returns what to multiply its products by; NaN: score it plainly. */
@@ -172,9 +176,9 @@ static __device__ void take_queries(const nabla_cuda_build &b, const strip_job<R
     for (int32_t i = threadIdx.x / NABLA_WARP; i < job.chunks * ROWS; i += WARPS) {
         const int32_t chunk = i / ROWS, r = i % ROWS;
         __half *const out = job.queries + (2 * chunk * ROWS + r) * room::pitch;
-        nabla_vector<float, room::lane_width> x;
-        load_chunk(job.q_mean, r, job.rows, chunk * room::width, b.head_dim, x);
-        job.query_scales[i] = split_chunk(x, out, out + room::query_halves);
+        nabla_vector<float, room::lane_width> x[1];
+        load_chunks(job.q_mean, r, job.rows, chunk * room::width, b.head_dim, x);
+        job.query_scales[i] = split_chunk(x[0], out, out + room::query_halves);
     }
     const int32_t r = threadIdx.x;
     if (r >= ROWS) return;
@@ -210,10 +214,10 @@ static __device__ __forceinline__ void put_scores(const strip_job<ROWS, STEPS> &
 
 /* Fills the strip: tile after tile of keys, a chunk of head dims at a time. The next keys are on their way to registers
    while these are multiplied. */
-template <int ROWS, int STEPS>
+template <bool HOLDS_LOW, int ROWS, int STEPS>
 static __device__ __forceinline__ void score_strip(const nabla_cuda_build &b, const strip_job<ROWS, STEPS> &job) {
     typedef score_room<ROWS, STEPS> room;
-    enum { KEY_ROWS = room::keys / WARPS, COLUMNS = room::keys / 8, HOLDS_LOW = ROWS == 32 };
+    enum { KEY_ROWS = room::keys / WARPS, COLUMNS = room::keys / 8 };
     const int32_t lane = threadIdx.x % NABLA_WARP, warp = threadIdx.x / NABLA_WARP;
     const int32_t row0 = warp / COLUMNS * 16, column0 = warp % COLUMNS * 8; /* of this warp's part of a tile */
     const int32_t nk = b.plan.k.blocks, dim = b.head_dim, tiles = room::padded(nk) / room::keys;
@@ -225,9 +229,7 @@ static __device__ __forceinline__ void score_strip(const nabla_cuda_build &b, co
     nabla_vector<float, room::lane_width> next[KEY_ROWS];
     uint32_t high[STEPS][4], low[STEPS][4];
     float total[4];
-#pragma unroll
-    for (int i = 0; i < KEY_ROWS; i++)
-        load_chunk(job.k_mean, warp * KEY_ROWS + i, nk, 0, dim, next[i]);
+    load_chunks(job.k_mean, warp * KEY_ROWS, nk, 0, dim, next);
     for (int32_t tile = 0; tile < tiles; tile++) {
         for (int32_t chunk = 0; chunk < job.chunks; chunk++) {
             __syncthreads(); /* the keys of the step before have been multiplied */
@@ -239,11 +241,8 @@ static __device__ __forceinline__ void score_strip(const nabla_cuda_build &b, co
             }
             __syncthreads(); /* keys are there; at first, queries too */
             const bool last_chunk = chunk + 1 == job.chunks;
-            const int32_t next_key = (last_chunk ? tile + 1 : tile) * room::keys + warp * KEY_ROWS;
-            const int32_t next_dim = last_chunk ? 0 : (chunk + 1) * room::width;
-#pragma unroll
-            for (int i = 0; i < KEY_ROWS; i++)
-                load_chunk(job.k_mean, next_key + i, nk, next_dim, dim, next[i]);
+            load_chunks(job.k_mean, (last_chunk ? tile + 1 : tile) * room::keys + warp * KEY_ROWS, nk,
+                        last_chunk ? 0 : (chunk + 1) * room::width, dim, next);
             const __half *const from = a_at + 2 * chunk * room::query_halves;
             if (job.chunks > 1 || tile == 0) {
 #pragma unroll
@@ -298,10 +297,11 @@ static __global__ void __launch_bounds__(THREADS, 1) score_strips(nabla_cuda_bui
         job.q_mean = b.q_mean + (job.bh * nq + job.q0) * b.head_dim;
         job.k_mean = b.k_mean + job.bh * nk * b.head_dim;
         take_queries(b, job);
-        score_strip(b, job);
+        score_strip<ROWS == 32 && !IN_WORKSPACE>(b, job);
         __syncthreads(); /* the strip is whole, and the keys' room is free for lists */
         select_strip(b, job);
-        __syncthreads(); /* strip, lists and spans are free for the next strip */
+        if (!IN_WORKSPACE) return; /* there are as many thread blocks as strips */
+        __syncthreads();           /* strip, lists and spans are free for the next strip */
     }
 }
 

@@ -36,7 +36,7 @@ typedef struct partial_row {
 /* Of row[0, n), the values up to pivot. row on 16 bytes, n a multiple of 4. */
 static __device__ __forceinline__ partial_row sum_up_to(const float *row, int32_t n, float pivot) {
     float sum[4] = {0};
-    int32_t count = 0;
+    int32_t count[4] = {0};
 #pragma unroll 2
     for (int32_t i = (int32_t)(threadIdx.x % NABLA_WARP) * 4; i < n; i += NABLA_WARP * 4) {
         const nabla_vector<float, 4> x = *(const nabla_vector<float, 4> *)(row + i);
@@ -44,12 +44,12 @@ static __device__ __forceinline__ partial_row sum_up_to(const float *row, int32_
         for (int j = 0; j < 4; j++)
             if (x.at[j] <= pivot) {
                 sum[j] += x.at[j];
-                count++;
+                count[j]++;
             }
     }
     partial_row part;
     part.sum = warp_sum((double)((sum[0] + sum[1]) + (sum[2] + sum[3])));
-    part.count = __reduce_add_sync(NABLA_ALL_LANES, count);
+    part.count = __reduce_add_sync(NABLA_ALL_LANES, (count[0] + count[1]) + (count[2] + count[3]));
     return part;
 }
 
