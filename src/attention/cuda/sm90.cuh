@@ -111,9 +111,10 @@ __device__ __forceinline__ uint32_t uniform(uint32_t x) {
 /* Where a product finds an operand. The 128-byte swizzle repeats every 8 rows, 1024 bytes. Operands whose rows run
    along the sum (K-major) move 32 bytes for 16 terms; operands whose rows run across it (transposed) 16 rows, and their
    panels follow each other at the leading offset. */
-__device__ __forceinline__ uint64_t operand(uint32_t address) {
+__device__ __forceinline__ uint64_t operand(const void *tile) {
     const uint64_t swizzle_128 = UINT64_C(1) << 62;
-    return swizzle_128 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)(PANEL_BYTES >> 4) << 16 | uniform(address) >> 4;
+    return swizzle_128 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)(PANEL_BYTES >> 4) << 16 |
+           uniform(shared_address(tile)) >> 4;
 }
 
 /* It, `bytes` further on. */
@@ -202,30 +203,28 @@ __device__ __forceinline__ constexpr int term_bytes(int k) {
     return k / 4 * PANEL_BYTES + k % 4 * 32;
 }
 
-/* acc[64 x 64] = a b^T over D terms: a in registers (fragments of 16 terms, 4 a thread), b a tile of 64 rows. */
+/* acc[64 x 64] = a b^T over D terms: a in registers (fragments of 16 terms, 4 a thread), b the operand of a tile of 64
+   rows. */
 template <typename T, int D>
-__device__ __forceinline__ void scores(float (&acc)[32], const uint32_t (&a)[D / 4], uint32_t b) {
-    const uint64_t tile = operand(b);
+__device__ __forceinline__ void scores(float (&acc)[32], const uint32_t (&a)[D / 4], uint64_t b) {
 #pragma unroll
     for (int k = 0; k < D / 16; k++)
-        sixteen<T>::template product<0>(acc, a + 4 * k, moved(tile, term_bytes(k)), k > 0);
+        sixteen<T>::template product<0>(acc, a + 4 * k, moved(b, term_bytes(k)), k > 0);
 }
 
 /* The same with a in shared memory too. */
-template <typename T, int D> __device__ __forceinline__ void scores(float (&acc)[32], uint32_t a, uint32_t b) {
-    const uint64_t left = operand(a), right = operand(b);
+template <typename T, int D> __device__ __forceinline__ void scores(float (&acc)[32], uint64_t a, uint64_t b) {
 #pragma unroll
     for (int k = 0; k < D / 16; k++)
-        sixteen<T>::product(acc, moved(left, term_bytes(k)), moved(right, term_bytes(k)), k > 0);
+        sixteen<T>::product(acc, moved(a, term_bytes(k)), moved(b, term_bytes(k)), k > 0);
 }
 
-/* acc[64 x D] += p b over 64 terms: p in registers, b a tile of 64 rows. */
+/* acc[64 x D] += p b over 64 terms: p in registers, b the operand of a tile of 64 rows. */
 template <typename T, int D>
-__device__ __forceinline__ void weigh(float (&acc)[D / 2], const uint32_t (&p)[16], uint32_t b) {
-    const uint64_t tile = operand(b);
+__device__ __forceinline__ void weigh(float (&acc)[D / 2], const uint32_t (&p)[16], uint64_t b) {
 #pragma unroll
     for (int k = 0; k < 4; k++)
-        sixteen<T>::template product<1>(acc, p + 4 * k, moved(tile, k * 2048), 1);
+        sixteen<T>::template product<1>(acc, p + 4 * k, moved(b, k * 2048), 1);
 }
 
 /* ---- numbers of an accumulator: thread t of a warpgroup holds of row (t / 32) * 16 + t % 32 / 4 the columns

@@ -78,17 +78,17 @@ template <typename T, int D, bool KEYS> struct backward_unit {
         if (count < 64) clear_columns(p, count);
     }
 
-    /* One block of the stage in `slot`. */
-    __device__ __forceinline__ void block(int slot, int half, int32_t count) {
-        const uint32_t first = uniform(shared_address(s->first[slot]) + half * TILE);
-        const uint32_t second = uniform(shared_address(s->second[slot]) + half * TILE);
+    /* One block of the stage in `slot`; `last` lets go of the stage's tiles as they are done with. */
+    __device__ __forceinline__ void block(int slot, int half, int32_t count, bool last) {
+        const uint64_t first = moved(operand(s->first[slot]), half * TILE);
+        const uint64_t second = moved(operand(s->second[slot]), half * TILE);
         const float *stats = &s->stats[slot][half][0][0];
         float x[32], dp[32];
         uint32_t p[16], ds[16];
         products_begin();
-        scores<T, D>(x, uniform(shared_address(s->own[reader.unit][0])), first);
+        scores<T, D>(x, operand(s->own[reader.unit][0]), first);
         products_commit();
-        scores<T, D>(dp, uniform(shared_address(s->own[reader.unit][1])), second);
+        scores<T, D>(dp, operand(s->own[reader.unit][1]), second);
         products_commit();
         products_wait<1>();
         settled(x);
@@ -108,9 +108,14 @@ template <typename T, int D, bool KEYS> struct backward_unit {
         products_begin();
         weigh<T, D>(over_ds, ds, first);
         products_commit();
+        if constexpr (KEYS) {
+            products_wait<1>();
+            settled(over_p);
+        }
+        if (last) reader.release_second(slot);
         products_wait<0>();
         settled(over_ds);
-        if constexpr (KEYS) settled(over_p);
+        if (last) reader.release_first(slot);
     }
 
     /* Rows of other blocks become zero: they are terms of the sums. */
@@ -175,11 +180,14 @@ template <typename T, int D, bool KEYS> struct backward_unit {
                 const int slot = reader.take_first();
                 reader.take_second();
                 clear(slot, tag);
+                const bool both = tag_count(tag, reader.unit) == 2;
+                if (tag_count(tag, reader.unit) == 0) {
+                    reader.release_second(slot);
+                    reader.release_first(slot);
+                }
 #pragma unroll 1
                 for (int half = 0; half < 2; half++)
-                    if (tag_mine(tag, half, reader.unit)) block(slot, half, tag_rows(tag, half));
-                reader.release_first(slot);
-                reader.release_second(slot);
+                    if (tag_mine(tag, half, reader.unit)) block(slot, half, tag_rows(tag, half), half == 1 || !both);
                 reader.look();
             }
             reader.release_job();
@@ -193,7 +201,7 @@ template <typename T, int D, bool KEYS> struct backward_unit {
     }
 };
 
-template <int D, bool KEYS, bool FIRST>
+template <int D, bool KEYS, ring_role ROLE>
 __device__ __forceinline__ void backward_feed(const backward_args &g, backward_shared<D> *s) {
     constexpr int STAGES = backward_shared<D>::STAGES, TILE = backward_shared<D>::TILE;
     const nabla_cuda_plan &plan = g.a.plan;
@@ -204,27 +212,40 @@ __device__ __forceinline__ void backward_feed(const backward_args &g, backward_s
                 copy_tile<D>(s->own[i][which], &g.own[which], &s->r.job_full, job.unit[i].first, job.head_in_batch,
                              job.batch, READ_ONCE);
     };
-    const float *const stats = g.a.row_stats;
-    const int64_t stride = g.a.row_stats_stride, deltas = plan.batch * plan.heads * stride;
-    const auto copy = [&](int slot, int32_t row0, int32_t row1, int32_t tag, const ring_job &job) {
-        uint64_t *full = FIRST ? &s->r.first_full[slot] : &s->r.second_full[slot];
-        const int lane = threadIdx.x % 32;
-        if (KEYS &&
-            FIRST) { /* statistics come with the queries; their rows may begin anywhere, so not as bulk copies */
-            for (int half = 0; half < 2; half++)
-                for (int row = lane; row < tag_rows(tag, half); row += 32) {
-                    const float *from = stats + job.head * stride + (half ? row1 : row0) + row;
-                    s->stats[slot][half][0][row] = __ldg(from);
-                    s->stats[slot][half][1][row] = __ldg(from + deltas);
-                }
-            __syncwarp();
-        }
-        if (lane) return;
+    const auto copy_tiles = [&](int slot, int32_t row0, int32_t row1, int32_t tag, const ring_job &job) {
+        if (threadIdx.x % 32) return;
+        uint64_t *full = ROLE == FIRST ? &s->r.first_full[slot] : &s->r.second_full[slot];
         barrier_expect(full, ring_tiles(tag) * TILE);
-        ring_copy<D>(FIRST ? s->first[slot] : s->second[slot], &g.partner[FIRST ? 0 : 1], full, row0, row1, tag, job);
+        ring_copy<D>(ROLE == FIRST ? s->first[slot] : s->second[slot], &g.partner[ROLE], full, row0, row1, tag, job);
     };
-    ring_feed<STAGES, FIRST>(&s->r, plan, KEYS ? plan.k : plan.q, KEYS ? plan.q : plan.k,
-                             KEYS ? plan.columns : plan.rows, g.counter, begin, copy);
+    /* The queries' statistics; their rows may begin anywhere, so they cannot be bulk copies. */
+    const auto copy_stats = [&](int slot, int32_t row0, int32_t row1, int32_t tag, const ring_job &job) {
+        const int64_t stride = g.a.row_stats_stride, deltas = plan.batch * plan.heads * stride;
+        const float *const stats = g.a.row_stats + job.head * stride;
+        float lse[4], delta[4]; /* all loads before the first store: one wait */
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const int row = i % 2 * 32 + threadIdx.x % 32;
+            const bool there = row < tag_rows(tag, i / 2);
+            const float *from = stats + (i / 2 ? row1 : row0) + row;
+            lse[i] = there ? __ldg(from) : 0;
+            delta[i] = there ? __ldg(from + deltas) : 0;
+        }
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const int row = i % 2 * 32 + threadIdx.x % 32;
+            s->stats[slot][i / 2][0][row] = lse[i];
+            s->stats[slot][i / 2][1][row] = delta[i];
+        }
+        __syncwarp();
+        if (threadIdx.x % 32 == 0) barrier_arrive(&s->r.first_full[slot]);
+    };
+    const nabla_cuda_side &own = KEYS ? plan.k : plan.q, &partner = KEYS ? plan.q : plan.k;
+    const uint64_t *const bits = KEYS ? plan.columns : plan.rows;
+    if constexpr (ROLE == EXTRA)
+        ring_feed<STAGES, ROLE, false>(&s->r, plan, own, partner, bits, g.counter, begin, copy_stats);
+    else
+        ring_feed<STAGES, ROLE, false>(&s->r, plan, own, partner, bits, g.counter, begin, copy_tiles);
 }
 
 template <typename T, int D, bool KEYS>
@@ -237,14 +258,16 @@ __global__ void __launch_bounds__(RING_THREADS, 1) backward_kernel(const __grid_
             prefetch_map(&g.own[i]);
             prefetch_map(&g.partner[i]);
         }
-        ring_init(&s->r);
+        ring_init(&s->r, KEYS);
     }
     __syncthreads();
     if (warpgroup == UNITS) {
         fewer_registers<FEED_REGISTERS>();
         const int warp = threadIdx.x / 32 - UNITS * 4;
-        if (warp == 0) backward_feed<D, KEYS, true>(g, s);
-        if (warp == 1) backward_feed<D, KEYS, false>(g, s);
+        if (warp == 0) backward_feed<D, KEYS, FIRST>(g, s);
+        if (warp == 1) backward_feed<D, KEYS, SECOND>(g, s);
+        if constexpr (KEYS)
+            if (warp == 2) backward_feed<D, KEYS, EXTRA>(g, s);
     } else {
         more_registers<UNIT_REGISTERS>();
         backward_unit<T, D, KEYS>(s, warpgroup, g.a).run(g.a);

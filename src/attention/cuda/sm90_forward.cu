@@ -124,25 +124,26 @@ template <typename T, int D> struct forward_unit {
         : s(shared), reader(&shared->r, unit), slope(fabsf(scale) * 1.44269504088896341f) {
     }
 
-    /* Where this unit's N blocks of a stage lie: both halves, or the one that is its own. */
-    template <int N> __device__ __forceinline__ uint32_t block(const char *stage, int32_t tag, int n) const {
-        const int half = N == 2 ? n : !tag_mine(tag, 0, reader.unit);
-        return uniform(shared_address(stage) + half * forward_shared<D>::TILE);
+    /* Which half of a stage the unit's block n of N is. */
+    template <int N> __device__ __forceinline__ int half_of(int32_t tag, int n) const {
+        return N == 2 ? n : !tag_mine(tag, 0, reader.unit);
     }
 
     template <int N> __device__ __forceinline__ void issue_scores(float (&scored)[N][32], int slot, int32_t tag) {
+        const uint64_t keys = operand(s->keys[slot]);
         products_begin();
 #pragma unroll
         for (int n = 0; n < N; n++)
-            scores<T, D>(scored[n], q, block<N>(s->keys[slot], tag, n));
+            scores<T, D>(scored[n], q, moved(keys, half_of<N>(tag, n) * forward_shared<D>::TILE));
         products_commit();
     }
 
     template <int N> __device__ __forceinline__ void issue_values(const uint32_t (&p)[N][16], int slot, int32_t tag) {
+        const uint64_t values = operand(s->values[slot]);
         products_begin();
 #pragma unroll
         for (int n = 0; n < N; n++)
-            weigh<T, D>(o, p[n], block<N>(s->values[slot], tag, n));
+            weigh<T, D>(o, p[n], moved(values, half_of<N>(tag, n) * forward_shared<D>::TILE));
         products_commit();
     }
 
@@ -167,7 +168,7 @@ template <typename T, int D> struct forward_unit {
         int32_t count[N];
 #pragma unroll
         for (int n = 0; n < N; n++)
-            count[n] = tag_rows(tag, N == 2 ? n : !tag_mine(tag, 0, reader.unit));
+            count[n] = tag_rows(tag, half_of<N>(tag, n));
         rows.step(scored, count, slope);
     }
 
@@ -190,6 +191,14 @@ template <typename T, int D> struct forward_unit {
             pack_operand<T>(p[n], scored[n]);
     }
 
+    /* Looks for this unit's next stage, passing by one of the other's; how many that were. */
+    __device__ __forceinline__ int look() {
+        reader.look();
+        if (!reader.more || reader.mine() > 0) return 0;
+        reader.skip_first();
+        return 1;
+    }
+
     /* Stages with N blocks of this unit, as long as such follow. The scores of one stage are under way together with
        the weighted values of the stage before; the exponentials hide the latter. */
     template <int N> __device__ __forceinline__ void stages() {
@@ -198,19 +207,20 @@ template <typename T, int D> struct forward_unit {
         int32_t tag = reader.tag;
         int keys = reader.take_first(), values;
         issue_scores(scored, keys, tag);
-        reader.look(); /* while they come */
+        int passed = look(); /* while they come */
         products_wait<0>();
         end_scores(scored, keys);
         soften(scored, tag);
         to_operand(p, scored);
         while (reader.mine() == N) {
-            const int32_t before = tag;
+            const int32_t before = tag, passed_before = passed;
             tag = reader.tag;
             keys = reader.take_first();
-            issue_scores(scored, keys, tag);
             values = take_values(before);
+            issue_scores(scored, keys, tag);
             issue_values(p, values, before);
-            reader.look();
+            if (passed_before) reader.skip_second();
+            passed = look();
             products_wait<1>();
             end_scores(scored, keys);
             soften(scored, tag);
@@ -221,6 +231,7 @@ template <typename T, int D> struct forward_unit {
         }
         values = take_values(tag);
         issue_values(p, values, tag);
+        if (passed) reader.skip_second();
         products_wait<0>();
         end_values<N>(values);
     }
@@ -250,8 +261,8 @@ template <typename T, int D> struct forward_unit {
                 } else if (mine == 1) {
                     stages<1>();
                 } else {
-                    reader.pass();
-                    reader.look();
+                    reader.skip_first();
+                    reader.skip_second();
                 }
             }
             store_output<T, D>(a, task, rows, o, slope);
@@ -259,7 +270,7 @@ template <typename T, int D> struct forward_unit {
     }
 };
 
-template <typename T, int D, bool KEYS>
+template <int D, ring_role ROLE>
 __device__ __forceinline__ void forward_feed(const forward_args &g, forward_shared<D> *s) {
     constexpr int STAGES = forward_shared<D>::STAGES, TILE = forward_shared<D>::TILE;
     const auto begin = [&](const ring_job &job) {
@@ -271,12 +282,13 @@ __device__ __forceinline__ void forward_feed(const forward_args &g, forward_shar
     };
     const auto copy = [&](int slot, int32_t row0, int32_t row1, int32_t tag, const ring_job &job) {
         if (threadIdx.x % 32) return;
+        constexpr bool KEYS = ROLE == FIRST;
         uint64_t *full = KEYS ? &s->r.first_full[slot] : &s->r.second_full[slot];
         barrier_expect(full, ring_tiles(tag) * TILE);
         ring_copy<D>(KEYS ? s->keys[slot] : s->values[slot], KEYS ? &g.k : &g.v, full, row0, row1, tag, job);
     };
     const nabla_cuda_plan &plan = g.a.plan;
-    ring_feed<STAGES, KEYS>(&s->r, plan, plan.q, plan.k, plan.rows, g.counter, begin, copy);
+    ring_feed<STAGES, ROLE, true>(&s->r, plan, plan.q, plan.k, plan.rows, g.counter, begin, copy);
 }
 
 template <typename T, int D>
@@ -288,14 +300,14 @@ __global__ void __launch_bounds__(RING_THREADS, 1) forward_kernel(const __grid_c
         prefetch_map(&g.q);
         prefetch_map(&g.k);
         prefetch_map(&g.v);
-        ring_init(&s->r);
+        ring_init(&s->r, false);
     }
     __syncthreads();
     if (warpgroup == UNITS) {
         fewer_registers<FEED_REGISTERS>();
         const int warp = threadIdx.x / 32 - UNITS * 4;
-        if (warp == 0) forward_feed<T, D, true>(g, s);
-        if (warp == 1) forward_feed<T, D, false>(g, s);
+        if (warp == 0) forward_feed<D, FIRST>(g, s);
+        if (warp == 1) forward_feed<D, SECOND>(g, s);
     } else {
         more_registers<UNIT_REGISTERS>();
         forward_unit<T, D>(s, warpgroup, g.a.scale).run(g.a);

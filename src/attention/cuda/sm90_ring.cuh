@@ -3,7 +3,7 @@
  * How blocks reach the warpgroups that compute. A thread block owns a pair of units at a time. Two warps walk the
  * blocks that the pair keeps and copy them into a ring in shared memory, two blocks a stage: one warp the first tiles
  * of stages (keys, say), the other the second (values). First come stages of two blocks that both units keep, loaded
- * once for two; then stages of one block of each unit's own; then what is left of the longer list. So both warpgroups
+ * once for two; then blocks of each unit's own, by turns; then what is left of the longer list. So both warpgroups
  * go through all stages side by side, and a tag says which halves of a stage are whose. The order follows from the plan
  * alone, and with it the order of every sum.
  *
@@ -52,15 +52,16 @@ template <int STAGES> struct ring {
     ring_job job;
 };
 
-template <int STAGES> __device__ __forceinline__ void ring_init(ring<STAGES> *r) {
+/* extra: there is a warp of the EXTRA role. */
+template <int STAGES> __device__ __forceinline__ void ring_init(ring<STAGES> *r, bool extra) {
     for (int i = 0; i < STAGES; i++) {
-        barrier_init(&r->first_full[i], 1);
+        barrier_init(&r->first_full[i], extra ? 2 : 1);
         barrier_init(&r->second_full[i], 1);
         barrier_init(&r->first_empty[i], UNITS * 4);
         barrier_init(&r->second_empty[i], UNITS * 4);
     }
     barrier_init(&r->job_full, 1);
-    barrier_init(&r->job_empty, UNITS * 4 + 1);
+    barrier_init(&r->job_empty, UNITS * 4 + (extra ? 2 : 1));
     barrier_init_done();
 }
 
@@ -144,51 +145,62 @@ struct ring_strip {
         return (both + 1) / 2;
     }
 
-    __device__ __forceinline__ int32_t turns() const {
-        return alone_a < alone_b ? alone_a : alone_b;
+    /* Stages of blocks that are one unit's alone, until the shorter list ends. TWOS: two blocks of one unit, and in the
+       next stage two of the other; else one of each in every stage. */
+    template <bool TWOS> __device__ __forceinline__ int32_t turns() const {
+        const int32_t shorter = alone_a < alone_b ? alone_a : alone_b;
+        return TWOS ? (shorter + 1) / 2 * 2 : shorter;
     }
 
-    __device__ __forceinline__ int32_t stages() const {
+    template <bool TWOS> __device__ __forceinline__ int32_t stages() const {
         const int32_t longer = alone_a < alone_b ? alone_b : alone_a;
-        return shared_stages() + turns() + (longer - turns() + 1) / 2;
+        const int32_t left = longer - turns<TWOS>();
+        return shared_stages() + turns<TWOS>() + (left > 0 ? (left + 1) / 2 : 0);
     }
 
     /* The two blocks of stage s, -1 where there is none, and whose they are. All lanes together. */
-    __device__ __forceinline__ void stage(int32_t s, int32_t (&block)[2], int32_t *owners) const {
-        const int32_t longer = alone_a < alone_b ? 2 : 1, left = s - shared_stages() - turns();
+    template <bool TWOS> __device__ __forceinline__ void stage(int32_t s, int32_t (&block)[2], int32_t *owners) const {
+        const int32_t longer = alone_a < alone_b ? 2 : 1;
+        const int32_t turn = s - shared_stages(), left = turn - turns<TWOS>();
         int list[2] = {0, 0};
         int32_t k[2] = {2 * s, 2 * s + 1}, count = both;
-        if (s >= shared_stages()) {
-            const bool turn = left < 0;
-            list[0] = turn ? 1 : longer;
-            list[1] = turn ? 2 : longer;
-            k[0] = turn ? s - shared_stages() : turns() + 2 * left;
-            k[1] = turn ? k[0] : k[0] + 1;
-            count = alone_a < alone_b ? alone_b : alone_a;
+        if (left >= 0) {
+            list[0] = list[1] = longer;
+            k[0] = turns<TWOS>() + 2 * left;
+            k[1] = k[0] + 1;
+        } else if (turn >= 0 && TWOS) {
+            list[0] = list[1] = 1 + turn % 2;
+            k[0] = turn / 2 * 2;
+            k[1] = k[0] + 1;
+        } else if (turn >= 0) {
+            list[0] = 1;
+            list[1] = 2;
+            k[0] = k[1] = turn;
         }
+        if (turn >= 0) count = list[1] == 1 ? alone_a : alone_b;
         const bool second = k[1] < count;
         const int32_t x = entry(list[0], k[0]), y = entry(list[1], second ? k[1] : k[0]);
         block[0] = x;
         block[1] = second ? y : -1;
-        const int32_t units[3] = {3, 1, 2};
-        *owners = units[list[0]] | (second ? units[list[1]] << 2 : 0);
+        const int32_t first_owner = list[0] == 0 ? 3 : list[0], second_owner = list[1] == 0 ? 3 : list[1];
+        *owners = first_owner | (second ? second_owner << 2 : 0);
     }
 };
 
 /* Calls push(row, tag) for each stage of the job. row: first rows of the stage's two runs of up to 64; their counts are
    in the tag. All lanes of a warp together. left: blocks that either unit keeps. */
-template <typename PUSH>
+template <bool TWOS, typename PUSH>
 __device__ __forceinline__ void ring_walk(const ring_rows &rows, const int32_t *offsets, int32_t left, PUSH push) {
     const int32_t lane = threadIdx.x % 32;
 #pragma unroll 1
     for (int first = 0; first < rows.words; first += 32) {
         const ring_strip strip(rows, first);
-        const int32_t stages = strip.stages();
+        const int32_t stages = strip.stages<TWOS>();
         left -= strip.both + strip.alone_a + strip.alone_b;
 #pragma unroll 1
         for (int32_t s = 0; s < stages; s += 32) {
             int32_t block[2], its_owners, its_row[2] = {0, 0}, its_end[2] = {0, 0};
-            strip.stage(s + lane < stages ? s + lane : stages - 1, block, &its_owners);
+            strip.stage<TWOS>(s + lane < stages ? s + lane : stages - 1, block, &its_owners);
 #pragma unroll
             for (int i = 0; i < 2; i++)
                 if (block[i] >= 0) {
@@ -258,20 +270,23 @@ __device__ __forceinline__ ring_job ring_make_job(int32_t number, const nabla_cu
     return job;
 }
 
-/* One of the two warps that feed the ring. The first draws the jobs and copies what belongs to a job itself and the
-   first tiles; the second copies the second tiles. bits: [sets][own.blocks][partner.words]. begin(job) copies the
-   job's, on job_full; copy(slot, row0, row1, tag, job), which all lanes call, a stage's tiles. */
-template <int STAGES, bool FIRST, typename BEGIN, typename COPY>
+/* What a warp that feeds the ring does: the first draws the jobs and copies what belongs to a job itself, and first
+   tiles with their tags; the second copies second tiles; an extra one what else comes with the first tiles. */
+enum ring_role { FIRST, SECOND, EXTRA };
+
+/* One such warp. bits: [sets][own.blocks][partner.words]. begin(job) copies the job's, on job_full; copy(slot, row0,
+   row1, tag, job), which all lanes call, its part of a stage. */
+template <int STAGES, ring_role ROLE, bool TWOS, typename BEGIN, typename COPY>
 __device__ __forceinline__ void ring_feed(ring<STAGES> *r, const nabla_cuda_plan &plan, const nabla_cuda_side &own,
                                           const nabla_cuda_side &partner, const uint64_t *bits, int32_t *counter,
                                           BEGIN begin, COPY copy) {
     const int lane = threadIdx.x % 32;
     ring_place<STAGES> place;
-    int32_t drawn = FIRST && lane == 0 ? atomicAdd(counter, 1) : 0;
-    uint64_t *const empty = FIRST ? r->first_empty : r->second_empty;
+    int32_t drawn = ROLE == FIRST && lane == 0 ? atomicAdd(counter, 1) : 0;
+    uint64_t *const empty = ROLE == SECOND ? r->second_empty : r->first_empty;
     for (uint32_t parity = 0;; parity ^= 1) {
         ring_job job;
-        if (FIRST) {
+        if (ROLE == FIRST) {
             job = ring_make_job(__shfl_sync(0xffffffff, drawn, 0), plan, own, partner, bits);
             barrier_wait(&r->job_empty, parity ^ 1);
             if (lane == 0) {
@@ -290,13 +305,13 @@ __device__ __forceinline__ void ring_feed(ring<STAGES> *r, const nabla_cuda_plan
             if (lane == 0) barrier_arrive(&r->job_empty);
         }
         if (job.head < 0) return;
-        ring_walk(ring_rows_of(job, plan, own, partner, bits), partner.offsets, job.blocks,
-                  [&](int32_t row0, int32_t row1, int32_t tag) {
-                      barrier_wait(&empty[place.slot], place.parity ^ 1);
-                      if (FIRST && lane == 0) r->tag[place.slot] = tag;
-                      copy(place.slot, row0, row1, tag, job);
-                      place.next();
-                  });
+        ring_walk<TWOS>(ring_rows_of(job, plan, own, partner, bits), partner.offsets, job.blocks,
+                        [&](int32_t row0, int32_t row1, int32_t tag) {
+                            barrier_wait(&empty[place.slot], place.parity ^ 1);
+                            if (ROLE == FIRST && lane == 0) r->tag[place.slot] = tag;
+                            copy(place.slot, row0, row1, tag, job);
+                            place.next();
+                        });
     }
 }
 
@@ -390,9 +405,14 @@ template <int STAGES> struct ring_reader {
         arrive(&r->second_empty[slot]);
     }
 
-    /* Passes by a stage that is not this unit's. */
-    __device__ __forceinline__ void pass() {
+    /* Passes by the first tiles of a stage that is not this unit's, and looks at the next; the second tiles are to be
+       passed by when it is their turn. */
+    __device__ __forceinline__ void skip_first() {
         release_first(take_first());
+        look();
+    }
+
+    __device__ __forceinline__ void skip_second() {
         release_second(take_second());
     }
 };
