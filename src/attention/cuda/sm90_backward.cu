@@ -34,6 +34,11 @@ typedef struct backward_args {
 /* One warpgroup's sums: [0] over dS, [1] over P. */
 template <typename T, int D, bool KEYS> struct backward_unit {
     static constexpr int STAGES = backward_shared<D>::STAGES, TILE = backward_shared<D>::TILE;
+    /* A block of the ring. */
+    struct place {
+        int slot, part; /* which half */
+        int32_t tag;
+    };
     backward_shared<D> *s;
     ring_reader<STAGES> reader;
     float slope, alpha;
@@ -78,54 +83,132 @@ template <typename T, int D, bool KEYS> struct backward_unit {
         if (count < 64) clear_columns(p, count);
     }
 
-    /* One block of the stage in `slot`; `last` lets go of the stage's tiles as they are done with. */
-    __device__ __forceinline__ void block(int slot, int half, int32_t count, bool last) {
-        const uint64_t first = moved(operand(s->first[slot]), half * TILE);
-        const uint64_t second = moved(operand(s->second[slot]), half * TILE);
-        const float *stats = &s->stats[slot][half][0][0];
+    /* The unit's next block in the stage under the cursor, or in the next one: true where there is one there. Otherwise
+       nothing has moved. */
+    __device__ __forceinline__ bool find(place *next, const place &now) {
+        if (now.part == 0 && tag_mine(now.tag, 1, reader.unit)) {
+            *next = now;
+            next->part = 1;
+            return true;
+        }
+        reader.look();
+        if (reader.mine() == 0) return false;
+        next->tag = reader.tag;
+        next->part = !tag_mine(reader.tag, 0, reader.unit);
+        next->slot = reader.take_first();
+        reader.take_second();
+        clear(*next);
+        return true;
+    }
+
+    __device__ __forceinline__ uint64_t tile(char (*stages)[2 * TILE], const place &now) const {
+        return moved(operand(stages[now.slot]), now.part * TILE);
+    }
+
+    __device__ __forceinline__ void issue_scores(float (&x)[32], const place &now) {
+        scores<T, D>(x, operand(s->own[reader.unit][0]), tile(s->first, now));
+    }
+
+    /* Where no more of the stage is this unit's. */
+    __device__ __forceinline__ void release(const place &now) {
+        if (now.part == 0 && tag_mine(now.tag, 1, reader.unit)) return;
+        reader.release_second(now.slot);
+        reader.release_first(now.slot);
+    }
+
+    /* KEYS: one block. */
+    __device__ __forceinline__ void add_keys(const place &now) {
+        const int32_t count = tag_rows(now.tag, now.part);
+        const float *stats = &s->stats[now.slot][now.part][0][0];
+        const uint64_t queries = tile(s->first, now), d_o = tile(s->second, now);
         float x[32], dp[32];
         uint32_t p[16], ds[16];
         products_begin();
-        scores<T, D>(x, operand(s->own[reader.unit][0]), first);
+        scores<T, D>(x, operand(s->own[reader.unit][0]), queries);
         products_commit();
-        scores<T, D>(dp, operand(s->own[reader.unit][1]), second);
+        scores<T, D>(dp, operand(s->own[reader.unit][1]), d_o);
         products_commit();
         products_wait<1>();
         settled(x);
         soften(x, stats, count);
-        if constexpr (KEYS) {
-            pack_operand<T>(p, x);
-            products_begin();
-            weigh<T, D>(over_p, p, second);
-            products_commit();
-            products_wait<1>();
-        } else {
-            products_wait<0>();
-        }
+        pack_operand<T>(p, x);
+        products_begin();
+        weigh<T, D>(over_p, p, d_o);
+        products_commit();
+        products_wait<1>();
         settled(dp);
         differentiate(x, dp, stats + 64, count);
         pack_operand<T>(ds, x);
         products_begin();
-        weigh<T, D>(over_ds, ds, first);
+        weigh<T, D>(over_ds, ds, queries);
         products_commit();
-        if constexpr (KEYS) {
-            products_wait<1>();
-            settled(over_p);
-        }
-        if (last) reader.release_second(slot);
         products_wait<0>();
         settled(over_ds);
-        if (last) reader.release_first(slot);
+        settled(over_p);
+    }
+
+    /* KEYS: all that is the unit's in the stage under the cursor. */
+    __device__ __forceinline__ void add_stage() {
+        place now = {.tag = reader.tag};
+        now.slot = reader.take_first();
+        reader.take_second();
+        clear(now);
+#pragma unroll 1
+        for (now.part = 0; now.part < 2; now.part++)
+            if (tag_mine(now.tag, now.part, reader.unit)) add_keys(now);
+        reader.release_second(now.slot);
+        reader.release_first(now.slot);
+    }
+
+    /* Not KEYS: blocks from `now` on, as long as the next is near; its scores are made together with the last product
+       of the one before. (With KEYS there are not registers enough for that.) */
+    __device__ __forceinline__ void add_queries(place now) {
+        float x[32], dp[32];
+        uint32_t ds[16];
+        products_begin();
+        issue_scores(x, now);
+        products_commit();
+        products_wait<0>();
+        settled(x);
+        for (bool more = true; more;) {
+            const int32_t count = tag_rows(now.tag, now.part);
+            place next;
+            products_begin();
+            scores<T, D>(dp, operand(s->own[reader.unit][1]), tile(s->second, now));
+            products_commit();
+            soften(x, NULL, count);
+            more = find(&next, now);
+            products_wait<0>();
+            settled(dp);
+            differentiate(x, dp, NULL, count);
+            pack_operand<T>(ds, x);
+            if (more) {
+                products_begin();
+                weigh<T, D>(over_ds, ds, tile(s->first, now));
+                issue_scores(x, next);
+                products_commit();
+                products_wait<0>();
+            } else {
+                products_begin();
+                weigh<T, D>(over_ds, ds, tile(s->first, now));
+                products_commit();
+                products_wait<0>();
+            }
+            settled(x);
+            settled(over_ds);
+            release(now);
+            now = next;
+        }
     }
 
     /* Rows of other blocks become zero: they are terms of the sums. */
-    __device__ __forceinline__ void clear(int slot, int32_t tag) {
+    __device__ __forceinline__ void clear(const place &now) {
         bool ragged = false;
         for (int half = 0; half < 2; half++) {
-            const int32_t count = tag_rows(tag, half);
-            if (!tag_mine(tag, half, reader.unit) || count == 64) continue;
-            clear_rows<D>(s->first[slot] + half * TILE, count);
-            clear_rows<D>(s->second[slot] + half * TILE, count);
+            const int32_t count = tag_rows(now.tag, half);
+            if (!tag_mine(now.tag, half, reader.unit) || count == 64) continue;
+            clear_rows<D>(s->first[now.slot] + half * TILE, count);
+            clear_rows<D>(s->second[now.slot] + half * TILE, count);
             ragged = true;
         }
         if (ragged) {
@@ -174,21 +257,16 @@ template <typename T, int D, bool KEYS> struct backward_unit {
         ring_task task;
         while (reader.begin(&task)) {
             begin(a, task);
-            reader.look();
-            while (reader.more) {
-                const int32_t tag = reader.tag;
-                const int slot = reader.take_first();
-                reader.take_second();
-                clear(slot, tag);
-                const bool both = tag_count(tag, reader.unit) == 2;
-                if (tag_count(tag, reader.unit) == 0) {
-                    reader.release_second(slot);
-                    reader.release_first(slot);
+            for (reader.look(); reader.more; reader.look()) {
+                if constexpr (KEYS) {
+                    add_stage();
+                } else {
+                    place now = {.part = 1};
+                    if (find(&now, now))
+                        add_queries(now);
+                    else
+                        reader.pass();
                 }
-#pragma unroll 1
-                for (int half = 0; half < 2; half++)
-                    if (tag_mine(tag, half, reader.unit)) block(slot, half, tag_rows(tag, half), half == 1 || !both);
-                reader.look();
             }
             reader.release_job();
             if constexpr (KEYS) {
@@ -212,17 +290,20 @@ __device__ __forceinline__ void backward_feed(const backward_args &g, backward_s
                 copy_tile<D>(s->own[i][which], &g.own[which], &s->r.job_full, job.unit[i].first, job.head_in_batch,
                              job.batch, READ_ONCE);
     };
-    const auto copy_tiles = [&](int slot, int32_t row0, int32_t row1, int32_t tag, const ring_job &job) {
+    const auto copy_tiles = [&](int slot, int32_t row0, int32_t row1, int32_t tag, const ring_job &job,
+                                const ring_gate &gate) {
+        gate.pass();
         if (threadIdx.x % 32) return;
         uint64_t *full = ROLE == FIRST ? &s->r.first_full[slot] : &s->r.second_full[slot];
         barrier_expect(full, ring_tiles(tag) * TILE);
         ring_copy<D>(ROLE == FIRST ? s->first[slot] : s->second[slot], &g.partner[ROLE], full, row0, row1, tag, job);
     };
     /* The queries' statistics; their rows may begin anywhere, so they cannot be bulk copies. */
-    const auto copy_stats = [&](int slot, int32_t row0, int32_t row1, int32_t tag, const ring_job &job) {
+    const auto copy_stats = [&](int slot, int32_t row0, int32_t row1, int32_t tag, const ring_job &job,
+                                const ring_gate &gate) {
         const int64_t stride = g.a.row_stats_stride, deltas = plan.batch * plan.heads * stride;
         const float *const stats = g.a.row_stats + job.head * stride;
-        float lse[4], delta[4]; /* all loads before the first store: one wait */
+        float lse[4], delta[4];
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             const int row = i % 2 * 32 + threadIdx.x % 32;
@@ -231,6 +312,7 @@ __device__ __forceinline__ void backward_feed(const backward_args &g, backward_s
             lse[i] = there ? __ldg(from) : 0;
             delta[i] = there ? __ldg(from + deltas) : 0;
         }
+        gate.pass(); /* while they come */
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             const int row = i % 2 * 32 + threadIdx.x % 32;

@@ -280,7 +280,9 @@ __device__ __forceinline__ void forward_feed(const forward_args &g, forward_shar
                 copy_tile<D>(s->queries[i], &g.q, &s->r.job_full, job.unit[i].first, job.head_in_batch, job.batch,
                              READ_ONCE);
     };
-    const auto copy = [&](int slot, int32_t row0, int32_t row1, int32_t tag, const ring_job &job) {
+    const auto copy = [&](int slot, int32_t row0, int32_t row1, int32_t tag, const ring_job &job,
+                          const ring_gate &gate) {
+        gate.pass();
         if (threadIdx.x % 32) return;
         constexpr bool KEYS = ROLE == FIRST;
         uint64_t *full = KEYS ? &s->r.first_full[slot] : &s->r.second_full[slot];

@@ -270,6 +270,19 @@ __device__ __forceinline__ ring_job ring_make_job(int32_t number, const nabla_cu
     return job;
 }
 
+/* Before a stage is written again: all that read it must be done. */
+struct ring_gate {
+    uint64_t *empty;
+    uint32_t parity;
+    int32_t *tag; /* NULL, or where the stage's tag goes */
+    int32_t value;
+
+    __device__ __forceinline__ void pass() const {
+        barrier_wait(empty, parity);
+        if (tag && threadIdx.x % 32 == 0) *tag = value;
+    }
+};
+
 /* What a warp that feeds the ring does: the first draws the jobs and copies what belongs to a job itself, and first
    tiles with their tags; the second copies second tiles; an extra one what else comes with the first tiles. */
 enum ring_role { FIRST, SECOND, EXTRA };
@@ -307,9 +320,9 @@ __device__ __forceinline__ void ring_feed(ring<STAGES> *r, const nabla_cuda_plan
         if (job.head < 0) return;
         ring_walk<TWOS>(ring_rows_of(job, plan, own, partner, bits), partner.offsets, job.blocks,
                         [&](int32_t row0, int32_t row1, int32_t tag) {
-                            barrier_wait(&empty[place.slot], place.parity ^ 1);
-                            if (ROLE == FIRST && lane == 0) r->tag[place.slot] = tag;
-                            copy(place.slot, row0, row1, tag, job);
+                            const ring_gate gate = {&empty[place.slot], place.parity ^ 1,
+                                                    ROLE == FIRST ? &r->tag[place.slot] : NULL, tag};
+                            copy(place.slot, row0, row1, tag, job, gate);
                             place.next();
                         });
     }
@@ -414,6 +427,12 @@ template <int STAGES> struct ring_reader {
 
     __device__ __forceinline__ void skip_second() {
         release_second(take_second());
+    }
+
+    /* Passes by a stage that is not this unit's. */
+    __device__ __forceinline__ void pass() {
+        release_first(take_first());
+        skip_second();
     }
 };
 
