@@ -89,6 +89,14 @@ __device__ __forceinline__ void copy_panel(void *to, const CUtensorMap *map, uin
                  : "memory");
 }
 
+/* Both addresses and the size on 16 bytes. */
+__device__ __forceinline__ void copy_bytes(void *to, const void *from, uint32_t bytes, uint64_t *b) {
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+                     shared_address(to)),
+                 "l"(from), "r"(bytes), "r"(shared_address(b))
+                 : "memory");
+}
+
 template <int D>
 __device__ __forceinline__ void copy_tile(char *to, const CUtensorMap *map, uint64_t *b, int row, int head, int batch,
                                           cache_hint hint) {
@@ -111,10 +119,13 @@ __device__ __forceinline__ uint32_t uniform(uint32_t x) {
 /* Where a product finds an operand. The 128-byte swizzle repeats every 8 rows, 1024 bytes. Operands whose rows run
    along the sum (K-major) move 32 bytes for 16 terms; operands whose rows run across it (transposed) 16 rows, and their
    panels follow each other at the leading offset. */
-__device__ __forceinline__ uint64_t operand(const void *tile) {
+__device__ __forceinline__ uint64_t operand_at(uint32_t address) {
     const uint64_t swizzle_128 = UINT64_C(1) << 62;
-    return swizzle_128 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)(PANEL_BYTES >> 4) << 16 |
-           uniform(shared_address(tile)) >> 4;
+    return swizzle_128 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)(PANEL_BYTES >> 4) << 16 | uniform(address) >> 4;
+}
+
+__device__ __forceinline__ uint64_t operand(const void *tile) {
+    return operand_at(shared_address(tile));
 }
 
 /* It, `bytes` further on. */

@@ -34,11 +34,6 @@ typedef struct backward_args {
 /* One warpgroup's sums: [0] over dS, [1] over P. */
 template <typename T, int D, bool KEYS> struct backward_unit {
     static constexpr int STAGES = backward_shared<D>::STAGES, TILE = backward_shared<D>::TILE;
-    /* A block of the ring. */
-    struct place {
-        int slot, part; /* which half */
-        int32_t tag;
-    };
     backward_shared<D> *s;
     ring_reader<STAGES> reader;
     float slope, alpha;
@@ -83,132 +78,55 @@ template <typename T, int D, bool KEYS> struct backward_unit {
         if (count < 64) clear_columns(p, count);
     }
 
-    /* The unit's next block in the stage under the cursor, or in the next one: true where there is one there. Otherwise
-       nothing has moved. */
-    __device__ __forceinline__ bool find(place *next, const place &now) {
-        if (now.part == 0 && tag_mine(now.tag, 1, reader.unit)) {
-            *next = now;
-            next->part = 1;
-            return true;
-        }
-        reader.look();
-        if (reader.mine() == 0) return false;
-        next->tag = reader.tag;
-        next->part = !tag_mine(reader.tag, 0, reader.unit);
-        next->slot = reader.take_first();
-        reader.take_second();
-        clear(*next);
-        return true;
+    /* The unit's own tiles. */
+    __device__ __forceinline__ uint64_t own(int which) const {
+        return operand_at(uniform(shared_address(s->own[reader.unit][which])));
     }
 
-    __device__ __forceinline__ uint64_t tile(char (*stages)[2 * TILE], const place &now) const {
-        return moved(operand(stages[now.slot]), now.part * TILE);
-    }
-
-    __device__ __forceinline__ void issue_scores(float (&x)[32], const place &now) {
-        scores<T, D>(x, operand(s->own[reader.unit][0]), tile(s->first, now));
-    }
-
-    /* Where no more of the stage is this unit's. */
-    __device__ __forceinline__ void release(const place &now) {
-        if (now.part == 0 && tag_mine(now.tag, 1, reader.unit)) return;
-        reader.release_second(now.slot);
-        reader.release_first(now.slot);
-    }
-
-    /* KEYS: one block. */
-    __device__ __forceinline__ void add_keys(const place &now) {
-        const int32_t count = tag_rows(now.tag, now.part);
-        const float *stats = &s->stats[now.slot][now.part][0][0];
-        const uint64_t queries = tile(s->first, now), d_o = tile(s->second, now);
+    /* One block of the stage in `slot`. */
+    __device__ __forceinline__ void block(int slot, int half, int32_t count) {
+        /* addresses, not operands: those take twice the registers, of which there are none left */
+        const uint32_t first = uniform(shared_address(s->first[slot]) + half * TILE);
+        const uint32_t second = uniform(shared_address(s->second[slot]) + half * TILE);
+        const float *stats = &s->stats[slot][half][0][0];
         float x[32], dp[32];
         uint32_t p[16], ds[16];
         products_begin();
-        scores<T, D>(x, operand(s->own[reader.unit][0]), queries);
+        scores<T, D>(x, own(0), operand_at(first));
         products_commit();
-        scores<T, D>(dp, operand(s->own[reader.unit][1]), d_o);
+        scores<T, D>(dp, own(1), operand_at(second));
         products_commit();
         products_wait<1>();
         settled(x);
         soften(x, stats, count);
-        pack_operand<T>(p, x);
-        products_begin();
-        weigh<T, D>(over_p, p, d_o);
-        products_commit();
-        products_wait<1>();
+        if constexpr (KEYS) {
+            pack_operand<T>(p, x);
+            products_begin();
+            weigh<T, D>(over_p, p, operand_at(second));
+            products_commit();
+            products_wait<1>();
+        } else {
+            products_wait<0>();
+        }
         settled(dp);
         differentiate(x, dp, stats + 64, count);
         pack_operand<T>(ds, x);
         products_begin();
-        weigh<T, D>(over_ds, ds, queries);
+        weigh<T, D>(over_ds, ds, operand_at(first));
         products_commit();
         products_wait<0>();
         settled(over_ds);
-        settled(over_p);
-    }
-
-    /* KEYS: all that is the unit's in the stage under the cursor. */
-    __device__ __forceinline__ void add_stage() {
-        place now = {.tag = reader.tag};
-        now.slot = reader.take_first();
-        reader.take_second();
-        clear(now);
-#pragma unroll 1
-        for (now.part = 0; now.part < 2; now.part++)
-            if (tag_mine(now.tag, now.part, reader.unit)) add_keys(now);
-        reader.release_second(now.slot);
-        reader.release_first(now.slot);
-    }
-
-    /* Not KEYS: blocks from `now` on, as long as the next is near; its scores are made together with the last product
-       of the one before. (With KEYS there are not registers enough for that.) */
-    __device__ __forceinline__ void add_queries(place now) {
-        float x[32], dp[32];
-        uint32_t ds[16];
-        products_begin();
-        issue_scores(x, now);
-        products_commit();
-        products_wait<0>();
-        settled(x);
-        for (bool more = true; more;) {
-            const int32_t count = tag_rows(now.tag, now.part);
-            place next;
-            products_begin();
-            scores<T, D>(dp, operand(s->own[reader.unit][1]), tile(s->second, now));
-            products_commit();
-            soften(x, NULL, count);
-            more = find(&next, now);
-            products_wait<0>();
-            settled(dp);
-            differentiate(x, dp, NULL, count);
-            pack_operand<T>(ds, x);
-            if (more) {
-                products_begin();
-                weigh<T, D>(over_ds, ds, tile(s->first, now));
-                issue_scores(x, next);
-                products_commit();
-                products_wait<0>();
-            } else {
-                products_begin();
-                weigh<T, D>(over_ds, ds, tile(s->first, now));
-                products_commit();
-                products_wait<0>();
-            }
-            settled(x);
-            settled(over_ds);
-            release(now);
-            now = next;
-        }
+        if constexpr (KEYS) settled(over_p);
     }
 
     /* Rows of other blocks become zero: they are terms of the sums. */
-    __device__ __forceinline__ void clear(const place &now) {
+    __device__ __forceinline__ void clear(int slot, int32_t tag) {
         bool ragged = false;
         for (int half = 0; half < 2; half++) {
-            const int32_t count = tag_rows(now.tag, half);
-            if (!tag_mine(now.tag, half, reader.unit) || count == 64) continue;
-            clear_rows<D>(s->first[now.slot] + half * TILE, count);
-            clear_rows<D>(s->second[now.slot] + half * TILE, count);
+            const int32_t count = tag_rows(tag, half);
+            if (!tag_mine(tag, half, reader.unit) || count == 64) continue;
+            clear_rows<D>(s->first[slot] + half * TILE, count);
+            clear_rows<D>(s->second[slot] + half * TILE, count);
             ragged = true;
         }
         if (ragged) {
@@ -258,15 +176,15 @@ template <typename T, int D, bool KEYS> struct backward_unit {
         while (reader.begin(&task)) {
             begin(a, task);
             for (reader.look(); reader.more; reader.look()) {
-                if constexpr (KEYS) {
-                    add_stage();
-                } else {
-                    place now = {.part = 1};
-                    if (find(&now, now))
-                        add_queries(now);
-                    else
-                        reader.pass();
-                }
+                const int32_t tag = reader.tag;
+                const int slot = reader.take_first();
+                reader.take_second();
+                clear(slot, tag);
+#pragma unroll 1
+                for (int part = 0; part < 2; part++)
+                    if (tag_mine(tag, part, reader.unit)) block(slot, part, tag_rows(tag, part));
+                reader.release_first(slot);
+                reader.release_second(slot);
             }
             reader.release_job();
             if constexpr (KEYS) {
@@ -279,6 +197,21 @@ template <typename T, int D, bool KEYS> struct backward_unit {
     }
 };
 
+/* Statistics of a stage's rows that do not begin on 16 bytes, as ragged blocks may: by a warp, number by number. Few
+   registers: the warp has none to spare. */
+static __device__ __forceinline__ void load_stats(float (*to)[2][64], const float *from, int64_t deltas, int32_t row0,
+                                                  int32_t row1, int32_t tag) {
+#pragma unroll 1
+    for (int half = 0; half < 2; half++)
+#pragma unroll 1
+        for (int row = threadIdx.x % 32; row < tag_rows(tag, half); row += 32) {
+            const float *at = from + (half ? row1 : row0) + row;
+            to[half][0][row] = __ldg(at);
+            to[half][1][row] = __ldg(at + deltas);
+        }
+    __syncwarp();
+}
+
 template <int D, bool KEYS, ring_role ROLE>
 __device__ __forceinline__ void backward_feed(const backward_args &g, backward_shared<D> *s) {
     constexpr int STAGES = backward_shared<D>::STAGES, TILE = backward_shared<D>::TILE;
@@ -290,44 +223,25 @@ __device__ __forceinline__ void backward_feed(const backward_args &g, backward_s
                 copy_tile<D>(s->own[i][which], &g.own[which], &s->r.job_full, job.unit[i].first, job.head_in_batch,
                              job.batch, READ_ONCE);
     };
-    const auto copy_tiles = [&](int slot, int32_t row0, int32_t row1, int32_t tag, const ring_job &job,
-                                const ring_gate &gate) {
-        gate.pass();
-        if (threadIdx.x % 32) return;
+    const int64_t stride = g.a.row_stats_stride, deltas = plan.batch * plan.heads * stride;
+    const auto copy = [&](int slot, int32_t row0, int32_t row1, int32_t tag, const ring_job &job,
+                          const ring_gate &gate) {
+        constexpr bool STATS = KEYS && ROLE == FIRST; /* the queries' statistics come with them */
+        const float *const from = g.a.row_stats + job.head * stride;
         uint64_t *full = ROLE == FIRST ? &s->r.first_full[slot] : &s->r.second_full[slot];
-        barrier_expect(full, ring_tiles(tag) * TILE);
+        const bool bulk = (row0 | row1) % 4 == 0;
+        gate.pass();
+        if (STATS && !bulk) load_stats(s->stats[slot], from, deltas, row0, row1, tag);
+        if (threadIdx.x % 32) return;
+        barrier_expect(full, ring_tiles(tag) * (TILE + (STATS && bulk ? 512 : 0)));
         ring_copy<D>(ROLE == FIRST ? s->first[slot] : s->second[slot], &g.partner[ROLE], full, row0, row1, tag, job);
-    };
-    /* The queries' statistics; their rows may begin anywhere, so they cannot be bulk copies. */
-    const auto copy_stats = [&](int slot, int32_t row0, int32_t row1, int32_t tag, const ring_job &job,
-                                const ring_gate &gate) {
-        const int64_t stride = g.a.row_stats_stride, deltas = plan.batch * plan.heads * stride;
-        const float *const stats = g.a.row_stats + job.head * stride;
-        float lse[4], delta[4];
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int row = i % 2 * 32 + threadIdx.x % 32;
-            const bool there = row < tag_rows(tag, i / 2);
-            const float *from = stats + (i / 2 ? row1 : row0) + row;
-            lse[i] = there ? __ldg(from) : 0;
-            delta[i] = there ? __ldg(from + deltas) : 0;
-        }
-        gate.pass(); /* while they come */
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int row = i % 2 * 32 + threadIdx.x % 32;
-            s->stats[slot][i / 2][0][row] = lse[i];
-            s->stats[slot][i / 2][1][row] = delta[i];
-        }
-        __syncwarp();
-        if (threadIdx.x % 32 == 0) barrier_arrive(&s->r.first_full[slot]);
+        for (int half = 0; half < 2 && STATS && bulk; half++)
+            if (tag_rows(tag, half))
+                for (int which = 0; which < 2; which++)
+                    copy_bytes(s->stats[slot][half][which], from + which * deltas + (half ? row1 : row0), 256, full);
     };
     const nabla_cuda_side &own = KEYS ? plan.k : plan.q, &partner = KEYS ? plan.q : plan.k;
-    const uint64_t *const bits = KEYS ? plan.columns : plan.rows;
-    if constexpr (ROLE == EXTRA)
-        ring_feed<STAGES, ROLE, false>(&s->r, plan, own, partner, bits, g.counter, begin, copy_stats);
-    else
-        ring_feed<STAGES, ROLE, false>(&s->r, plan, own, partner, bits, g.counter, begin, copy_tiles);
+    ring_feed<STAGES, ROLE, false>(&s->r, plan, own, partner, KEYS ? plan.columns : plan.rows, g.counter, begin, copy);
 }
 
 template <typename T, int D, bool KEYS>
@@ -340,7 +254,7 @@ __global__ void __launch_bounds__(RING_THREADS, 1) backward_kernel(const __grid_
             prefetch_map(&g.own[i]);
             prefetch_map(&g.partner[i]);
         }
-        ring_init(&s->r, KEYS);
+        ring_init(&s->r);
     }
     __syncthreads();
     if (warpgroup == UNITS) {
@@ -348,8 +262,6 @@ __global__ void __launch_bounds__(RING_THREADS, 1) backward_kernel(const __grid_
         const int warp = threadIdx.x / 32 - UNITS * 4;
         if (warp == 0) backward_feed<D, KEYS, FIRST>(g, s);
         if (warp == 1) backward_feed<D, KEYS, SECOND>(g, s);
-        if constexpr (KEYS)
-            if (warp == 2) backward_feed<D, KEYS, EXTRA>(g, s);
     } else {
         more_registers<UNIT_REGISTERS>();
         backward_unit<T, D, KEYS>(s, warpgroup, g.a).run(g.a);

@@ -302,7 +302,7 @@ __global__ void __launch_bounds__(RING_THREADS, 1) forward_kernel(const __grid_c
         prefetch_map(&g.q);
         prefetch_map(&g.k);
         prefetch_map(&g.v);
-        ring_init(&s->r, false);
+        ring_init(&s->r);
     }
     __syncthreads();
     if (warpgroup == UNITS) {

@@ -52,16 +52,15 @@ template <int STAGES> struct ring {
     ring_job job;
 };
 
-/* extra: there is a warp of the EXTRA role. */
-template <int STAGES> __device__ __forceinline__ void ring_init(ring<STAGES> *r, bool extra) {
+template <int STAGES> __device__ __forceinline__ void ring_init(ring<STAGES> *r) {
     for (int i = 0; i < STAGES; i++) {
-        barrier_init(&r->first_full[i], extra ? 2 : 1);
+        barrier_init(&r->first_full[i], 1);
         barrier_init(&r->second_full[i], 1);
         barrier_init(&r->first_empty[i], UNITS * 4);
         barrier_init(&r->second_empty[i], UNITS * 4);
     }
     barrier_init(&r->job_full, 1);
-    barrier_init(&r->job_empty, UNITS * 4 + (extra ? 2 : 1));
+    barrier_init(&r->job_empty, UNITS * 4 + 1);
     barrier_init_done();
 }
 
@@ -284,8 +283,8 @@ struct ring_gate {
 };
 
 /* What a warp that feeds the ring does: the first draws the jobs and copies what belongs to a job itself, and first
-   tiles with their tags; the second copies second tiles; an extra one what else comes with the first tiles. */
-enum ring_role { FIRST, SECOND, EXTRA };
+   tiles with their tags; the second copies second tiles. */
+enum ring_role { FIRST, SECOND };
 
 /* One such warp. bits: [sets][own.blocks][partner.words]. begin(job) copies the job's, on job_full; copy(slot, row0,
    row1, tag, job), which all lanes call, its part of a stage. */
@@ -427,12 +426,6 @@ template <int STAGES> struct ring_reader {
 
     __device__ __forceinline__ void skip_second() {
         release_second(take_second());
-    }
-
-    /* Passes by a stage that is not this unit's. */
-    __device__ __forceinline__ void pass() {
-        release_first(take_first());
-        skip_second();
     }
 };
 
