@@ -18,6 +18,7 @@ import signal
 import statistics
 import sys
 import time
+import traceback
 
 import torch
 import torch.nn.functional as F
@@ -78,6 +79,8 @@ class Bench:
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # a compiler's failure comes in any shape
+            if not isinstance(error, Skipped):
+                traceback.print_exc()
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
             result = {"note": "failed: " + reason}
         finally:
@@ -140,7 +143,8 @@ def block_mask(keep):
     """Lists of whole blocks, ascending, and none that is partial."""
     count = keep.sum(-1, dtype=torch.int32)[None]
     indices = keep.int().argsort(dim=-1, descending=True, stable=True).int()[None]
-    return BlockMask.from_kv_blocks(torch.zeros_like(count), indices, count, indices, BLOCK_SIZE=BLOCK)
+    # a tensor of its own for the partial lists: not every template of the compiler takes one tensor in two places
+    return BlockMask.from_kv_blocks(torch.zeros_like(count), torch.zeros_like(indices), count, indices, BLOCK_SIZE=BLOCK)
 
 
 def reference_mask(q, k, thr, sta):
