@@ -193,7 +193,8 @@ def compiled(bench, options):
 
     def attend(q, k, v, mask):
         return flex_attention(q, k, v, block_mask=mask, kernel_options=options)
-    return torch.compile(attend, dynamic=False, mode=mode)
+    # fullgraph: what cannot be compiled must fail here, not run uncompiled and slowly under this name
+    return torch.compile(attend, dynamic=False, fullgraph=True, mode=mode)
 
 
 def options_of(forward, backward):
@@ -293,7 +294,7 @@ class Flex:
 def masks(bench, dim, flex):
     thr = torch.tensor(0.7, device="cuda")
     sta = bench.sta()
-    make = {"eager": reference_mask, "compiled": torch.compile(reference_mask, dynamic=False)}
+    make = {"eager": reference_mask, "compiled": torch.compile(reference_mask, dynamic=False, fullgraph=True)}
 
     def mask(which):
         q, k = bench.noise(bench.args.heads, dim, 2)
