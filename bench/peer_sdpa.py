@@ -43,7 +43,7 @@ def nabla_round(binary, level):
     text = subprocess.run([binary, "perf", "--level", level], check=True, capture_output=True, text=True).stdout
     for row in csv.DictReader(text.splitlines()):
         key = ("nabla " + row["level"], row["dtype"], int(row["head_dim"]), row["pass"])
-        yield key, float(row["gflops_per_core"])
+        yield key, float(row["gflops"])
 
 
 def main():

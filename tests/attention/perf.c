@@ -144,7 +144,7 @@ static int perf_of(const char *level, nabla_dtype dtype, int64_t dim, double pea
 int run_perf(const char *only, double peak) {
     int failed = 0;
     level_print_missing(only);
-    printf("level,dtype,head_dim,pass,gflops_per_core_or_gpu%s\n", peak > 0.0 ? ",of_peak" : "");
+    printf("level,dtype,head_dim,pass,gflops%s\n", peak > 0.0 ? ",of_peak" : "");
     for (int32_t i = 0; level_name(i); i++)
         for (int dtype = NABLA_FP32; dtype <= NABLA_FP16; dtype++)
             for (int64_t dim = 64; dim <= 128; dim += 64)
