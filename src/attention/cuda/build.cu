@@ -65,7 +65,7 @@ int nabla_cuda_build_rows(const nabla_cuda_build *b) {
         const int32_t splits = b->plan.sets < MOST_SPLITS ? b->plan.sets : MOST_SPLITS;
         if (groups > INT32_MAX) return cudaErrorInvalidConfiguration;
         const dim3 grid((unsigned)groups, (unsigned)splits);
-        place_rows<<<grid, THREADS, 0, b->stream>>>(*b);
+        NABLA_LAUNCH(place_rows, grid, THREADS, 0, b->stream)(*b);
         const int error = nabla_launched();
         if (error) return error;
     }

@@ -38,6 +38,6 @@ static __global__ void __launch_bounds__(THREADS) count_set(nabla_cuda_plan plan
 }
 
 int nabla_cuda_count(const nabla_cuda_plan *plan, int64_t *blocks, int64_t *pairs, nabla_cuda_stream stream) {
-    count_set<<<(unsigned)plan->sets, THREADS, 0, stream>>>(*plan, blocks, pairs);
+    NABLA_LAUNCH(count_set, (unsigned)plan->sets, THREADS, 0, stream)(*plan, blocks, pairs);
     return nabla_launched();
 }

@@ -53,8 +53,8 @@ __global__ void __launch_bounds__(SM80_THREADS) delta_16_bit(const __grid_consta
         }
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            sm80_mma<T>(sum[half], x, y[half], y[half + 2]);
-            if (o.fp32) sm80_mma<T>(rest_sum[half], x, y_rest[half], y_rest[half + 2]);
+            multiply_add<T>(sum[half], x, y[half], y[half + 2]);
+            if (o.fp32) multiply_add<T>(rest_sum[half], x, y_rest[half], y_rest[half + 2]);
         }
     }
     if (t != g / 2) return; /* no element of the diagonal here */

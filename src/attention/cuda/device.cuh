@@ -4,6 +4,7 @@
 #define NABLA_CUDA_DEVICE_CUH
 
 #include "cuda/cuda.h"
+#include "instructions.cuh"
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>

@@ -95,12 +95,12 @@ int nabla_cuda_finish(const nabla_cuda_plan *plan, nabla_cuda_stream stream) {
         const int64_t strips = nabla_groups(plan->k.words, TRANSPOSE_WARPS);
         const int64_t groups = (int64_t)plan->sets * plan->q.words * strips;
         if (groups > INT32_MAX) return cudaErrorInvalidConfiguration;
-        transpose<<<(unsigned)groups, TRANSPOSE_THREADS, 0, stream>>>(*plan, (int32_t)strips);
+        NABLA_LAUNCH(transpose, (unsigned)groups, TRANSPOSE_THREADS, 0, stream)(*plan, (int32_t)strips);
         const int error = nabla_launched();
         if (error) return error;
     }
     const paired_side q = side_of(plan->rows, &plan->q, &plan->k), k = side_of(plan->columns, &plan->k, &plan->q);
     const unsigned groups = (unsigned)plan->sets * (plan->columns ? 2 : 1);
-    choose_pairings<<<groups, PAIRING_THREADS, 0, stream>>>(q, k, plan->sets);
+    NABLA_LAUNCH(choose_pairings, groups, PAIRING_THREADS, 0, stream)(q, k, plan->sets);
     return nabla_launched();
 }

@@ -146,9 +146,9 @@ static __global__ void explain_error(nabla_cuda_plan plan, import_source from, i
 static int import_all(const nabla_cuda_plan *plan, import_source from, int32_t *error, nabla_cuda_stream stream) {
     const int64_t rows = (int64_t)plan->batch * plan->heads * plan->q.blocks;
     if (rows >= INT32_MAX || plan->sets != plan->batch * plan->heads) return cudaErrorInvalidValue;
-    clear_error<<<1, 1, 0, stream>>>(error);
-    import_rows<<<(unsigned)nabla_groups(rows, WARPS), THREADS, 0, stream>>>(*plan, from, error);
-    explain_error<<<1, NABLA_WARP, 0, stream>>>(*plan, from, error);
+    NABLA_LAUNCH(clear_error, 1, 1, 0, stream)(error);
+    NABLA_LAUNCH(import_rows, (unsigned)nabla_groups(rows, WARPS), THREADS, 0, stream)(*plan, from, error);
+    NABLA_LAUNCH(explain_error, 1, NABLA_WARP, 0, stream)(*plan, from, error);
     return nabla_launched();
 }
 
@@ -170,7 +170,7 @@ int nabla_cuda_import_bitmap(const nabla_cuda_plan *plan, const uint8_t *bytes, 
 int nabla_cuda_export_lists(const nabla_cuda_plan *plan, int32_t *num, int32_t *indices, nabla_cuda_stream stream) {
     const int64_t groups = nabla_groups((int64_t)plan->batch * plan->heads * plan->q.blocks, WARPS);
     if (groups > INT32_MAX) return cudaErrorInvalidConfiguration;
-    export_lists<<<(unsigned)groups, THREADS, 0, stream>>>(*plan, num, indices);
+    NABLA_LAUNCH(export_lists, (unsigned)groups, THREADS, 0, stream)(*plan, num, indices);
     return nabla_launched();
 }
 
@@ -186,6 +186,6 @@ static __global__ void __launch_bounds__(THREADS) export_bitmap(nabla_cuda_plan 
 int nabla_cuda_export_bitmap(const nabla_cuda_plan *plan, uint8_t *bytes, nabla_cuda_stream stream) {
     const int64_t groups = nabla_groups((int64_t)plan->batch * plan->heads * plan->q.blocks, WARPS);
     if (groups > INT32_MAX) return cudaErrorInvalidConfiguration;
-    export_bitmap<<<(unsigned)groups, THREADS, 0, stream>>>(*plan, bytes);
+    NABLA_LAUNCH(export_bitmap, (unsigned)groups, THREADS, 0, stream)(*plan, bytes);
     return nabla_launched();
 }

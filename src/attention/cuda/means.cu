@@ -55,7 +55,7 @@ template <typename T, int N> static int launch(means_args a, int64_t batch, cons
     a.chunks = (int32_t)nabla_groups((int64_t)a.heads * (a.head_dim / N), COLUMNS);
     const int64_t groups = batch * a.blocks * a.chunks;
     if (groups > INT32_MAX) return cudaErrorInvalidConfiguration;
-    block_means<T, N><<<(unsigned)groups, COLUMNS, 0, stream>>>(a, (const T *)x);
+    NABLA_LAUNCH((block_means<T, N>), (unsigned)groups, COLUMNS, 0, stream)(a, (const T *)x);
     return nabla_launched();
 }
 

@@ -64,7 +64,7 @@ template <typename A, typename B, int N> static int launch(const nabla_cuda_merg
         across *= 2;
     const int64_t groups = nabla_groups(m->batch * m->tokens * m->heads * across, THREADS);
     if (groups > INT32_MAX) return cudaErrorInvalidConfiguration;
-    merge_rows<A, B, N><<<(unsigned)groups, THREADS, 0, stream>>>(*m, across);
+    NABLA_LAUNCH((merge_rows<A, B, N>), (unsigned)groups, THREADS, 0, stream)(*m, across);
     return nabla_launched();
 }
 

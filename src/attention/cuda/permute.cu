@@ -35,7 +35,7 @@ template <typename T> static int launch(permute_args a, int64_t bytes, nabla_cud
     const dim3 threads(across, THREADS / across);
     const int64_t groups = nabla_groups(a.batch * a.tokens, threads.y);
     if (groups > INT32_MAX) return cudaErrorInvalidConfiguration;
-    permute_tokens<T><<<(unsigned)groups, threads, 0, stream>>>(a);
+    NABLA_LAUNCH(permute_tokens<T>, (unsigned)groups, threads, 0, stream)(a);
     return nabla_launched();
 }
 

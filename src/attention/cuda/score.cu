@@ -17,7 +17,6 @@
  * marked by a NaN as their scale, and their scores are summed plainly, one by one.
  */
 #include "build.cuh"
-#include "instructions.cuh"
 #include "select.cuh"
 
 enum { WARPS = 16, THREADS = WARPS * NABLA_WARP, STRIP_BYTES = 64 << 20 /* of all strips in the workspace */ };
@@ -110,11 +109,11 @@ multiply_chunk(const uint32_t (&high)[STEPS][4], uint32_t (&low)[STEPS][4], cons
 #pragma unroll
     for (int s = 0; s < STEPS; s++) {
         uint32_t k[4]; /* high: dims 0 and 8; low: dims 0 and 8 */
-        load_matrices(k, keys + s * 16);
-        if (!HOLDS_LOW) load_matrices(low[s], low_room + s * 16);
-        multiply_add(big, high[s], k[0], k[1]);
-        multiply_add(cross[0], high[s], k[2], k[3]);
-        multiply_add(cross[1], low[s], k[0], k[1]);
+        load_matrices(k, shared_address(keys + s * 16));
+        if (!HOLDS_LOW) load_matrices(low[s], shared_address(low_room + s * 16));
+        multiply_add<__half>(big, high[s], k[0], k[1]);
+        multiply_add<__half>(cross[0], high[s], k[2], k[3]);
+        multiply_add<__half>(cross[1], low[s], k[0], k[1]);
     }
 #pragma unroll
     for (int i = 0; i < 4; i++)
@@ -247,8 +246,8 @@ static __device__ __forceinline__ void score_strip(const nabla_cuda_build &b, co
             if (job.chunks > 1 || tile == 0) {
 #pragma unroll
                 for (int s = 0; s < STEPS; s++) {
-                    load_matrices(high[s], from + s * 16);
-                    if (HOLDS_LOW) load_matrices(low[s], from + room::query_halves + s * 16);
+                    load_matrices(high[s], shared_address(from + s * 16));
+                    if (HOLDS_LOW) load_matrices(low[s], shared_address(from + room::query_halves + s * 16));
                 }
             }
             if (chunk == 0) total[0] = total[1] = total[2] = total[3] = 0.0f;
@@ -276,7 +275,7 @@ static __device__ __forceinline__ void select_strip(const nabla_cuda_build &b, c
 
 template <int ROWS, int STEPS, bool IN_WORKSPACE>
 static __global__ void __launch_bounds__(THREADS, 1) score_strips(nabla_cuda_build b, int64_t strips) {
-    extern __shared__ __align__(16) unsigned char shared[];
+    NABLA_LAUNCH_SHARED(shared, 16);
     const score_room<ROWS, STEPS> at(b.head_dim);
     const int32_t nq = b.plan.q.blocks, nk = b.plan.k.blocks, head_strips = (nq - 1) / ROWS + 1;
     strip_job<ROWS, STEPS> job;
@@ -349,7 +348,8 @@ template <int ROWS, int STEPS, bool IN_WORKSPACE> static int launch(const nabla_
     const cudaError_t error = cudaFuncSetAttribute(score_strips<ROWS, STEPS, IN_WORKSPACE>,
                                                    cudaFuncAttributeMaxDynamicSharedMemorySize, (int)c.shared_bytes);
     if (error) return (int)error;
-    score_strips<ROWS, STEPS, IN_WORKSPACE><<<(unsigned)c.groups, THREADS, c.shared_bytes, b->stream>>>(*b, c.strips);
+    NABLA_LAUNCH((score_strips<ROWS, STEPS, IN_WORKSPACE>), (unsigned)c.groups, THREADS, c.shared_bytes, b->stream)
+    (*b, c.strips);
     return nabla_launched();
 }
 

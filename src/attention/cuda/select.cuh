@@ -16,7 +16,6 @@
 #define NABLA_CUDA_SELECT_CUH
 
 #include "device.cuh"
-#include "instructions.cuh"
 
 #include <float.h>
 
@@ -172,7 +171,7 @@ static __device__ double weigh(float *row, int32_t n) {
         quad x = *(const quad *)(row + i);
 #pragma unroll
         for (int j = 0; j < 4; j++) {
-            x.at[j] = power_of_two(x.at[j] - top);
+            x.at[j] = exp2_fast(x.at[j] - top);
             sum[j] += x.at[j];
         }
         *(quad *)(row + i) = x;

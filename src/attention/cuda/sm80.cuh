@@ -15,11 +15,7 @@
 #define NABLA_SM80_CUH
 
 #include "cuda.h"
-
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-#include <cuda_runtime.h>
-#include <type_traits>
+#include "instructions.cuh"
 
 #define SM80_FN static __device__ __forceinline__
 
@@ -79,24 +75,6 @@ SM80_FN bool sm80_walk_next(sm80_walk &w, int32_t most, sm80_chunk &c) {
 }
 
 /* ---- memory to tiles */
-
-SM80_FN uint32_t sm80_shared(const void *p) {
-    return (uint32_t)__cvta_generic_to_shared(p);
-}
-
-/* bytes 0: fills with zeros and reads nothing. */
-SM80_FN void sm80_copy_16(uint32_t dst, const void *src, uint32_t bytes) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(dst), "l"(src), "r"(bytes) : "memory");
-}
-
-SM80_FN void sm80_copy_4(uint32_t dst, const void *src, uint32_t bytes) {
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(dst), "l"(src), "r"(bytes) : "memory");
-}
-
-/* This thread's copies have landed; what other threads copied is there after the barrier that follows. */
-SM80_FN void sm80_copies_wait() {
-    asm volatile("cp.async.wait_all;" ::: "memory");
-}
 
 /* Two floats as operands, the first in the lower half. */
 template <typename T> SM80_FN uint32_t sm80_pack(float x, float y) {
@@ -177,14 +155,14 @@ SM80_FN void sm80_load(unsigned char *tile, const sm80_rows &x, sm80_chunk c, in
     const uint32_t place = 16 * sm80_place<CHUNKS>(row, chunk);
     const char *src = x.base + ((int64_t)c.first + row) * x.stride;
     if (!x.misaligned && x.fp32 == (sizeof(T) == 4)) {
-        const uint32_t dst = sm80_shared(tile) + place;
+        const uint32_t dst = shared_address(tile) + place;
         src += chunk * 16;
 #pragma unroll
         for (int i = 0; i < ROWS; i += 16, src += 16 * x.stride)
 #pragma unroll
             for (int j = 0; j < CHUNKS; j += 8)
-                sm80_copy_16(dst + 16 * (i * CHUNKS + j), src + 16 * j,
-                             row + i < c.count && chunk + j < chunks ? 16 : 0);
+                copy_async_16(dst + 16 * (i * CHUNKS + j), src + 16 * j,
+                              row + i < c.count && chunk + j < chunks ? 16 : 0);
         return;
     }
 #pragma unroll 1
@@ -231,40 +209,6 @@ template <typename T> SM80_FN float2 sm80_fetch(const sm80_rows &x, int32_t row,
 
 /* ---- products of tiles, one warp */
 
-SM80_FN float sm80_exp2(float x) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
-/* Four 8 x 8 matrices; lane l gives the address of row l % 8 of matrix l / 8. */
-SM80_FN void sm80_ldmatrix(uint32_t (&r)[4], uint32_t address) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(address)
-                 : "memory");
-}
-
-SM80_FN void sm80_ldmatrix_trans(uint32_t (&r)[4], uint32_t address) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(address)
-                 : "memory");
-}
-
-template <typename T> SM80_FN void sm80_mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-    if constexpr (std::is_same_v<T, __half>)
-        asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-            "{%0, %1, %2, %3};"
-            : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-    else
-        asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-            "{%0, %1, %2, %3};"
-            : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
 /* The address of chunk c + k (k even) of a row, from that of chunk c (c 0 or 1). */
 SM80_FN uint32_t sm80_along(uint32_t address, int k) {
     return (address ^ (16 * (k & 7))) + 16 * (k & ~7);
@@ -283,12 +227,12 @@ SM80_FN void sm80_products(float (&s)[COLUMNS][4], uint32_t a_tile, int32_t row,
 #pragma unroll
     for (int k = 0; k < DIM / 16; k++) {
         uint32_t a[4], b[4];
-        sm80_ldmatrix(a, sm80_along(a_at, 2 * k));
+        load_matrices(a, sm80_along(a_at, 2 * k));
 #pragma unroll
         for (int n = 0; n < COLUMNS / 2; n++) {
-            sm80_ldmatrix(b, sm80_along(b_at, 2 * k) + 16 * 16 * n * CHUNKS);
-            sm80_mma<T>(s[2 * n], a, b[0], b[1]);
-            sm80_mma<T>(s[2 * n + 1], a, b[2], b[3]);
+            load_matrices(b, sm80_along(b_at, 2 * k) + 16 * 16 * n * CHUNKS);
+            multiply_add<T>(s[2 * n], a, b[0], b[1]);
+            multiply_add<T>(s[2 * n + 1], a, b[2], b[3]);
         }
     }
 }
@@ -307,9 +251,9 @@ SM80_FN void sm80_accumulate(float (&acc)[DIM / 8][4], const float (&p)[COLUMNS]
 #pragma unroll
         for (int n = 0; n < DIM / 16; n++) {
             uint32_t b[4];
-            sm80_ldmatrix_trans(b, sm80_along(at, 2 * n) + 16 * 16 * k * CHUNKS);
-            sm80_mma<T>(acc[2 * n], a, b[0], b[1]);
-            sm80_mma<T>(acc[2 * n + 1], a, b[2], b[3]);
+            load_matrices_transposed(b, sm80_along(at, 2 * n) + 16 * 16 * k * CHUNKS);
+            multiply_add<T>(acc[2 * n], a, b[0], b[1]);
+            multiply_add<T>(acc[2 * n + 1], a, b[2], b[3]);
         }
     }
 }
@@ -323,7 +267,7 @@ static int sm80_launch(Kernel kernel, const nabla_cuda_attention *a, int32_t uni
     if (units == 0 || heads == 0) return cudaSuccess;
     const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
     if (error != cudaSuccess) return error;
-    kernel<<<dim3((unsigned)units, (unsigned)heads), SM80_THREADS, shared, (cudaStream_t)a->stream>>>(*a);
+    NABLA_LAUNCH(kernel, dim3((unsigned)units, (unsigned)heads), SM80_THREADS, shared, (cudaStream_t)a->stream)(*a);
     return cudaGetLastError();
 }
 

@@ -62,7 +62,7 @@ SM80_FN void store_sums(const nabla_cuda_attention &a, const nabla_cuda_tensor &
 
 template <typename S, gradient_sum SUM>
 __global__ void __launch_bounds__(SM80_THREADS, 2) backward_fp32(const __grid_constant__ nabla_cuda_attention a) {
-    extern __shared__ __align__(128) unsigned char shared[];
+    NABLA_LAUNCH_SHARED(shared, 128);
     constexpr bool KEYS = SUM != SUM_DQ, NEEDS_DS = SUM != SUM_DV;
     constexpr int COUNT = KEYS ? S::THREAD_COLUMNS : S::THREAD_ROWS;
     unsigned char *const own_second = shared + S::OWN, *const other = shared + 2 * S::OWN;
@@ -90,7 +90,7 @@ __global__ void __launch_bounds__(SM80_THREADS, 2) backward_fp32(const __grid_co
         sm80_load<float, S::COLUMNS, S::CHUNKS>(other, KEYS ? q : k, c, a.head_dim);
         sm80_load<float, S::COLUMNS, S::CHUNKS>(other_second, KEYS ? d_o : v, c, a.head_dim);
         if (KEYS) stats = read_statistics<COUNT>(lse, delta, c, x, 8);
-        sm80_copies_wait();
+        copies_wait();
         __syncthreads();
         fp32_products<S>(s, shared, other, a.head_dim);
         if (NEEDS_DS) fp32_products<S>(dp, own_second, other_second, a.head_dim);
@@ -98,7 +98,7 @@ __global__ void __launch_bounds__(SM80_THREADS, 2) backward_fp32(const __grid_co
         fp32_put<S>(p_tile, s);
         fp32_accumulate<S>(sum, p_tile, NEEDS_DS ? other : other_second, c.count);
     }
-    sm80_copies_wait();
+    copies_wait();
     store_sums<S>(a,
                   SUM == SUM_DQ   ? a.d_q
                   : SUM == SUM_DK ? a.d_k

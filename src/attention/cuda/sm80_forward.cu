@@ -38,14 +38,14 @@ SM80_FN void softmax_step(forward_state<T, DIM> &st, float (&s)[8][4], int32_t c
         max[r] = fmaxf(max[r], __shfl_xor_sync(~0u, max[r], 1));
         max[r] = fmaxf(max[r], __shfl_xor_sync(~0u, max[r], 2));
         const float shift = max[r] == -INFINITY ? 0.0f : max[r]; /* so that -inf - -inf is not asked for */
-        const float fade = sm80_exp2(st.max[r] - shift);
+        const float fade = exp2_fast(st.max[r] - shift);
         st.max[r] = max[r];
         st.sum[r] *= fade;
 #pragma unroll
         for (int n = 0; n < 8; n++)
 #pragma unroll
             for (int i = 2 * r; i < 2 * r + 2; i++) {
-                s[n][i] = sm80_exp2(s[n][i] - shift);
+                s[n][i] = exp2_fast(s[n][i] - shift);
                 st.sum[r] += s[n][i];
             }
 #pragma unroll
@@ -87,7 +87,7 @@ SM80_FN void store_output(const nabla_cuda_attention &a, int32_t head, const nab
 template <typename T, int DIM>
 __global__ void __launch_bounds__(SM80_THREADS, DIM <= 128 ? 3 : 2)
     forward_sm80(const __grid_constant__ nabla_cuda_attention a) {
-    extern __shared__ __align__(128) unsigned char shared[];
+    NABLA_LAUNCH_SHARED(shared, 128);
     constexpr int CHUNKS = DIM / 8, TILE = SM80_ROWS * DIM * sizeof(T);
     unsigned char *const q_tile = shared, *const k_tile = shared + TILE, *const v_tile = shared + 2 * TILE;
     const int32_t head = (int32_t)blockIdx.y, warp = (int32_t)threadIdx.x / 32;
@@ -106,16 +106,16 @@ __global__ void __launch_bounds__(SM80_THREADS, DIM <= 128 ? 3 : 2)
     }
     while (more) {
         float s[8][4];
-        sm80_copies_wait();
+        copies_wait();
         __syncthreads(); /* keys are there, and all warps are done with the values before */
         sm80_load<T, SM80_ROWS, CHUNKS>(v_tile, v, now, a.head_dim);
         more = sm80_walk_next(walk, SM80_ROWS, next);
-        sm80_products<T, DIM, 8>(s, sm80_shared(q_tile), warp * 16, sm80_shared(k_tile));
-        sm80_copies_wait();
+        sm80_products<T, DIM, 8>(s, shared_address(q_tile), warp * 16, shared_address(k_tile));
+        copies_wait();
         __syncthreads(); /* values are there, and all warps are done with the keys */
         if (more) sm80_load<T, SM80_ROWS, CHUNKS>(k_tile, k, next, a.head_dim);
         softmax_step(st, s, now.count, scale_log2);
-        sm80_accumulate<T, DIM, 8>(st.o, s, sm80_shared(v_tile));
+        sm80_accumulate<T, DIM, 8>(st.o, s, shared_address(v_tile));
         now = next;
     }
     store_output(a, head, unit, st);

@@ -78,7 +78,7 @@ SM80_FN void store_output(const nabla_cuda_attention &a, int32_t head, const nab
 
 template <typename S>
 __global__ void __launch_bounds__(SM80_THREADS, 2) forward_fp32(const __grid_constant__ nabla_cuda_attention a) {
-    extern __shared__ __align__(128) unsigned char shared[];
+    NABLA_LAUNCH_SHARED(shared, 128);
     unsigned char *const k_tile = shared + S::OWN, *const v_tile = k_tile + S::OTHER;
     float *const p_tile = (float *)(v_tile + S::OTHER);
     const int32_t head = (int32_t)blockIdx.y;
@@ -100,12 +100,12 @@ __global__ void __launch_bounds__(SM80_THREADS, 2) forward_fp32(const __grid_con
     }
     while (more) {
         float s[S::THREAD_ROWS][S::THREAD_COLUMNS];
-        sm80_copies_wait();
+        copies_wait();
         __syncthreads(); /* keys are there, and all warps are done with the values before */
         sm80_load<float, S::COLUMNS, S::CHUNKS>(v_tile, v, now, a.head_dim);
         more = sm80_walk_next(walk, S::COLUMNS, next);
         fp32_products<S>(s, shared, k_tile, a.head_dim);
-        sm80_copies_wait();
+        copies_wait();
         __syncthreads(); /* values are there, and all warps are done with the keys */
         if (more) sm80_load<float, S::COLUMNS, S::CHUNKS>(k_tile, k, next, a.head_dim);
         softmax_step<S>(st, s, now.count, a.scale);

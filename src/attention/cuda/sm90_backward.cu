@@ -246,7 +246,7 @@ __device__ __forceinline__ void backward_feed(const backward_args &g, backward_s
 
 template <typename T, int D, bool KEYS>
 __global__ void __launch_bounds__(RING_THREADS, 1) backward_kernel(const __grid_constant__ backward_args g) {
-    extern __shared__ char raw[];
+    NABLA_LAUNCH_SHARED(raw, 128);
     backward_shared<D> *s = (backward_shared<D> *)(raw + (1024 - shared_address(raw) % 1024) % 1024);
     const int warpgroup = threadIdx.x / WARPGROUP;
     if (threadIdx.x == 0) {

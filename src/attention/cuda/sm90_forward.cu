@@ -295,7 +295,7 @@ __device__ __forceinline__ void forward_feed(const forward_args &g, forward_shar
 
 template <typename T, int D>
 __global__ void __launch_bounds__(RING_THREADS, 1) forward_kernel(const __grid_constant__ forward_args g) {
-    extern __shared__ char raw[];
+    NABLA_LAUNCH_SHARED(raw, 128);
     forward_shared<D> *s = (forward_shared<D> *)(raw + (1024 - shared_address(raw) % 1024) % 1024);
     const int warpgroup = threadIdx.x / WARPGROUP;
     if (threadIdx.x == 0) {

@@ -93,7 +93,7 @@ static int launch_ring(void (*kernel)(const ARGS), const ARGS &g, size_t shared,
     cudaError_t e = cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
     if (!e) e = cudaMemsetAsync(g.counter, 0, sizeof *g.counter, stream);
     if (e) return e;
-    kernel<<<(unsigned)(jobs < a->processors ? jobs : a->processors), RING_THREADS, bytes, stream>>>(g);
+    NABLA_LAUNCH(kernel, (unsigned)(jobs < a->processors ? jobs : a->processors), RING_THREADS, bytes, stream)(g);
     return cudaGetLastError();
 }
 

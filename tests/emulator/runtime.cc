@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+// The emulated device: memory with its bounds remembered, streams that do their work at once, and graphs that record
+// it.
+#include "cuda_runtime.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <mutex>
+
+struct CUgraph_st {
+    std::vector<std::function<void()>> work;
+};
+struct CUgraphExec_st {
+    CUgraph_st graph;
+};
+struct CUstream_st {
+    CUgraph_st *recording = nullptr;
+};
+struct CUmemPool_st {
+    int unused;
+};
+
+namespace {
+const size_t device_bytes = (size_t)4 << 30;
+std::map<const char *, size_t> pieces; // what was allocated, by address
+size_t taken = 0;
+std::mutex memory_lock;
+thread_local cudaError_t last = cudaSuccess;
+
+cudaError_t say(cudaError_t error) {
+    if (error) last = error;
+    return error;
+}
+
+cudaError_t take(void **out, size_t bytes) {
+    const std::lock_guard<std::mutex> alone(memory_lock);
+    *out = nullptr;
+    if (bytes > device_bytes - taken) return say(cudaErrorMemoryAllocation);
+    char *memory = (char *)aligned_alloc(256, (bytes + 255) / 256 * 256 + 256);
+    if (!memory) return say(cudaErrorMemoryAllocation);
+    std::memset(memory, 0xff, bytes); // NaN: what is read before it is written shows
+    pieces[memory] = bytes;
+    taken += bytes;
+    *out = memory;
+    return cudaSuccess;
+}
+
+cudaError_t drop(void *memory) {
+    if (!memory) return cudaSuccess;
+    const std::lock_guard<std::mutex> alone(memory_lock);
+    const auto piece = pieces.find((const char *)memory);
+    if (piece == pieces.end()) return say(cudaErrorInvalidValue);
+    taken -= piece->second;
+    pieces.erase(piece);
+    std::free(memory);
+    return cudaSuccess;
+}
+
+bool on_device(const void *pointer) {
+    const std::lock_guard<std::mutex> alone(memory_lock);
+    auto piece = pieces.upper_bound((const char *)pointer);
+    if (piece == pieces.begin()) return false;
+    --piece;
+    return (const char *)pointer < piece->first + piece->second;
+}
+} // namespace
+
+void emulator_queue(cudaStream_t stream, std::function<void()> work) {
+    if (stream && stream->recording)
+        stream->recording->work.push_back(std::move(work));
+    else
+        work();
+}
+
+extern "C" {
+const char *cudaGetErrorString(cudaError_t error) {
+    switch (error) {
+    case cudaSuccess:
+        return "no error";
+    case cudaErrorInvalidValue:
+        return "invalid argument";
+    case cudaErrorMemoryAllocation:
+        return "out of memory";
+    default:
+        return "an error of the emulated device";
+    }
+}
+
+cudaError_t cudaGetLastError(void) {
+    const cudaError_t error = last;
+    last = cudaSuccess;
+    return error;
+}
+
+cudaError_t cudaDriverGetVersion(int *version) {
+    *version = 13000;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceCount(int *count) {
+    *count = 1;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGetDevice(int *device) {
+    *device = 0;
+    return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int device) {
+    return device == 0 ? cudaSuccess : say(cudaErrorInvalidValue);
+}
+
+cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr which, int) {
+    switch (which) {
+    case cudaDevAttrMultiProcessorCount:
+        *value = 3;
+        return cudaSuccess;
+    case cudaDevAttrComputeCapabilityMajor:
+        *value = 9;
+        return cudaSuccess;
+    case cudaDevAttrComputeCapabilityMinor:
+        *value = 0;
+        return cudaSuccess;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+        *value = EMULATOR_SHARED_BYTES;
+        return cudaSuccess;
+    case cudaDevAttrMemoryPoolsSupported:
+        *value = 1;
+        return cudaSuccess;
+    }
+    return say(cudaErrorInvalidValue);
+}
+
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int) {
+    *properties = {"emulated GPU", 9, 0, 3};
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemGetInfo(size_t *left, size_t *total) {
+    *left = device_bytes - taken;
+    *total = device_bytes;
+    return cudaSuccess;
+}
+
+cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *where, const void *pointer) {
+    where->type = on_device(pointer) ? cudaMemoryTypeDevice : cudaMemoryTypeUnregistered;
+    where->device = 0;
+    return cudaSuccess;
+}
+
+cudaError_t cudaMalloc(void **out, size_t bytes) {
+    return take(out, bytes);
+}
+
+cudaError_t cudaFree(void *memory) {
+    return drop(memory);
+}
+
+cudaError_t cudaMemPoolCreate(cudaMemPool_t *pool, const struct cudaMemPoolProps *) {
+    *pool = new CUmemPool_st();
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, enum cudaMemPoolAttr, void *) {
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, size_t) {
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemPoolDestroy(cudaMemPool_t pool) {
+    delete pool;
+    return cudaSuccess;
+}
+
+cudaError_t cudaMallocFromPoolAsync(void **out, size_t bytes, cudaMemPool_t, cudaStream_t) {
+    return take(out, bytes);
+}
+
+cudaError_t cudaFreeAsync(void *memory, cudaStream_t) {
+    return drop(memory);
+}
+
+cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t stream) {
+    if (bytes && !on_device(memory)) return say(cudaErrorInvalidValue);
+    emulator_queue(stream, [=] { std::memset(memory, value, bytes); });
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind, cudaStream_t stream) {
+    emulator_queue(stream, [=] { std::memcpy(to, from, bytes); });
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
+    *stream = new CUstream_st();
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+    delete stream;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+    return stream && stream->recording ? say(cudaErrorInvalidValue) : cudaSuccess;
+}
+
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureStatus *status) {
+    *status = stream && stream->recording ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode) {
+    stream->recording = new CUgraph_st();
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
+    *graph = stream->recording;
+    stream->recording = nullptr;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long) {
+    *exec = new CUgraphExec_st{*graph};
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t) {
+    for (const auto &work : exec->graph.work)
+        work();
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
+    delete exec;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+    delete graph;
+    return cudaSuccess;
+}
+}
