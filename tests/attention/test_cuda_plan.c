@@ -254,6 +254,9 @@ static void means_stand_in_for_tokens(void **state) {
     t.stride[1] *= 2;
     refuse_on(gpu, nabla_plan_build(gpu, b.plan, &policy, &in), NABLA_INVALID_ARGUMENT,
               "q_mean must be contiguous, [B, H, blocks, D]");
+    t = nabla_tensor_contiguous((float *)means + 1, NABLA_FP32, 4, shape);
+    refuse_on(gpu, nabla_plan_build(gpu, b.plan, &policy, &in), NABLA_INVALID_ARGUMENT,
+              "q_mean must begin on a 16-byte boundary");
     free(kept);
     free(x);
     built_destroy(&b);

@@ -111,6 +111,8 @@ static void memory_is_told_before(void **state) {
     desc.heads = INT64_MAX / 2;
     refuse(nabla_plan_memory(ctx, &desc, &bytes), NABLA_OVERFLOW,
            "a plan of 1 batches x 4611686018427387903 heads x 1260 x 1260 blocks is too large");
+    refuse(nabla_attention_memory(ctx, &desc, NULL, NABLA_FP32, 64, 1, &bytes), NABLA_OVERFLOW,
+           "a plan of 1 batches x 4611686018427387903 heads x 1260 x 1260 blocks is too large");
     desc.batch = 0;
     refuse(nabla_plan_memory(ctx, &desc, &bytes), NABLA_INVALID_ARGUMENT,
            "a plan of 0 batches and 4611686018427387903 heads; both must be at least 1");
