@@ -288,7 +288,7 @@ template <typename T, int D> static int launch(const nabla_cuda_attention *a) {
 }
 
 extern "C" bool nabla_cuda_backward_sm90_takes(const nabla_cuda_attention *a) {
-    return nabla_cuda_forward_sm90_takes(a) && a->d_o.dtype == a->dtype && can_map(&a->d_o);
+    return nabla_cuda_forward_sm90_takes(a) && a->d_o.dtype == a->dtype && can_map(&a->d_o, &a->plan);
 }
 
 extern "C" int nabla_cuda_backward_sm90(const nabla_cuda_attention *a) {

@@ -327,7 +327,8 @@ template <typename T, int D> static int launch(const nabla_cuda_attention *a) {
 }
 
 extern "C" bool nabla_cuda_forward_sm90_takes(const nabla_cuda_attention *a) {
-    return a->dtype != NABLA_FP32 && a->head_dim <= 128 && can_map(&a->q) && can_map(&a->k) && can_map(&a->v);
+    return a->dtype != NABLA_FP32 && a->head_dim <= 128 && can_map(&a->q, &a->plan) && can_map(&a->k, &a->plan) &&
+           can_map(&a->v, &a->plan);
 }
 
 extern "C" int nabla_cuda_forward_sm90(const nabla_cuda_attention *a) {
