@@ -332,6 +332,32 @@ static void graphs_replay(void **state) {
     cuda(cudaStreamDestroy(stream));
 }
 
+/* An import that is captured and never run has nothing bad in it. */
+static void captured_imports_wait(void **state) {
+    enum { BLOCKS = (S + 63) / 64, BYTES = B * H * BLOCKS * BLOCKS };
+    nabla_context_options options = nabla_context_options_default();
+    const uint8_t nothing[BYTES] = {0};
+    nabla_context *ctx;
+    cudaStream_t stream;
+    cudaGraph_t graph;
+    (void)state;
+    cuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    options.device = NABLA_CUDA;
+    options.stream = stream;
+    ok_on(gpu, nabla_context_create(&options, &ctx, NULL, 0));
+    problem p = problem_create(ctx);
+    uint8_t *bytes = up(nothing, BYTES);
+    cuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    ok_on(ctx, nabla_plan_import_bitmap(ctx, p.plan, bytes));
+    cuda(cudaStreamEndCapture(stream, &graph));
+    ok_on(ctx, nabla_context_synchronize(ctx));
+    cuda(cudaGraphDestroy(graph));
+    nabla_memory_free(gpu, bytes);
+    problem_destroy(&p);
+    nabla_context_destroy(ctx);
+    cuda(cudaStreamDestroy(stream));
+}
+
 static void contexts_are_independent(void **state) {
     nabla_context_options options = nabla_context_options_default();
     nabla_context *contexts[2];
@@ -383,7 +409,7 @@ int main(void) {
         cmocka_unit_test(orders_are_the_cpus),   cmocka_unit_test(merges_are_the_cpus),
         cmocka_unit_test(graphs_replay),         cmocka_unit_test(contexts_are_independent),
         cmocka_unit_test(current_device_stays),  cmocka_unit_test(too_many_heads_are_refused),
-        cmocka_unit_test(heads_may_share_keys),
+        cmocka_unit_test(heads_may_share_keys),  cmocka_unit_test(captured_imports_wait),
     };
     return no_gpu() ? 0 : cmocka_run_group_tests(tests, setup, teardown);
 }
