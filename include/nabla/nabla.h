@@ -22,12 +22,18 @@
  * contexts by different threads at once. Plans and orders are read-only while attention runs and may be shared then.
  *
  * On a GPU. A context made with device NABLA_CUDA is one stream of one GPU, and the same three steps run there: every
- * tensor's data must be memory that the GPU reaches (cudaMalloc's, PyTorch's, nabla_memory_allocate's; a plain host
- * pointer is refused by name). Calls check their arguments, queue their work on the stream and return; what goes wrong
- * later surfaces at nabla_context_synchronize(). The calls that wait are those that bring figures or memory to the
- * host, and say so. Everything that only queues can be captured in a CUDA graph once the context has its scratch
- * (nabla_context_reserve); the context and its plans must then outlive the graph. Plans and orders are used with
- * contexts of the device they were made for and are destroyed before the context that made them.
+ * tensor's data must be memory of that GPU (cudaMalloc's, cudaMallocManaged's, PyTorch's, nabla_memory_allocate's; host
+ * memory is refused by name). Calls check their arguments, queue their work on the stream and return; what goes wrong
+ * later surfaces at nabla_context_synchronize(). The calls that wait are those that make contexts, orders and plans or
+ * bring figures or memory to the host, and say so. Everything that only queues can be captured in a CUDA graph once the
+ * context has its scratch (nabla_context_reserve); what it used must then outlive the graph. Attention takes up to
+ * 65,535 heads over all batches.
+ *
+ * Who outlives whom. Plans and orders serve every context of the device they were made for, and are destroyed before
+ * the context that made them, by its thread: on a GPU their memory goes back in the order of that context's stream, not
+ * while it is being captured. Between streams the order is the caller's: let one wait for the other (an event, or
+ * nabla_context_synchronize()) before it uses a plan that was built there, and before the plan is built again or
+ * destroyed.
  */
 #ifndef NABLA_H
 #define NABLA_H
@@ -101,8 +107,10 @@ typedef struct nabla_context_options {
     int32_t threads;     /* CPU: 0 (default): every processor this process may use */
     const char *level;   /* NULL (default): the best this machine has; else on the CPU "generic", "avx2", "avx512" ...,
                             on a GPU "sm80" (compute capability 8.0 and later) or "sm90" (9.0 alone); a level that the
-                            machine lacks is NABLA_UNSUPPORTED. The environment variable NABLA_CPU does the same for
-                            the CPU where this is NULL. */
+                            machine lacks is NABLA_UNSUPPORTED. sm90 is of 16-bit types and D to 128, its q, k, v and
+                            d_o of one type with rows, heads and batches on 16-byte boundaries, none shared by a stride
+                            of 0; sm80's kernels do the rest there. The environment variable NABLA_CPU does the same
+                            for the CPU where this is NULL. */
     /* The rest is for NABLA_CUDA; on the CPU memory_reserve alone counts. */
     int32_t ordinal;       /* default 0: which GPU, as cudaSetDevice counts; every call leaves the thread's current
                               device as it was */
@@ -117,7 +125,7 @@ typedef struct nabla_context_options {
 NABLA_API nabla_context_options nabla_context_options_default(void);
 
 /* options may be NULL for the defaults. On failure *out is NULL and, there being no context to ask, the reason is
-   copied to `message` (may be NULL) of message_size bytes. */
+   copied to `message` (may be NULL) of message_size bytes. On a GPU waits for the stream. */
 NABLA_API nabla_status nabla_context_create(const nabla_context_options *options, nabla_context **out, char *message,
                                             size_t message_size);
 /* NULL is fine. On a GPU waits for a stream of the context's own; work queued on the caller's stream goes on. */
@@ -241,7 +249,7 @@ typedef struct nabla_plan_desc {
 
 NABLA_API nabla_plan_desc nabla_plan_desc_default(void);
 
-/* Bytes that nabla_plan_create() will take; for a context of a GPU, of that GPU's memory. */
+/* Bytes that nabla_plan_create() will take; for a context of a GPU, of that GPU's memory. ctx NULL: on the CPU. */
 NABLA_API nabla_status nabla_plan_memory(nabla_context *ctx, const nabla_plan_desc *desc, size_t *bytes);
 /* Copies what it needs of desc, documents and orders included. The plan starts empty: no block kept. On a GPU this is
    where all of a plan's memory is taken, and it waits; it cannot be captured in a graph. */
@@ -253,7 +261,7 @@ typedef struct nabla_plan_inputs {
     const nabla_tensor *q, *k; /* [B, S, H, D] in the order of the plan's blocks, after QK-norm and RoPE. May both be
                                   NULL for policies that look at nothing (dense, sta). */
     const nabla_tensor *q_mean, *k_mean; /* or the block means, fp32 [B, H, blocks, D], in place of q, k; on a GPU
-                                            contiguous */
+                                            contiguous and on a 16-byte boundary */
     float scale;                         /* 0 (default): 1 / sqrt(D) */
 } nabla_plan_inputs;
 
@@ -303,8 +311,8 @@ typedef struct nabla_attention_params {
     float scale;           /* 0 (default): 1 / sqrt(D) */
     float alpha, beta;     /* O = beta O + alpha attention; defaults 1 and 0 (O is then only written) */
     int32_t deterministic; /* default 1: the backward pass gives the same bits in every run, on the CPU for any thread
-                              count (forward always). 0: it may sum in any order, which is faster, on the CPU where
-                              heads are fewer than threads */
+                              count (forward always). 0: it may sum in any order, which is faster on the CPU where
+                              heads are fewer than threads; on a GPU it changes nothing */
 } nabla_attention_params;
 
 NABLA_API nabla_attention_params nabla_attention_params_default(void);
@@ -325,8 +333,9 @@ NABLA_API nabla_status nabla_attention_forward(nabla_context *ctx, const nabla_p
                                                const nabla_tensor *lse);
 
 /* From q, k, v, the o and lse of a forward with alpha 1 and beta 0, and the gradient d_o (dtype of q, or fp32) to d_q,
-   d_k, d_v, each fp32 or the dtype of q; any of the three may be NULL to leave it out. alpha scales d_o; beta is not
-   used. */
+   d_k, d_v, each fp32 or the dtype of q and overwritten; any of the three may be NULL to leave it out. d_k and d_v need
+   a plan with backward = 1. alpha scales d_o; beta is not used. A key block that no query block keeps gets d_k = d_v =
+   0. */
 NABLA_API nabla_status nabla_attention_backward(nabla_context *ctx, const nabla_plan *plan,
                                                 const nabla_attention_params *params, const nabla_tensor *q,
                                                 const nabla_tensor *k, const nabla_tensor *v, const nabla_tensor *o,
@@ -335,7 +344,7 @@ NABLA_API nabla_status nabla_attention_backward(nabla_context *ctx, const nabla_
                                                 const nabla_tensor *d_v);
 
 /* Merges two partial results over disjoint sets of keys, (o_a, lse_a) and (o_b, lse_b), into (o_a, lse_a).
-   o_*: [B, S, H, D]; lse_*: fp32 [B, H, S]. */
+   o_*: [B, S, H, D], fp32 or bf16, on a GPU also fp16, each of its own dtype; lse_*: fp32 [B, H, S]. */
 NABLA_API nabla_status nabla_attention_merge(nabla_context *ctx, const nabla_tensor *o_a, const nabla_tensor *lse_a,
                                              const nabla_tensor *o_b, const nabla_tensor *lse_b);
 

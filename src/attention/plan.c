@@ -51,6 +51,8 @@ nabla_status nabla_plan_measure(nabla_context *ctx, const nabla_plan_desc *desc,
     status = check_side(ctx, "q", desc->q_order, desc->q_tokens, &plan->q_tokens, &plan->nq);
     if (!status) status = check_side(ctx, "k", desc->k_order, desc->k_tokens, &plan->k_tokens, &plan->nk);
     if (!status) status = nabla_check_documents(ctx, desc);
+    if (!status && (nabla_count_mul(plan->batch, plan->heads) < 0 || plan->batch * plan->heads > INT32_MAX))
+        status = nabla_plan_too_large(ctx, plan);
     plan->q_words = nabla_words(plan->nq);
     plan->k_words = nabla_words(plan->nk);
     plan->documents = desc->documents && desc->document_count > 1 ? desc->document_count : 0;
@@ -77,8 +79,7 @@ static nabla_status lay_out(nabla_context *ctx, nabla_plan *plan, char *base, si
     const size_t document_of = nabla_layout_take(&l, plan->documents ? plan->nq : 0, sizeof(int32_t));
     const size_t document_first = nabla_layout_take(&l, plan->documents ? plan->documents + 1 : 0, sizeof(int32_t));
     *bytes = l.bytes;
-    if (l.overflow || nabla_count_mul(plan->batch, plan->heads) < 0 || plan->batch * plan->heads > INT32_MAX)
-        return nabla_plan_too_large(ctx, plan);
+    if (l.overflow) return nabla_plan_too_large(ctx, plan);
     if (!base) return NABLA_OK;
     plan->q_offsets = (int32_t *)(base + q_offsets);
     plan->k_offsets = (int32_t *)(base + k_offsets);

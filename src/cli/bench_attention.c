@@ -322,12 +322,7 @@ static int measure(bench *b, cli_progress *progress) {
 static int make_machines(bench *b) {
     cli_list threads = {.count = 1, .item = {"0"}};
     cli_common common = *b->common;
-    nabla_device device;
-    int32_t ordinal;
-    int code = cli_device("bench", &common, &device, &ordinal);
-    if (!code && device != NABLA_CPU && b->s->threads)
-        code = cli_misuse("bench", "--threads is of the processor: leave it out with --device %s", common.device);
-    if (!code && b->s->threads) code = cli_list_read("bench", "threads", b->s->threads, &threads);
+    int code = b->s->threads ? cli_list_read("bench", "threads", b->s->threads, &threads) : 0;
     for (int32_t i = 0; !code && i < threads.count; i++) {
         int64_t count;
         if (!cli_read_int(threads.item[i], b->s->threads ? 1 : 0, 4096, &count))

@@ -40,6 +40,10 @@ nabla_context *cli_context(const char *verb, const cli_common *common, int *code
     char message[512] = "";
     *code = cli_device(verb, common, &options.device, &options.ordinal);
     if (*code) return NULL;
+    if (options.device != NABLA_CPU && common->threads) {
+        *code = cli_misuse(verb, "--threads is of the processor: leave it out with --device %s", common->device);
+        return NULL;
+    }
     options.threads = common->threads;
     options.level = common->level;
     if (options.device == NABLA_CUDA &&

@@ -177,6 +177,20 @@ static void memory_is_limited(void **state) {
     assert_int_equal(nabla_context_create(&options, &ctx, NULL, 0), NABLA_OUT_OF_MEMORY);
 }
 
+static void too_many_heads_are_refused(void **state) {
+    nabla_plan_desc desc = nabla_plan_desc_default();
+    size_t bytes;
+    (void)state;
+    desc.batch = 3;
+    desc.q_tokens = desc.k_tokens = 64;
+    desc.heads = 21845;
+    ok_on(gpu, nabla_attention_memory(gpu, &desc, NULL, NABLA_BF16, 64, 1, &bytes));
+    desc.heads++;
+    refuse_on(
+        gpu, nabla_attention_memory(gpu, &desc, NULL, NABLA_BF16, 64, 1, &bytes), NABLA_UNSUPPORTED,
+        "3 batches x 21846 heads are 65538; attention on a GPU takes at most 65535, so make plans of fewer batches");
+}
+
 /* ---- tokens */
 
 static void orders_are_the_cpus(void **state) {
@@ -242,6 +256,30 @@ static void merges_are_the_cpus(void **state) {
     free(lse);
 }
 
+static float bf16_at(const char *bytes, int i) {
+    const uint32_t bits = (uint32_t)((const uint16_t *)bytes)[i] << 16;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* Keys and values of head 0 for every head, by a stride of 0: head 0's results are what they were. */
+static void heads_may_share_keys(void **state) {
+    problem p = problem_create(gpu);
+    (void)state;
+    ok_on(gpu, queue_all(gpu, &p));
+    char *own = down(p.o.data, N * 2);
+    p.k.stride[2] = p.v.stride[2] = 0;
+    ok_on(gpu, queue_all(gpu, &p));
+    char *shared = down(p.o.data, N * 2);
+    ok_on(gpu, nabla_context_synchronize(gpu));
+    for (int i = 0; i < N; i++)
+        if (i / D % H == 0) assert_true(fabsf(bf16_at(own, i) - bf16_at(shared, i)) < 0.03f);
+    free(own);
+    free(shared);
+    problem_destroy(&p);
+}
+
 /* ---- graphs and streams */
 
 static void graphs_replay(void **state) {
@@ -289,6 +327,32 @@ static void graphs_replay(void **state) {
     free(direct);
     cuda(cudaGraphExecDestroy(exec));
     cuda(cudaGraphDestroy(graph));
+    problem_destroy(&p);
+    nabla_context_destroy(ctx);
+    cuda(cudaStreamDestroy(stream));
+}
+
+/* An import that is captured and never run has nothing bad in it. */
+static void captured_imports_wait(void **state) {
+    enum { BLOCKS = (S + 63) / 64, BYTES = B * H * BLOCKS * BLOCKS };
+    nabla_context_options options = nabla_context_options_default();
+    const uint8_t nothing[BYTES] = {0};
+    nabla_context *ctx;
+    cudaStream_t stream;
+    cudaGraph_t graph;
+    (void)state;
+    cuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    options.device = NABLA_CUDA;
+    options.stream = stream;
+    ok_on(gpu, nabla_context_create(&options, &ctx, NULL, 0));
+    problem p = problem_create(ctx);
+    uint8_t *bytes = up(nothing, BYTES);
+    cuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    ok_on(ctx, nabla_plan_import_bitmap(ctx, p.plan, bytes));
+    cuda(cudaStreamEndCapture(stream, &graph));
+    ok_on(ctx, nabla_context_synchronize(ctx));
+    cuda(cudaGraphDestroy(graph));
+    nabla_memory_free(gpu, bytes);
     problem_destroy(&p);
     nabla_context_destroy(ctx);
     cuda(cudaStreamDestroy(stream));
@@ -344,7 +408,8 @@ int main(void) {
         cmocka_unit_test(devices_are_not_mixed), cmocka_unit_test(memory_is_limited),
         cmocka_unit_test(orders_are_the_cpus),   cmocka_unit_test(merges_are_the_cpus),
         cmocka_unit_test(graphs_replay),         cmocka_unit_test(contexts_are_independent),
-        cmocka_unit_test(current_device_stays),
+        cmocka_unit_test(current_device_stays),  cmocka_unit_test(too_many_heads_are_refused),
+        cmocka_unit_test(heads_may_share_keys),  cmocka_unit_test(captured_imports_wait),
     };
     return no_gpu() ? 0 : cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -2,6 +2,7 @@
 /* Plans of a GPU against the CPU's: the same but for blocks whose probability lies on the line, and exactly the same
    where no probability is looked at. Lists and bitmaps in and out, from host and GPU memory. */
 #include "cuda_fixture.h"
+#include "listed_plan.h"
 #include "mass.h"
 
 #include <stdbool.h>
@@ -254,6 +255,9 @@ static void means_stand_in_for_tokens(void **state) {
     t.stride[1] *= 2;
     refuse_on(gpu, nabla_plan_build(gpu, b.plan, &policy, &in), NABLA_INVALID_ARGUMENT,
               "q_mean must be contiguous, [B, H, blocks, D]");
+    t = nabla_tensor_contiguous((float *)means + 1, NABLA_FP32, 4, shape);
+    refuse_on(gpu, nabla_plan_build(gpu, b.plan, &policy, &in), NABLA_INVALID_ARGUMENT,
+              "q_mean must begin on a 16-byte boundary");
     free(kept);
     free(x);
     built_destroy(&b);
@@ -263,34 +267,8 @@ static void means_stand_in_for_tokens(void **state) {
 
 /* ---- lists and bitmaps */
 
-enum { NQ = 3, NK = 70, ROWS = 2 * 2 * NQ };
-
-static nabla_plan *make_plan(void) {
-    nabla_plan_desc desc = nabla_plan_desc_default();
-    nabla_plan *plan;
-    desc.batch = desc.heads = 2;
-    desc.q_tokens = NQ * 64 - 5;
-    desc.k_tokens = NK * 64 - 63;
-    ok_on(gpu, nabla_plan_create(gpu, &desc, &plan));
-    return plan;
-}
-
-/* Random bytes, and the lists that say the same. */
-static void random_lists(uint8_t *bytes, int32_t *num, int32_t *indices) {
-    srand(3);
-    for (int i = 0; i < ROWS; i++) {
-        num[i] = 0;
-        for (int32_t k = 0; k < NK; k++) {
-            bytes[i * NK + k] = (uint8_t)(i != 4 && rand() % 3 == 0);
-            if (bytes[i * NK + k]) indices[i * NK + num[i]++] = k;
-        }
-        for (int32_t j = num[i]; j < NK; j++)
-            indices[i * NK + j] = -1;
-    }
-}
-
 static void lists_come_back(void **state) {
-    nabla_plan *plan = make_plan();
+    nabla_plan *plan = make_plan(gpu);
     uint8_t bytes[ROWS * NK], again[ROWS * NK];
     int32_t num[ROWS], indices[ROWS * NK], num_again[ROWS], indices_again[ROWS * NK];
     (void)state;
@@ -341,7 +319,7 @@ static void refuse_lists(nabla_plan *plan, const int32_t *num, const int32_t *in
 }
 
 static void bad_lists_are_named(void **state) {
-    nabla_plan *plan = make_plan();
+    nabla_plan *plan = make_plan(gpu);
     uint8_t bytes[ROWS * NK];
     int32_t num[ROWS], indices[ROWS * NK];
     (void)state;

@@ -8,6 +8,11 @@ typedef struct pass_layout {
     size_t workspace, row_stats, bytes;
 } pass_layout;
 
+/* Floats from one head's statistics to the next; see nabla_cuda_attention. */
+static int64_t stats_stride(const nabla_plan *plan) {
+    return nabla_ceil_div(plan->q_tokens, NABLA_CUDA_ROWS) * NABLA_CUDA_ROWS + NABLA_CUDA_ROWS;
+}
+
 static nabla_cuda_attention describe(const nabla_call *call) {
     const nabla_context *ctx = call->ctx;
     const nabla_plan *plan = call->plan;
@@ -18,7 +23,6 @@ static nabla_cuda_attention describe(const nabla_call *call) {
         .scale = call->scale,
         .alpha = call->alpha,
         .beta = call->beta,
-        .deterministic = call->deterministic,
         .q = nabla_cuda_tensor_of(call->q),
         .k = nabla_cuda_tensor_of(call->k),
         .v = nabla_cuda_tensor_of(call->v),
@@ -28,23 +32,28 @@ static nabla_cuda_attention describe(const nabla_call *call) {
         .d_q = nabla_cuda_tensor_of(call->d_q),
         .d_k = nabla_cuda_tensor_of(call->d_k),
         .d_v = nabla_cuda_tensor_of(call->d_v),
-        .row_stats_stride = nabla_ceil_div(plan->q_tokens, NABLA_CUDA_ROWS) * NABLA_CUDA_ROWS + NABLA_CUDA_ROWS,
+        .row_stats_stride = stats_stride(plan),
         .processors = ctx->cuda->processors,
         .stream = ctx->cuda->stream,
     };
 }
 
-static nabla_status lay_out(const nabla_call *call, const nabla_cuda_attention *a, bool backward, pass_layout *at) {
+static nabla_status lay_out(const nabla_call *call, bool backward, pass_layout *at) {
+    const nabla_plan *plan = call->plan;
     nabla_layout l = {0};
-    const int64_t heads = nabla_count_mul(call->plan->batch, call->plan->heads);
-    at->workspace = nabla_layout_take(&l, 1, nabla_cuda_attention_workspace(a, backward)); /* first: aligned as base */
-    at->row_stats =
-        nabla_layout_take(&l, backward ? nabla_count_mul(2 * heads, a->row_stats_stride) : 0, sizeof(float));
+    const int64_t heads = nabla_count_mul(plan->batch, plan->heads);
+    at->workspace = nabla_layout_take(&l, 1, NABLA_CUDA_WORKSPACE); /* first: aligned as base */
+    at->row_stats = nabla_layout_take(&l, backward ? nabla_count_mul(2 * heads, stats_stride(plan)) : 0, sizeof(float));
     at->bytes = l.bytes;
+    if (heads > NABLA_CUDA_MOST_HEADS)
+        return nabla_fail(call->ctx, NABLA_UNSUPPORTED,
+                          "%lld batches x %lld heads are %lld; attention on a GPU takes at most %d, so make plans of "
+                          "fewer batches",
+                          (long long)plan->batch, (long long)plan->heads, (long long)heads, NABLA_CUDA_MOST_HEADS);
     if (l.overflow)
         return nabla_fail(call->ctx, NABLA_OVERFLOW,
                           "attention over %lld heads of %lld tokens needs more than memory can hold", (long long)heads,
-                          (long long)call->plan->k_tokens);
+                          (long long)plan->q_tokens);
     return NABLA_OK;
 }
 
@@ -52,7 +61,7 @@ static nabla_status lay_out(const nabla_call *call, const nabla_cuda_attention *
 static nabla_status take_scratch(const nabla_call *call, bool backward, nabla_cuda_attention *a) {
     pass_layout at;
     void *scratch = NULL;
-    nabla_status status = lay_out(call, a, backward, &at);
+    nabla_status status = lay_out(call, backward, &at);
     if (!status && at.bytes) status = nabla_cuda_scratch(call->ctx, at.bytes, &scratch);
     if (status) return status;
     a->workspace = (char *)scratch + at.workspace;
@@ -81,36 +90,17 @@ nabla_status nabla_cuda_backward(const nabla_call *call) {
 
 /* ---- memory before there are tensors */
 
-/* A tensor of the call's shape that is not there; workspaces look at which there are and at their dtypes. */
-static nabla_cuda_tensor expected(const nabla_call *call, nabla_dtype dtype) {
-    static char somewhere;
-    const int64_t row = call->plan->heads * call->head_dim;
-    return (nabla_cuda_tensor){.data = &somewhere, .dtype = dtype, .row = row, .head = call->head_dim};
-}
-
-nabla_status nabla_cuda_forward_memory(const nabla_call *call, size_t *bytes) {
-    nabla_cuda_attention a = describe(call);
+static nabla_status measure(const nabla_call *call, bool backward, size_t *bytes) {
     pass_layout at;
-    a.q = a.k = a.v = a.o = expected(call, call->dtype);
-    const nabla_status status = lay_out(call, &a, false, &at);
+    const nabla_status status = lay_out(call, backward, &at);
     *bytes = status ? 0 : at.bytes;
     return status;
 }
 
+nabla_status nabla_cuda_forward_memory(const nabla_call *call, size_t *bytes) {
+    return measure(call, false, bytes);
+}
+
 nabla_status nabla_cuda_backward_memory(const nabla_call *call, size_t *bytes) {
-    const nabla_dtype dtypes[] = {NABLA_FP32, call->dtype};
-    const nabla_cuda_tensor none = {0};
-    *bytes = 0;
-    for (int i = 0; i < 6; i++) { /* queries', keys' or all gradients, in either dtype: whatever needs most */
-        const nabla_cuda_tensor gradient = expected(call, dtypes[i % 2]);
-        nabla_cuda_attention a = describe(call);
-        pass_layout at;
-        a.q = a.k = a.v = a.o = a.d_o = expected(call, call->dtype);
-        a.d_q = i / 2 == 1 ? none : gradient;
-        a.d_k = a.d_v = i / 2 == 2 || !call->plan->backward ? none : gradient;
-        const nabla_status status = lay_out(call, &a, true, &at);
-        if (status) return status;
-        if (at.bytes > *bytes) *bytes = at.bytes;
-    }
-    return NABLA_OK;
+    return measure(call, true, bytes);
 }

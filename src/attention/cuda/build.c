@@ -48,7 +48,9 @@ nabla_status nabla_cuda_build_memory(nabla_context *ctx, const nabla_plan *plan,
     return status;
 }
 
-static nabla_status check_contiguous(nabla_context *ctx, const char *name, const nabla_tensor *t) {
+static nabla_status check_means(nabla_context *ctx, const char *name, const nabla_tensor *t) {
+    if ((uintptr_t)t->data % 16)
+        return nabla_fail(ctx, NABLA_INVALID_ARGUMENT, "%s must begin on a 16-byte boundary", name);
     int64_t stride = t->shape[3];
     for (int32_t i = 2; i >= 0; stride *= t->shape[i--])
         if (t->shape[i] > 1 && t->stride[i] != stride)
@@ -60,8 +62,8 @@ static nabla_status check_contiguous(nabla_context *ctx, const char *name, const
 static nabla_status queue_means(nabla_context *ctx, const nabla_scored *in, const build_layout *at, char *base,
                                 nabla_cuda_build *b) {
     if (in->q_mean) {
-        nabla_status status = check_contiguous(ctx, "q_mean", in->q_mean);
-        if (!status) status = check_contiguous(ctx, "k_mean", in->k_mean);
+        nabla_status status = check_means(ctx, "q_mean", in->q_mean);
+        if (!status) status = check_means(ctx, "k_mean", in->k_mean);
         b->q_mean = in->q_mean->data;
         b->k_mean = in->k_mean->data;
         return status;

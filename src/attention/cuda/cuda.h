@@ -17,7 +17,12 @@
 extern "C" {
 #endif
 
-enum { NABLA_CUDA_ROWS = 64 /* rows of a unit */, NABLA_CUDA_PAIRINGS = 2 };
+enum {
+    NABLA_CUDA_ROWS = 64, /* rows of a unit */
+    NABLA_CUDA_PAIRINGS = 2,
+    NABLA_CUDA_WORKSPACE = 256,   /* bytes of an attention launcher's workspace: counters that jobs are drawn from */
+    NABLA_CUDA_MOST_HEADS = 65535 /* B * H of one attention launch: some kernels have heads along the grid's y */
+};
 
 typedef struct CUstream_st *nabla_cuda_stream; /* a cudaStream_t, without CUDA's headers */
 
@@ -57,14 +62,13 @@ typedef struct nabla_cuda_tensor {
     int64_t batch, row, head; /* strides */
 } nabla_cuda_tensor;
 
-/* ---- attention: forward and backward of one plan. One launcher a level. */
+/* ---- attention: forward and backward of one plan. One launcher a level. Every one is deterministic. */
 
 typedef struct nabla_cuda_attention {
     nabla_cuda_plan plan;
     nabla_dtype dtype; /* of q, k, v: fp32, bf16 or fp16 */
     int32_t head_dim;  /* 16 to 256 in steps of 8 */
     float scale, alpha, beta;
-    bool deterministic;
     nabla_cuda_tensor q, k, v, o;
     float *lse;                           /* [B, H, Sq] contiguous; written forward (may be NULL), read backward */
     nabla_cuda_tensor d_o, d_q, d_k, d_v; /* backward; gradients are fp32 or dtype */
@@ -72,7 +76,7 @@ typedef struct nabla_cuda_attention {
        then delta = alpha * sum_d dO * O. Filled by nabla_cuda_delta(), past the tokens with +inf and 0. */
     float *row_stats;
     int64_t row_stats_stride; /* q tokens rounded up to a multiple of 64, plus 64 */
-    void *workspace;          /* nabla_cuda_*_workspace() bytes, 256-byte aligned */
+    void *workspace;          /* NABLA_CUDA_WORKSPACE bytes, 256-byte aligned */
     int32_t processors;       /* multiprocessors of the device */
     nabla_cuda_stream stream;
 } nabla_cuda_attention;
@@ -84,15 +88,12 @@ int nabla_cuda_delta(const nabla_cuda_attention *a);
 int nabla_cuda_forward_sm80(const nabla_cuda_attention *a);
 int nabla_cuda_backward_sm80(const nabla_cuda_attention *a);
 
-/* sm90: fp16 and bf16, head dims up to 128, q, k, v, d_o of one dtype, rows on 16-byte boundaries. *_takes() tells
-   whether a call is one that it can do; others go to sm80. */
+/* sm90: fp16 and bf16, head dims up to 128, q, k, v, d_o of one dtype, their rows on 16-byte boundaries and none shared
+   (no stride of 0). *_takes() tells whether a call is one that it can do; others go to sm80. */
 bool nabla_cuda_forward_sm90_takes(const nabla_cuda_attention *a);
 bool nabla_cuda_backward_sm90_takes(const nabla_cuda_attention *a);
 int nabla_cuda_forward_sm90(const nabla_cuda_attention *a);
 int nabla_cuda_backward_sm90(const nabla_cuda_attention *a);
-
-/* Workspace bytes that the attention launchers of any level need for this call. */
-size_t nabla_cuda_attention_workspace(const nabla_cuda_attention *a, bool backward);
 
 /* ---- building a plan */
 

@@ -11,12 +11,12 @@
 
 static void explain(cudaError_t error, char *message, size_t message_size) {
     int driver = 0;
+    cudaGetLastError(); /* it is told here, and not by the next call */
     if (!message_size) return;
     if (error == cudaErrorInsufficientDriver && cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0)
         snprintf(message, message_size, "no GPU: this machine has no NVIDIA driver");
     else
         snprintf(message, message_size, "no GPU: %s", cudaGetErrorString(error));
-    cudaGetLastError(); /* it is told, and not the next call's */
 }
 
 int32_t nabla_cuda_device_count(char *message, size_t message_size) {
@@ -130,7 +130,6 @@ static nabla_status make_pool(nabla_context *ctx) {
 
 static nabla_status open_here(nabla_context *ctx, const nabla_context_options *options) {
     nabla_cuda_state *s = ctx->cuda;
-    void *errors = NULL;
     nabla_status status = choose_level(ctx, options->level);
     if (!status) status = make_pool(ctx);
     if (status) return status;
@@ -144,9 +143,7 @@ static nabla_status open_here(nabla_context *ctx, const nabla_context_options *o
         s->own_stream = false;
         return status;
     }
-    status = nabla_cuda_take(ctx, NABLA_CUDA_IMPORTS * NABLA_CUDA_RECORD * sizeof(int32_t), &errors);
-    s->errors = errors;
-    return status;
+    return nabla_cuda_imports_open(ctx);
 }
 
 /* ---- the table */
@@ -194,7 +191,7 @@ static void close_context(nabla_context *ctx) {
     if (!s) return;
     const int before = enter(ctx);
     nabla_cuda_give(ctx, s->scratch, s->scratch_size);
-    nabla_cuda_give(ctx, s->errors, NABLA_CUDA_IMPORTS * NABLA_CUDA_RECORD * sizeof(int32_t));
+    nabla_cuda_imports_close(ctx);
     if (s->own_stream) {
         cudaStreamSynchronize(s->stream);
         cudaStreamDestroy(s->stream);

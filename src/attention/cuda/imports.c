@@ -118,6 +118,23 @@ static nabla_status bytes_from_host(nabla_context *ctx, nabla_plan *plan, const 
 
 /* ---- imports from GPU memory */
 
+static const size_t record_bytes = NABLA_CUDA_IMPORTS * NABLA_CUDA_RECORD * sizeof(int32_t);
+
+/* Records hold nothing bad at first: one may be looked at before its import runs, which may be in a graph. */
+nabla_status nabla_cuda_imports_open(nabla_context *ctx) {
+    int32_t none[NABLA_CUDA_IMPORTS * NABLA_CUDA_RECORD];
+    void *errors;
+    const nabla_status status = nabla_cuda_take(ctx, record_bytes, &errors);
+    ctx->cuda->errors = errors;
+    for (int32_t i = 0; i < NABLA_CUDA_IMPORTS * NABLA_CUDA_RECORD; i++)
+        none[i] = INT32_MAX;
+    return status ? status : nabla_cuda_copy(ctx, errors, none, record_bytes);
+}
+
+void nabla_cuda_imports_close(nabla_context *ctx) {
+    nabla_cuda_give(ctx, ctx->cuda->errors, record_bytes);
+}
+
 static nabla_cuda_import *free_record(nabla_cuda_state *s) {
     for (int32_t pass = 0; pass < 2; pass++) /* first one that no graph may come back to */
         for (int32_t i = 0; i < NABLA_CUDA_IMPORTS; i++)
@@ -125,9 +142,8 @@ static nabla_cuda_import *free_record(nabla_cuda_state *s) {
     return NULL;
 }
 
-/* A record for an import to leave its error in; *error is its place on the GPU. */
+/* A record for an import to leave its error in; *error is its place on the GPU, which the import's kernels clear. */
 static nabla_status take_record(nabla_context *ctx, const nabla_plan *plan, bool bitmap, int32_t **error) {
-    static const int32_t none[NABLA_CUDA_RECORD] = {INT32_MAX};
     nabla_cuda_state *s = ctx->cuda;
     nabla_cuda_import *import = free_record(s);
     if (!import) {
@@ -139,8 +155,7 @@ static nabla_status take_record(nabla_context *ctx, const nabla_plan *plan, bool
     *import = (nabla_cuda_import){
         .used = true, .pending = true, .bitmap = bitmap, .heads = plan->heads, .nq = plan->nq, .nk = plan->nk};
     *error = s->errors + (import - s->imports) * NABLA_CUDA_RECORD;
-    return nabla_cuda_check(ctx, cudaMemcpyAsync(*error, none, sizeof none, cudaMemcpyHostToDevice, s->stream),
-                            "importing a plan");
+    return NABLA_OK;
 }
 
 static nabla_status fail_import(nabla_context *ctx, const nabla_cuda_import *import, const int32_t *record) {

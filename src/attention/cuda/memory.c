@@ -12,9 +12,11 @@ nabla_status nabla_cuda_take(nabla_context *ctx, size_t bytes, void **out) {
     nabla_cuda_state *s = ctx->cuda;
     *out = NULL;
     if (s->limit && (bytes > s->limit || s->in_use > s->limit - bytes))
-        return nabla_fail(ctx, NABLA_OUT_OF_MEMORY,
-                          "%zu bytes of GPU memory are wanted, and of memory_limit's %zu there are %zu in use", bytes,
-                          s->limit, s->in_use);
+        return nabla_fail(
+            ctx, NABLA_OUT_OF_MEMORY,
+            "%zu bytes of GPU memory are wanted, and of memory_limit's %zu there are %zu in use; raise it, or destroy "
+            "plans and orders that are done with",
+            bytes, s->limit, s->in_use);
     if (capturing(ctx))
         return nabla_fail(ctx, NABLA_INVALID_ARGUMENT,
                           "%zu bytes of GPU memory are wanted while the context's stream is being captured in a graph; "

@@ -11,11 +11,7 @@
  * with P = exp2(slope S - lse) and dS = P (alpha dP - delta) (FlashAttention-2, arXiv 2307.08691, algorithm 2). Seven
  * products instead of the five that atomic additions to dQ would need; the price of an order.
  */
-#include "sm90.cuh"
 #include "sm90_launch.cuh"
-#include "sm90_ring.cuh"
-
-#include <math.h>
 
 template <int D> struct backward_shared {
     static constexpr int STAGES = D == 128 ? 2 : 4, TILE = D / 64 * PANEL_BYTES;
@@ -145,7 +141,7 @@ template <typename T, int D, bool KEYS> struct backward_unit {
             over_p[i] = 0;
         for (int r = 0; r < 2 && !KEYS; r++) {
             const float *stats = a.row_stats + task.head * a.row_stats_stride + task.first + row_of(r);
-            row_lse[r] = stats[0]; /* past the tokens there are zeros */
+            row_lse[r] = stats[0]; /* past the tokens +inf, and a delta of 0 */
             row_delta[r] = stats[delta];
         }
     }
@@ -288,7 +284,7 @@ template <typename T, int D> static int launch(const nabla_cuda_attention *a) {
 }
 
 extern "C" bool nabla_cuda_backward_sm90_takes(const nabla_cuda_attention *a) {
-    return nabla_cuda_forward_sm90_takes(a) && a->d_o.dtype == a->dtype && can_map(&a->d_o);
+    return nabla_cuda_forward_sm90_takes(a) && a->d_o.dtype == a->dtype && can_map(&a->d_o, &a->plan);
 }
 
 extern "C" int nabla_cuda_backward_sm90(const nabla_cuda_attention *a) {

@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Attention forward on Hopper. Two warpgroups own 64 query rows each and share the ring of key blocks (sm90_ring.cuh).
- * A warpgroup keeps its queries, the scores of two blocks and the output in registers: while it takes the exponentials
- * of one block, the scores of the next and the weighted values of the one before are under way. The running maximum of
- * FlashAttention (arXiv 2205.14135) moves only when a row's has grown by a factor of 2^8: what is stale in it cancels
- * in the end.
+ * A warpgroup keeps its queries, a stage's scores and the output in registers. It starts the scores of one stage and
+ * the weighted values of the stage before together, and takes the exponentials of those scores while the values are
+ * still under way. The running maximum of FlashAttention (arXiv 2205.14135) moves only when a row's weights would grow
+ * by more than a factor of 2^8: what is stale in it cancels in the end.
  */
-#include "sm90.cuh"
 #include "sm90_launch.cuh"
-#include "sm90_ring.cuh"
 
 #include <math.h>
 
@@ -179,7 +177,7 @@ template <typename T, int D> struct forward_unit {
         reader.release_first(slot);
     }
 
-    template <int N> __device__ __forceinline__ void end_values(int slot) {
+    __device__ __forceinline__ void end_values(int slot) {
         settled(o);
         reader.release_second(slot);
     }
@@ -226,14 +224,14 @@ template <typename T, int D> struct forward_unit {
             soften(scored, tag);
             computed(rows.sum[0] + rows.sum[1]);
             products_wait<0>();
-            end_values<N>(values);
+            end_values(values);
             to_operand(p, scored);
         }
         values = take_values(tag);
         issue_values(p, values, tag);
         if (passed) reader.skip_second();
         products_wait<0>();
-        end_values<N>(values);
+        end_values(values);
     }
 
     __device__ __forceinline__ void load_queries(float scale) {
@@ -327,7 +325,8 @@ template <typename T, int D> static int launch(const nabla_cuda_attention *a) {
 }
 
 extern "C" bool nabla_cuda_forward_sm90_takes(const nabla_cuda_attention *a) {
-    return a->dtype != NABLA_FP32 && a->head_dim <= 128 && can_map(&a->q) && can_map(&a->k) && can_map(&a->v);
+    return a->dtype != NABLA_FP32 && a->head_dim <= 128 && can_map(&a->q, &a->plan) && can_map(&a->k, &a->plan) &&
+           can_map(&a->v, &a->plan);
 }
 
 extern "C" int nabla_cuda_forward_sm90(const nabla_cuda_attention *a) {

@@ -40,11 +40,16 @@ __device__ __forceinline__ void store_pair(const nabla_cuda_tensor &t, int64_t b
     }
 }
 
-/* Whether the copy engine takes it: 16-byte rows, heads and batches. */
-static inline bool can_map(const nabla_cuda_tensor *t) {
-    return ((uintptr_t)t->data | (uintptr_t)(t->row * 2) | (uintptr_t)(t->head * 2) | (uintptr_t)(t->batch * 2)) % 16 ==
-               0 &&
-           t->row > 0 && t->head >= 0 && t->batch >= 0 && t->dtype != NABLA_FP32;
+/* Strides that the copy engine steps by, in 16-bit numbers: whole 16 bytes, below 2^40 bytes, and not 0, which heads
+   that share their keys have. */
+static inline bool can_step(int64_t stride) {
+    return stride % 8 == 0 && stride > 0 && stride < INT64_C(1) << 39;
+}
+
+/* Whether the copy engine takes a tensor. */
+static inline bool can_map(const nabla_cuda_tensor *t, const nabla_cuda_plan *plan) {
+    return t->dtype != NABLA_FP32 && (uintptr_t)t->data % 16 == 0 && can_step(t->row) &&
+           (plan->heads == 1 || can_step(t->head)) && (plan->batch == 1 || can_step(t->batch));
 }
 
 typedef CUresult (*encode_fn)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *,
@@ -53,14 +58,15 @@ typedef CUresult (*encode_fn)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, vo
 
 /* The driver's encoder, asked of the runtime, so that nothing here links to the driver. */
 static inline encode_fn find_encoder(void) {
-    static encode_fn encode;
-    void *found = NULL;
+    static void *encode; /* contexts of several threads may look at once, and find the same */
+    void *found = __atomic_load_n(&encode, __ATOMIC_RELAXED);
     cudaDriverEntryPointQueryResult result;
-    if (!encode &&
-        !cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &result) &&
-        result == cudaDriverEntryPointSuccess)
-        encode = (encode_fn)found;
-    return encode;
+    if (found) return (encode_fn)found;
+    if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &result) ||
+        result != cudaDriverEntryPointSuccess)
+        return NULL;
+    __atomic_store_n(&encode, found, __ATOMIC_RELAXED);
+    return (encode_fn)found;
 }
 
 /* [B, S, H, D] in boxes of 64 rows x 64 columns; what lies outside reads as zero. */
@@ -70,7 +76,7 @@ static inline cudaError_t map_tensor(CUtensorMap *map, const nabla_cuda_tensor *
     const cuuint64_t row = (cuuint64_t)t->row * 2;
     const cuuint64_t size[] = {(cuuint64_t)a->head_dim, (cuuint64_t)tokens, (cuuint64_t)a->plan.heads,
                                (cuuint64_t)a->plan.batch};
-    /* An axis of one has any stride, 0 too, which the encoder would refuse. */
+    /* nothing steps along an axis of one, and the encoder still wants a stride that could */
     const cuuint64_t stride[] = {row, a->plan.heads > 1 ? (cuuint64_t)t->head * 2 : row,
                                  a->plan.batch > 1 ? (cuuint64_t)t->batch * 2 : row};
     const cuuint32_t box[] = {64, 64, 1, 1}, step[] = {1, 1, 1, 1};
@@ -90,6 +96,8 @@ static int launch_ring(void (*kernel)(const ARGS), const ARGS &g, size_t shared,
     const size_t bytes = shared + 1024; /* room to align */
     const int64_t jobs = pairs * a->plan.batch * a->plan.heads;
     const cudaStream_t stream = (cudaStream_t)a->stream;
+    /* numbers of jobs are int32, and each thread block draws one that is past the last */
+    if (jobs > INT32_MAX - 2 * a->processors) return cudaErrorInvalidConfiguration;
     cudaError_t e = cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
     if (!e) e = cudaMemsetAsync(g.counter, 0, sizeof *g.counter, stream);
     if (e) return e;

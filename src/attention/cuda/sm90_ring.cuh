@@ -2,10 +2,10 @@
 /*
  * How blocks reach the warpgroups that compute. A thread block owns a pair of units at a time. Two warps walk the
  * blocks that the pair keeps and copy them into a ring in shared memory, two blocks a stage: one warp the first tiles
- * of stages (keys, say), the other the second (values). First come stages of two blocks that both units keep, loaded
- * once for two; then blocks of each unit's own, by turns; then what is left of the longer list. So both warpgroups
- * go through all stages side by side, and a tag says which halves of a stage are whose. The order follows from the plan
- * alone, and with it the order of every sum.
+ * of stages (keys, say), the other the second (values). They walk strips of 2048 blocks. In each first come stages of
+ * two blocks that both units keep, loaded once for two; then blocks of each unit's own, by turns; then what is left of
+ * the longer list. So both warpgroups go through all stages side by side, and a tag says which halves of a stage are
+ * whose. The order follows from the plan alone, and with it the order of every sum.
  *
  * Which pair comes next is drawn from a counter. Pairs of one head follow each other, so that its rows stay in the
  * level-2 cache.
@@ -186,8 +186,8 @@ struct ring_strip {
     }
 };
 
-/* Calls push(row, tag) for each stage of the job. row: first rows of the stage's two runs of up to 64; their counts are
-   in the tag. All lanes of a warp together. left: blocks that either unit keeps. */
+/* Calls push(row0, row1, tag) for each stage of the job: the first rows of its two runs of up to 64 rows, whose counts
+   are in the tag. All lanes of a warp together. left: blocks that either unit keeps. */
 template <bool TWOS, typename PUSH>
 __device__ __forceinline__ void ring_walk(const ring_rows &rows, const int32_t *offsets, int32_t left, PUSH push) {
     const int32_t lane = threadIdx.x % 32;
@@ -269,9 +269,9 @@ __device__ __forceinline__ ring_job ring_make_job(int32_t number, const nabla_cu
     return job;
 }
 
-/* Before a stage is written again: all that read it must be done. */
+/* Before a stage is written again: all that read it must be done. Then its tag may be written as well. */
 struct ring_gate {
-    uint64_t *empty;
+    uint64_t *empty; /* of the stage */
     uint32_t parity;
     int32_t *tag; /* NULL, or where the stage's tag goes */
     int32_t value;
@@ -286,8 +286,8 @@ struct ring_gate {
    tiles with their tags; the second copies second tiles. */
 enum ring_role { FIRST, SECOND };
 
-/* One such warp. bits: [sets][own.blocks][partner.words]. begin(job) copies the job's, on job_full; copy(slot, row0,
-   row1, tag, job), which all lanes call, its part of a stage. */
+/* One such warp. bits: [sets][own.blocks][partner.words]. begin(job) copies what is the job's, on job_full; copy(slot,
+   row0, row1, tag, job, gate), which all lanes call, passes the gate and copies the warp's part of a stage. */
 template <int STAGES, ring_role ROLE, bool TWOS, typename BEGIN, typename COPY>
 __device__ __forceinline__ void ring_feed(ring<STAGES> *r, const nabla_cuda_plan &plan, const nabla_cuda_side &own,
                                           const nabla_cuda_side &partner, const uint64_t *bits, int32_t *counter,

@@ -9,7 +9,10 @@
 
 #include <cuda_runtime_api.h>
 
-enum { NABLA_CUDA_ALIGN = 256 /* bytes, of device allocations and workspaces */, NABLA_CUDA_IMPORTS = 16 };
+enum {
+    NABLA_CUDA_IMPORTS = 16, /* from GPU memory that are watched at a time */
+    NABLA_CUDA_RECORD = 4    /* int32 in an error record: row, entry, value, and one unused */
+};
 
 /* An import from GPU memory, whose first bad entry the kernel leaves in the context's `errors`. Its geometry is kept
    here, for the plan may be gone when the error is read. */
@@ -19,8 +22,6 @@ typedef struct nabla_cuda_import {
     bool bitmap;  /* of bytes, not of lists */
     int64_t heads, nq, nk;
 } nabla_cuda_import;
-
-enum { NABLA_CUDA_RECORD = 4 /* int32 in an error record: row, entry, value, and one unused */ };
 
 typedef struct nabla_cuda_state {
     cudaStream_t stream;
@@ -63,7 +64,9 @@ nabla_status nabla_cuda_reaches(nabla_context *ctx, const char *name, const void
 nabla_cuda_plan nabla_cuda_view(const nabla_plan *plan);
 nabla_cuda_tensor nabla_cuda_tensor_of(const nabla_tensor *t); /* [B, S, H, D]; t may be NULL */
 
-/* imports.c: bad entries of queued imports, after a wait. */
+/* imports.c: the records of queued imports, and their bad entries, after a wait. */
+nabla_status nabla_cuda_imports_open(nabla_context *ctx);
+void nabla_cuda_imports_close(nabla_context *ctx);
 nabla_status nabla_cuda_check_imports(nabla_context *ctx);
 
 /* Entries of the device table (see device.h). */
