@@ -30,9 +30,9 @@ SM80_FN uint32_t operands(const sm80_rows &x, int32_t row, int32_t column, bool 
         return __ldg((const uint16_t *)at + column) | (uint32_t)__ldg((const uint16_t *)at + column + 1) << 16;
     }
     const float2 value = sm80_fetch<T>(x, row, column);
-    const uint32_t rounded = sm80_pack<T>(value.x, value.y);
+    const uint32_t rounded = pack<T>(value.x, value.y);
     const float2 kept = sm80_unpack<T>(rounded);
-    *rest = sm80_pack<T>(value.x - kept.x, value.y - kept.y);
+    *rest = pack<T>(value.x - kept.x, value.y - kept.y);
     return rounded;
 }
 

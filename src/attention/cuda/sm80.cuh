@@ -16,6 +16,7 @@
 
 #include "cuda.h"
 #include "instructions.cuh"
+#include "pack.cuh"
 
 #define SM80_FN static __device__ __forceinline__
 
@@ -76,19 +77,6 @@ SM80_FN bool sm80_walk_next(sm80_walk &w, int32_t most, sm80_chunk &c) {
 
 /* ---- memory to tiles */
 
-/* Two floats as operands, the first in the lower half. */
-template <typename T> SM80_FN uint32_t sm80_pack(float x, float y) {
-    uint32_t bits;
-    if constexpr (std::is_same_v<T, __half>) {
-        const __half2 h = __floats2half2_rn(x, y);
-        memcpy(&bits, &h, sizeof bits);
-    } else {
-        const __nv_bfloat162 h = __floats2bfloat162_rn(x, y);
-        memcpy(&bits, &h, sizeof bits);
-    }
-    return bits;
-}
-
 template <typename T> SM80_FN float2 sm80_unpack(uint32_t bits) {
     if constexpr (std::is_same_v<T, __half>) {
         __half2 h;
@@ -127,13 +115,12 @@ template <typename T> SM80_FN uint4 sm80_gather(const sm80_rows &x, const char *
             word[i] = __ldg((const uint32_t *)row + column + i);
     } else if (x.fp32 && !x.misaligned) {
         const float4 a = __ldg((const float4 *)row + column / 4), b = __ldg((const float4 *)row + column / 4 + 1);
-        return make_uint4(sm80_pack<T>(a.x, a.y), sm80_pack<T>(a.z, a.w), sm80_pack<T>(b.x, b.y),
-                          sm80_pack<T>(b.z, b.w));
+        return make_uint4(pack<T>(a.x, a.y), pack<T>(a.z, a.w), pack<T>(b.x, b.y), pack<T>(b.z, b.w));
     } else {
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             const int32_t d = column + 2 * i;
-            word[i] = x.fp32 ? sm80_pack<T>(__ldg((const float *)row + d), __ldg((const float *)row + d + 1))
+            word[i] = x.fp32 ? pack<T>(__ldg((const float *)row + d), __ldg((const float *)row + d + 1))
                              : __ldg((const uint16_t *)row + d) | (uint32_t)__ldg((const uint16_t *)row + d + 1) << 16;
         }
     }
@@ -187,7 +174,7 @@ template <typename T> SM80_FN void sm80_store(const sm80_rows &x, int32_t row, i
             ((float *)at)[column + 1] = b;
         }
     } else if constexpr (!std::is_same_v<T, float>) {
-        const uint32_t word = sm80_pack<T>(a, b);
+        const uint32_t word = pack<T>(a, b);
         if (!(x.misaligned & 3)) {
             ((uint32_t *)at)[column / 2] = word;
         } else {
@@ -245,9 +232,8 @@ SM80_FN void sm80_accumulate(float (&acc)[DIM / 8][4], const float (&p)[COLUMNS]
     const uint32_t at = tile + 16 * sm80_place<CHUNKS>(lane % 16, lane / 16);
 #pragma unroll
     for (int k = 0; k < COLUMNS / 2; k++) {
-        const uint32_t a[4] = {sm80_pack<T>(p[2 * k][0], p[2 * k][1]), sm80_pack<T>(p[2 * k][2], p[2 * k][3]),
-                               sm80_pack<T>(p[2 * k + 1][0], p[2 * k + 1][1]),
-                               sm80_pack<T>(p[2 * k + 1][2], p[2 * k + 1][3])};
+        const uint32_t a[4] = {pack<T>(p[2 * k][0], p[2 * k][1]), pack<T>(p[2 * k][2], p[2 * k][3]),
+                               pack<T>(p[2 * k + 1][0], p[2 * k + 1][1]), pack<T>(p[2 * k + 1][2], p[2 * k + 1][3])};
 #pragma unroll
         for (int n = 0; n < DIM / 16; n++) {
             uint32_t b[4];

@@ -10,6 +10,7 @@
 
 #include "cuda.h"
 #include "instructions.cuh"
+#include "pack.cuh"
 
 template <int D>
 __device__ __forceinline__ void copy_tile(char *to, const CUtensorMap *map, uint64_t *b, int row, int head, int batch,
@@ -73,21 +74,11 @@ __device__ __forceinline__ void weigh(float (&acc)[D / 2], const uint32_t (&p)[1
 /* ---- numbers of an accumulator: thread t of a warpgroup holds of row (t / 32) * 16 + t % 32 / 4 the columns
    8 j + 2 (t % 4) + {0, 1} in [4 j + {0, 1}], and of the row 8 below those in [4 j + {2, 3}]. */
 
-__device__ __forceinline__ uint32_t pack(float x, float y, __nv_bfloat16) {
-    const __nv_bfloat162 v = __floats2bfloat162_rn(x, y);
-    return *(const uint32_t *)&v;
-}
-
-__device__ __forceinline__ uint32_t pack(float x, float y, __half) {
-    const __half2 v = __floats2half2_rn(x, y);
-    return *(const uint32_t *)&v;
-}
-
 /* An accumulator of 64 columns as the left operand of a product over those columns. */
 template <typename T> __device__ __forceinline__ void pack_operand(uint32_t (&to)[16], const float (&x)[32]) {
 #pragma unroll
     for (int i = 0; i < 16; i++)
-        to[i] = pack(x[2 * i], x[2 * i + 1], T());
+        to[i] = pack<T>(x[2 * i], x[2 * i + 1]);
 }
 
 /* The left operand of products over D terms, from a tile in shared memory. */
