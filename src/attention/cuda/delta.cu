@@ -30,9 +30,9 @@ SM80_FN uint32_t operands(const sm80_rows &x, int32_t row, int32_t column, bool 
         return __ldg((const uint16_t *)at + column) | (uint32_t)__ldg((const uint16_t *)at + column + 1) << 16;
     }
     const float2 value = sm80_fetch<T>(x, row, column);
-    const uint32_t rounded = sm80_pack<T>(value.x, value.y);
+    const uint32_t rounded = pack<T>(value.x, value.y);
     const float2 kept = sm80_unpack<T>(rounded);
-    *rest = sm80_pack<T>(value.x - kept.x, value.y - kept.y);
+    *rest = pack<T>(value.x - kept.x, value.y - kept.y);
     return rounded;
 }
 
@@ -53,8 +53,8 @@ __global__ void __launch_bounds__(SM80_THREADS) delta_16_bit(const __grid_consta
         }
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            sm80_mma<T>(sum[half], x, y[half], y[half + 2]);
-            if (o.fp32) sm80_mma<T>(rest_sum[half], x, y_rest[half], y_rest[half + 2]);
+            multiply_add<T>(sum[half], x, y[half], y[half + 2]);
+            if (o.fp32) multiply_add<T>(rest_sum[half], x, y_rest[half], y_rest[half + 2]);
         }
     }
     if (t != g / 2) return; /* no element of the diagonal here */

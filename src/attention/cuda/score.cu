@@ -110,11 +110,11 @@ multiply_chunk(const uint32_t (&high)[STEPS][4], uint32_t (&low)[STEPS][4], cons
 #pragma unroll
     for (int s = 0; s < STEPS; s++) {
         uint32_t k[4]; /* high: dims 0 and 8; low: dims 0 and 8 */
-        load_matrices(k, keys + s * 16);
-        if (!HOLDS_LOW) load_matrices(low[s], low_room + s * 16);
-        multiply_add(big, high[s], k[0], k[1]);
-        multiply_add(cross[0], high[s], k[2], k[3]);
-        multiply_add(cross[1], low[s], k[0], k[1]);
+        load_matrices(k, shared_address(keys + s * 16));
+        if (!HOLDS_LOW) load_matrices(low[s], shared_address(low_room + s * 16));
+        multiply_add<__half>(big, high[s], k[0], k[1]);
+        multiply_add<__half>(cross[0], high[s], k[2], k[3]);
+        multiply_add<__half>(cross[1], low[s], k[0], k[1]);
     }
 #pragma unroll
     for (int i = 0; i < 4; i++)
@@ -247,8 +247,8 @@ static __device__ __forceinline__ void score_strip(const nabla_cuda_build &b, co
             if (job.chunks > 1 || tile == 0) {
 #pragma unroll
                 for (int s = 0; s < STEPS; s++) {
-                    load_matrices(high[s], from + s * 16);
-                    if (HOLDS_LOW) load_matrices(low[s], from + room::query_halves + s * 16);
+                    load_matrices(high[s], shared_address(from + s * 16));
+                    if (HOLDS_LOW) load_matrices(low[s], shared_address(from + room::query_halves + s * 16));
                 }
             }
             if (chunk == 0) total[0] = total[1] = total[2] = total[3] = 0.0f;

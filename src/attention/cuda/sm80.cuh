@@ -15,11 +15,9 @@
 #define NABLA_SM80_CUH
 
 #include "cuda.h"
+#include "instructions.cuh"
 
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
 #include <cuda_runtime.h>
-#include <type_traits>
 
 #define SM80_FN static __device__ __forceinline__
 
@@ -80,10 +78,6 @@ SM80_FN bool sm80_walk_next(sm80_walk &w, int32_t most, sm80_chunk &c) {
 
 /* ---- memory to tiles */
 
-SM80_FN uint32_t sm80_shared(const void *p) {
-    return (uint32_t)__cvta_generic_to_shared(p);
-}
-
 /* bytes 0: fills with zeros and reads nothing. */
 SM80_FN void sm80_copy_16(uint32_t dst, const void *src, uint32_t bytes) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(dst), "l"(src), "r"(bytes) : "memory");
@@ -98,19 +92,7 @@ SM80_FN void sm80_copies_wait() {
     asm volatile("cp.async.wait_all;" ::: "memory");
 }
 
-/* Two floats as operands, the first in the lower half. */
-template <typename T> SM80_FN uint32_t sm80_pack(float x, float y) {
-    uint32_t bits;
-    if constexpr (std::is_same_v<T, __half>) {
-        const __half2 h = __floats2half2_rn(x, y);
-        memcpy(&bits, &h, sizeof bits);
-    } else {
-        const __nv_bfloat162 h = __floats2bfloat162_rn(x, y);
-        memcpy(&bits, &h, sizeof bits);
-    }
-    return bits;
-}
-
+/* Two operands as floats; see pack(). */
 template <typename T> SM80_FN float2 sm80_unpack(uint32_t bits) {
     if constexpr (std::is_same_v<T, __half>) {
         __half2 h;
@@ -149,13 +131,12 @@ template <typename T> SM80_FN uint4 sm80_gather(const sm80_rows &x, const char *
             word[i] = __ldg((const uint32_t *)row + column + i);
     } else if (x.fp32 && !x.misaligned) {
         const float4 a = __ldg((const float4 *)row + column / 4), b = __ldg((const float4 *)row + column / 4 + 1);
-        return make_uint4(sm80_pack<T>(a.x, a.y), sm80_pack<T>(a.z, a.w), sm80_pack<T>(b.x, b.y),
-                          sm80_pack<T>(b.z, b.w));
+        return make_uint4(pack<T>(a.x, a.y), pack<T>(a.z, a.w), pack<T>(b.x, b.y), pack<T>(b.z, b.w));
     } else {
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             const int32_t d = column + 2 * i;
-            word[i] = x.fp32 ? sm80_pack<T>(__ldg((const float *)row + d), __ldg((const float *)row + d + 1))
+            word[i] = x.fp32 ? pack<T>(__ldg((const float *)row + d), __ldg((const float *)row + d + 1))
                              : __ldg((const uint16_t *)row + d) | (uint32_t)__ldg((const uint16_t *)row + d + 1) << 16;
         }
     }
@@ -177,7 +158,7 @@ SM80_FN void sm80_load(unsigned char *tile, const sm80_rows &x, sm80_chunk c, in
     const uint32_t place = 16 * sm80_place<CHUNKS>(row, chunk);
     const char *src = x.base + ((int64_t)c.first + row) * x.stride;
     if (!x.misaligned && x.fp32 == (sizeof(T) == 4)) {
-        const uint32_t dst = sm80_shared(tile) + place;
+        const uint32_t dst = shared_address(tile) + place;
         src += chunk * 16;
 #pragma unroll
         for (int i = 0; i < ROWS; i += 16, src += 16 * x.stride)
@@ -209,7 +190,7 @@ template <typename T> SM80_FN void sm80_store(const sm80_rows &x, int32_t row, i
             ((float *)at)[column + 1] = b;
         }
     } else if constexpr (!std::is_same_v<T, float>) {
-        const uint32_t word = sm80_pack<T>(a, b);
+        const uint32_t word = pack<T>(a, b);
         if (!(x.misaligned & 3)) {
             ((uint32_t *)at)[column / 2] = word;
         } else {
@@ -231,40 +212,6 @@ template <typename T> SM80_FN float2 sm80_fetch(const sm80_rows &x, int32_t row,
 
 /* ---- products of tiles, one warp */
 
-SM80_FN float sm80_exp2(float x) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
-/* Four 8 x 8 matrices; lane l gives the address of row l % 8 of matrix l / 8. */
-SM80_FN void sm80_ldmatrix(uint32_t (&r)[4], uint32_t address) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(address)
-                 : "memory");
-}
-
-SM80_FN void sm80_ldmatrix_trans(uint32_t (&r)[4], uint32_t address) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(address)
-                 : "memory");
-}
-
-template <typename T> SM80_FN void sm80_mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-    if constexpr (std::is_same_v<T, __half>)
-        asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-            "{%0, %1, %2, %3};"
-            : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-    else
-        asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-            "{%0, %1, %2, %3};"
-            : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
 /* The address of chunk c + k (k even) of a row, from that of chunk c (c 0 or 1). */
 SM80_FN uint32_t sm80_along(uint32_t address, int k) {
     return (address ^ (16 * (k & 7))) + 16 * (k & ~7);
@@ -283,12 +230,12 @@ SM80_FN void sm80_products(float (&s)[COLUMNS][4], uint32_t a_tile, int32_t row,
 #pragma unroll
     for (int k = 0; k < DIM / 16; k++) {
         uint32_t a[4], b[4];
-        sm80_ldmatrix(a, sm80_along(a_at, 2 * k));
+        load_matrices(a, sm80_along(a_at, 2 * k));
 #pragma unroll
         for (int n = 0; n < COLUMNS / 2; n++) {
-            sm80_ldmatrix(b, sm80_along(b_at, 2 * k) + 16 * 16 * n * CHUNKS);
-            sm80_mma<T>(s[2 * n], a, b[0], b[1]);
-            sm80_mma<T>(s[2 * n + 1], a, b[2], b[3]);
+            load_matrices(b, sm80_along(b_at, 2 * k) + 16 * 16 * n * CHUNKS);
+            multiply_add<T>(s[2 * n], a, b[0], b[1]);
+            multiply_add<T>(s[2 * n + 1], a, b[2], b[3]);
         }
     }
 }
@@ -301,15 +248,14 @@ SM80_FN void sm80_accumulate(float (&acc)[DIM / 8][4], const float (&p)[COLUMNS]
     const uint32_t at = tile + 16 * sm80_place<CHUNKS>(lane % 16, lane / 16);
 #pragma unroll
     for (int k = 0; k < COLUMNS / 2; k++) {
-        const uint32_t a[4] = {sm80_pack<T>(p[2 * k][0], p[2 * k][1]), sm80_pack<T>(p[2 * k][2], p[2 * k][3]),
-                               sm80_pack<T>(p[2 * k + 1][0], p[2 * k + 1][1]),
-                               sm80_pack<T>(p[2 * k + 1][2], p[2 * k + 1][3])};
+        const uint32_t a[4] = {pack<T>(p[2 * k][0], p[2 * k][1]), pack<T>(p[2 * k][2], p[2 * k][3]),
+                               pack<T>(p[2 * k + 1][0], p[2 * k + 1][1]), pack<T>(p[2 * k + 1][2], p[2 * k + 1][3])};
 #pragma unroll
         for (int n = 0; n < DIM / 16; n++) {
             uint32_t b[4];
-            sm80_ldmatrix_trans(b, sm80_along(at, 2 * n) + 16 * 16 * k * CHUNKS);
-            sm80_mma<T>(acc[2 * n], a, b[0], b[1]);
-            sm80_mma<T>(acc[2 * n + 1], a, b[2], b[3]);
+            load_matrices_transposed(b, sm80_along(at, 2 * n) + 16 * 16 * k * CHUNKS);
+            multiply_add<T>(acc[2 * n], a, b[0], b[1]);
+            multiply_add<T>(acc[2 * n + 1], a, b[2], b[3]);
         }
     }
 }

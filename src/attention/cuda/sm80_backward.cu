@@ -63,7 +63,7 @@ SM80_FN void load_stage(unsigned char *stage, const pass_rows &r, sm80_chunk c, 
     if (P::KEYS && threadIdx.x < 2 * P::ROWS) {
         const int32_t i = (int32_t)threadIdx.x % P::ROWS;
         const float *src = ((int32_t)threadIdx.x < P::ROWS ? r.lse2 : r.delta) + (i < c.count ? c.first + i : 0);
-        sm80_copy_4(sm80_shared(stage + 2 * P::OTHER) + 4 * threadIdx.x, src, i < c.count ? 4 : 0);
+        sm80_copy_4(shared_address(stage + 2 * P::OTHER) + 4 * threadIdx.x, src, i < c.count ? 4 : 0);
     }
 }
 
@@ -98,7 +98,7 @@ SM80_FN void gradients(float (&s)[COLUMNS][4], float (&dp)[COLUMNS][4], int32_t 
             const float row_lse2 = !P::KEYS ? own.lse2[i / 2] : i % 2 ? lse2.y : lse2.x;
             const float row_delta = !P::KEYS ? own.delta[i / 2] : i % 2 ? delta.y : delta.x;
             const bool live = 8 * n + column + i % 2 < count;
-            s[n][i] = live ? sm80_exp2(s[n][i] * scale_log2 - row_lse2) : 0.0f;
+            s[n][i] = live ? power_of_two(s[n][i] * scale_log2 - row_lse2) : 0.0f;
             /* The product is rounded as delta was: a row that sees one key alone has a dS of exactly 0. */
             if (P::NEEDS_DS) dp[n][i] = live ? s[n][i] * __fsub_rn(__fmul_rn(alpha, dp[n][i]), row_delta) : 0.0f;
         }
@@ -153,12 +153,13 @@ __global__ void __launch_bounds__(SM80_THREADS, 2) backward_sm80(const __grid_co
         __syncthreads(); /* the chunk is there, and all warps are done with the one before */
         more = sm80_walk_next(walk, P::ROWS, next);
         if (P::STAGES == 2 && more) load_stage<T, P>(stages + (1 - stage) * P::STAGE, rows, next, a.head_dim);
-        sm80_products<T, DIM, COLUMNS>(s, sm80_shared(shared), warp * 16, sm80_shared(tiles));
+        sm80_products<T, DIM, COLUMNS>(s, shared_address(shared), warp * 16, shared_address(tiles));
         if (P::NEEDS_DS)
-            sm80_products<T, DIM, COLUMNS>(dp, sm80_shared(shared + P::OWN), warp * 16, sm80_shared(tiles + P::OTHER));
+            sm80_products<T, DIM, COLUMNS>(dp, shared_address(shared + P::OWN), warp * 16,
+                                           shared_address(tiles + P::OTHER));
         gradients<P, COLUMNS>(s, dp, now.count, scale_log2, a.alpha, own, (const float *)(tiles + 2 * P::OTHER));
-        if (P::NEEDS_P) sm80_accumulate<T, DIM, COLUMNS>(second, s, sm80_shared(tiles + P::OTHER));
-        if (P::NEEDS_DS) sm80_accumulate<T, DIM, COLUMNS>(first, dp, sm80_shared(tiles));
+        if (P::NEEDS_P) sm80_accumulate<T, DIM, COLUMNS>(second, s, shared_address(tiles + P::OTHER));
+        if (P::NEEDS_DS) sm80_accumulate<T, DIM, COLUMNS>(first, dp, shared_address(tiles));
         if (P::STAGES == 1 && more) {
             __syncthreads();
             load_stage<T, P>(stages, rows, next, a.head_dim);

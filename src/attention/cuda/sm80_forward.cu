@@ -38,14 +38,14 @@ SM80_FN void softmax_step(forward_state<T, DIM> &st, float (&s)[8][4], int32_t c
         max[r] = fmaxf(max[r], __shfl_xor_sync(~0u, max[r], 1));
         max[r] = fmaxf(max[r], __shfl_xor_sync(~0u, max[r], 2));
         const float shift = max[r] == -INFINITY ? 0.0f : max[r]; /* so that -inf - -inf is not asked for */
-        const float fade = sm80_exp2(st.max[r] - shift);
+        const float fade = power_of_two(st.max[r] - shift);
         st.max[r] = max[r];
         st.sum[r] *= fade;
 #pragma unroll
         for (int n = 0; n < 8; n++)
 #pragma unroll
             for (int i = 2 * r; i < 2 * r + 2; i++) {
-                s[n][i] = sm80_exp2(s[n][i] - shift);
+                s[n][i] = power_of_two(s[n][i] - shift);
                 st.sum[r] += s[n][i];
             }
 #pragma unroll
@@ -110,12 +110,12 @@ __global__ void __launch_bounds__(SM80_THREADS, DIM <= 128 ? 3 : 2)
         __syncthreads(); /* keys are there, and all warps are done with the values before */
         sm80_load<T, SM80_ROWS, CHUNKS>(v_tile, v, now, a.head_dim);
         more = sm80_walk_next(walk, SM80_ROWS, next);
-        sm80_products<T, DIM, 8>(s, sm80_shared(q_tile), warp * 16, sm80_shared(k_tile));
+        sm80_products<T, DIM, 8>(s, shared_address(q_tile), warp * 16, shared_address(k_tile));
         sm80_copies_wait();
         __syncthreads(); /* values are there, and all warps are done with the keys */
         if (more) sm80_load<T, SM80_ROWS, CHUNKS>(k_tile, k, next, a.head_dim);
         softmax_step(st, s, now.count, scale_log2);
-        sm80_accumulate<T, DIM, 8>(st.o, s, sm80_shared(v_tile));
+        sm80_accumulate<T, DIM, 8>(st.o, s, shared_address(v_tile));
         now = next;
     }
     store_output(a, head, unit, st);

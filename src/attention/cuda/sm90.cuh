@@ -9,11 +9,9 @@
 #define NABLA_SM90_CUH
 
 #include "cuda.h"
+#include "instructions.cuh"
 
 #include <cuda.h>
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-#include <stdint.h>
 
 enum { PANEL_BYTES = 64 * 128, WARPGROUP = 128 };
 
@@ -28,10 +26,6 @@ template <int COUNT> __device__ __forceinline__ void fewer_registers() {
 }
 
 /* ---- barriers */
-
-__device__ __forceinline__ uint32_t shared_address(const void *p) {
-    return (uint32_t)__cvta_generic_to_shared(p);
-}
 
 __device__ __forceinline__ void barrier_init(uint64_t *b, int arrivals) {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(b)), "r"(arrivals));
@@ -241,21 +235,11 @@ __device__ __forceinline__ void weigh(float (&acc)[D / 2], const uint32_t (&p)[1
 /* ---- numbers of an accumulator: thread t of a warpgroup holds of row (t / 32) * 16 + t % 32 / 4 the columns
    8 j + 2 (t % 4) + {0, 1} in [4 j + {0, 1}], and of the row 8 below those in [4 j + {2, 3}]. */
 
-__device__ __forceinline__ uint32_t pack(float x, float y, __nv_bfloat16) {
-    const __nv_bfloat162 v = __floats2bfloat162_rn(x, y);
-    return *(const uint32_t *)&v;
-}
-
-__device__ __forceinline__ uint32_t pack(float x, float y, __half) {
-    const __half2 v = __floats2half2_rn(x, y);
-    return *(const uint32_t *)&v;
-}
-
 /* An accumulator of 64 columns as the left operand of a product over those columns. */
 template <typename T> __device__ __forceinline__ void pack_operand(uint32_t (&to)[16], const float (&x)[32]) {
 #pragma unroll
     for (int i = 0; i < 16; i++)
-        to[i] = pack(x[2 * i], x[2 * i + 1], T());
+        to[i] = pack<T>(x[2 * i], x[2 * i + 1]);
 }
 
 /* The left operand of products over D terms, from a tile in shared memory. */
@@ -265,10 +249,7 @@ template <int D> __device__ __forceinline__ void load_operand(uint32_t (&to)[D /
     for (int k = 0; k < D / 16; k++) {
         const int chunk = 2 * k + lane / 16; /* of 8 numbers */
         const uint32_t at = tile + chunk / 8 * PANEL_BYTES + row * 128 + ((chunk ^ row) & 7) * 16;
-        asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-                     : "=r"(to[4 * k]), "=r"(to[4 * k + 1]), "=r"(to[4 * k + 2]), "=r"(to[4 * k + 3])
-                     : "r"(at)
-                     : "memory");
+        load_matrices(to + 4 * k, at);
     }
 }
 
@@ -281,12 +262,6 @@ template <int D> __device__ __forceinline__ void clear_rows(char *tile, int coun
 #pragma unroll
         for (int panel = 0; panel < D / 64; panel++)
             *(uint4 *)(tile + panel * PANEL_BYTES + row * 128 + thread % chunks * 16) = make_uint4(0, 0, 0, 0);
-}
-
-__device__ __forceinline__ float exp2_fast(float x) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
 }
 
 #endif

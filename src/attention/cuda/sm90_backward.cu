@@ -50,8 +50,8 @@ template <typename T, int D, bool KEYS> struct backward_unit {
 #pragma unroll
         for (int i = 0; i < 32; i += 2) {
             const float2 of = KEYS ? column_stats(lse, i) : make_float2(row_lse[i / 2 % 2], row_lse[i / 2 % 2]);
-            x[i] = exp2_fast(fmaf(x[i], slope, -of.x));
-            x[i + 1] = exp2_fast(fmaf(x[i + 1], slope, -of.y));
+            x[i] = power_of_two(fmaf(x[i], slope, -of.x));
+            x[i + 1] = power_of_two(fmaf(x[i + 1], slope, -of.y));
         }
         if (count < 64) clear_columns(x, count);
     }

@@ -48,7 +48,7 @@ struct running {
 #pragma unroll
         for (int r = 0; r < 2; r++) {
             const float higher = fmaxf(max[r], top[r]);
-            fade[r] = higher == -INFINITY ? 1.0f : exp2_fast((max[r] - higher) * slope);
+            fade[r] = higher == -INFINITY ? 1.0f : power_of_two((max[r] - higher) * slope);
             sum[r] *= fade[r];
             max[r] = higher;
         }
@@ -71,7 +71,7 @@ struct running {
 #pragma unroll
         for (int i = 0; i < 32 * N; i++) {
             float &x = s[i / 32][i % 32];
-            x = exp2_fast(fmaf(x, slope, shift[i / 2 % 2]));
+            x = power_of_two(fmaf(x, slope, shift[i / 2 % 2]));
             part[i % 4] += x;
         }
         sum[0] = part[0] + part[1];

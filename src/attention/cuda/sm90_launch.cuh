@@ -31,7 +31,7 @@ __device__ __forceinline__ void store_pair(const nabla_cuda_tensor &t, int64_t b
         x += beta * (float)to[0];
         y += beta * (float)to[1];
     }
-    const uint32_t packed = pack(x, y, T());
+    const uint32_t packed = pack<T>(x, y);
     if ((uintptr_t)to % sizeof packed == 0) {
         *(uint32_t *)to = packed;
     } else {
