@@ -15,6 +15,13 @@ const char *nv_solver_name(int32_t i) {
     return i >= 0 && i < SOLVERS ? solvers[i]->name : NULL;
 }
 
+int32_t nv_solver_history(const char *name) {
+    for (int i = 0; i < SOLVERS; i++) {
+        if (strcmp(name, solvers[i]->name) == 0) return solvers[i]->history;
+    }
+    return 0;
+}
+
 static nabla_status find(const char *name, const nv_solver **out, nv_error *err) {
     char known[128] = "";
     for (int i = 0; i < SOLVERS; i++) {

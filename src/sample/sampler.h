@@ -11,6 +11,9 @@ typedef struct nv_sampler nv_sampler;
 /* The i-th solver's name, NULL past the last. */
 const char *nv_solver_name(int32_t i);
 
+/* How many latents the solver of that name remembers between steps; 0 for a name that is none. */
+int32_t nv_solver_history(const char *name);
+
 /* solver: "unipc", "dpm++" or "euler". steps in 1 to 1000; shift > 0: sigma' = shift sigma / (1 + (shift - 1) sigma).
  * n: elements of the latent. */
 nabla_status nv_sampler_create(const char *solver, int32_t steps, float shift, size_t n, nv_sampler **out,
