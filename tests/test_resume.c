@@ -156,6 +156,14 @@ static void refuses_other_settings(void **state) {
     refuse(&o, NABLA_INVALID_ARGUMENT, "noise");
 }
 
+/* Who forgets to say that the run shall go on does not lose it. */
+static void keeps_a_stopped_run(void **state) {
+    (void)state;
+    nabla_generate_options o = prompt();
+    o.checkpoint = saved;
+    refuse(&o, NABLA_INVALID_ARGUMENT, "stopped after step 2 of 5");
+}
+
 static void refuses_another_model_or_type(void **state) {
     (void)state;
     nabla_video_error err = {0};
@@ -279,6 +287,7 @@ int main(void) {
         cmocka_unit_test(goes_on_to_the_same_bits),
         cmocka_unit_test(checkpoints_change_nothing),
         cmocka_unit_test(refuses_other_settings),
+        cmocka_unit_test(keeps_a_stopped_run),
         cmocka_unit_test(refuses_another_model_or_type),
         cmocka_unit_test(refuses_what_is_no_checkpoint),
         cmocka_unit_test(a_bad_place_shows_at_once),

@@ -57,7 +57,9 @@ typedef struct nabla_generate_options {
     const char *mask_png; /* draws the kept blocks of the last step, middle layer; NULL: none */
     const char *preview;  /* folder for a PNG every preview_every steps; NULL: none */
     int32_t preview_every;
-    /* A file that gets all that is needed to go on from, anew after every step; NULL: none, or that of `resume`. */
+    /* A file that gets all that is needed to go on from, anew after every step (of short ones, after some, the last and
+       where the call is cancelled); NULL: none, or that of `resume`. One that keeps a run stopped in its middle is not
+       replaced but by resuming. */
     const char *checkpoint;
     /* Such a file to go on from, to the bits of a run left alone. What is left open above (NULL, 0, negative) is then
        as it was there; what is given must be the same, the seed, the model and the machine's compute type too. Files to

@@ -25,7 +25,8 @@ typedef struct job {
     nv_denoiser *denoiser;
     nv_st_file *resumed; /* the checkpoint to go on from, or NULL; what its settings say may be pointed to below */
     nv_sample_settings settings;
-    const char *checkpoint;  /* to write after each step, or NULL */
+    const char *checkpoint;  /* to write after steps, or NULL */
+    double saved_at, save_s; /* when that was last done, and the time that it took */
     int32_t *ids, *negative; /* word ids */
     float *x;                /* [3, F, H, W]: noise, then the clip */
     nv_media_options media;
@@ -48,7 +49,7 @@ nabla_generate_options nabla_generate_options_default(void) {
 static nabla_status open_resumed(job *j, nv_error *err) {
     const nabla_generate_options *o = j->options;
     j->checkpoint = o->checkpoint ? o->checkpoint : o->resume;
-    if (!o->resume) return NABLA_OK;
+    if (!o->resume) return o->checkpoint ? nv_sample_state_check_place(o->checkpoint, err) : NABLA_OK;
     NV_TRY(nv_sample_state_open(o->resume, &j->resumed, err));
     nv_sample_state_defaults(j->resumed, &j->model.index, &j->rule.dense_steps);
     return NABLA_OK;
@@ -212,21 +213,33 @@ static nabla_status write_preview(const job *j, int32_t step, const float *clean
     return status;
 }
 
-static nabla_status save(const job *j, nv_error *err) {
-    if (!j->checkpoint) return NABLA_OK;
-    return nv_sample_state_write(j->checkpoint, &j->settings, j->denoiser, j->x, &j->totals, err);
+/* After a step that `must` be kept, and else as often as writing stays below a twentieth of the time: every step, but
+   where steps are short. */
+static nabla_status save(job *j, int must, nv_error *err) {
+    double start = nv_now();
+    if (!j->checkpoint || (!must && start - j->saved_at < 20.0 * j->save_s)) return NABLA_OK;
+    NV_TRY(nv_sample_state_write(j->checkpoint, &j->settings, j->denoiser, j->x, &j->totals, err));
+    j->saved_at = nv_now();
+    j->save_s = j->saved_at - start;
+    return NABLA_OK;
+}
+
+/* Whether the caller wants to stop. */
+static int tell(const job *j, int32_t done) {
+    char note[64];
+    if (!j->machine->progress) return 0;
+    double density = j->totals.density * (double)j->rule.steps / (double)done;
+    snprintf(note, sizeof note, "sparsity %.0f %%", 100.0 * nv_sparsity(density));
+    return j->machine->progress(j->machine->user, "sample", done, j->rule.steps, note);
 }
 
 static nabla_status watch(void *user, int32_t done, const float *clean, nv_error *err) {
     job *j = user;
     const nabla_generate_options *o = j->options;
-    char note[64];
-    NV_TRY(save(j, err));
+    int stop = tell(j, done);
+    NV_TRY(save(j, stop || done == j->rule.steps, err));
     if (o->preview && o->preview_every > 0 && done % o->preview_every == 0) NV_TRY(write_preview(j, done, clean, err));
-    if (!j->machine->progress) return NABLA_OK;
-    double density = j->totals.density * (double)j->rule.steps / (double)done;
-    snprintf(note, sizeof note, "sparsity %.0f %%", 100.0 * nv_sparsity(density));
-    if (!j->machine->progress(j->machine->user, "sample", done, j->rule.steps, note)) return NABLA_OK;
+    if (!stop) return NABLA_OK;
     if (j->checkpoint)
         return nv_fail(err, NABLA_CANCELLED, "stopped after step %d of %d; resume goes on from %s", done, j->rule.steps,
                        j->checkpoint);
@@ -300,7 +313,7 @@ static nabla_status sample(job *j, nv_error *err) {
         return nv_fail(err, NABLA_INVALID_ARGUMENT, "%s has no step left to draw the blocks of: ask for no mask",
                        j->options->resume);
     /* Before the first step too: a place that cannot be written shows before hours of work. */
-    NV_TRY(save(j, err));
+    NV_TRY(save(j, 1, err));
     NV_TRY(nv_denoise(j->denoiser, j->ids, j->negative, j->x, watch, j, &j->totals, err));
     result->sample_s = nv_now() - start;
     result->sparsity = nv_sparsity(j->totals.density);

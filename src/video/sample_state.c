@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "video/files.h"
+
 static const char format[] = "nabla-sample-1";
 
 enum { TEXTS = 6, NUMBERS = 9, SETTINGS = TEXTS + NUMBERS, NUMBER_SIZE = 32 };
@@ -76,6 +78,22 @@ nabla_status nv_sample_state_open(const char *path, nv_st_file **out, nv_error *
     nv_st_close(*out);
     *out = NULL;
     return nv_fail(err, NABLA_CORRUPT, "%s is no checkpoint of a generation: resume needs one", path);
+}
+
+nabla_status nv_sample_state_check_place(const char *path, nv_error *err) {
+    nv_st_file *file;
+    /* Any other file is replaced, as outputs are. */
+    if (!nv_file_exists(path) || nv_sample_state_open(path, &file, NULL) != NABLA_OK) return NABLA_OK;
+    const char *done = nv_st_metadata(file, "steps_done"), *steps = nv_st_metadata(file, "steps");
+    nabla_status status = NABLA_OK;
+    if (done && steps && strcmp(done, "0") != 0 && strcmp(done, steps) != 0)
+        status =
+            nv_fail(err, NABLA_INVALID_ARGUMENT,
+                    "%s keeps a run that stopped after step %.20s of %.20s: resume it, or remove the file to begin "
+                    "anew",
+                    path, done, steps);
+    nv_st_close(file);
+    return status;
 }
 
 static void take_i32(const nv_st_file *file, const char *key, int32_t *out) {

@@ -22,6 +22,9 @@ typedef struct nv_sample_settings {
 nabla_status nv_sample_state_write(const char *path, const nv_sample_settings *settings, const nv_denoiser *d,
                                    const float *x, const nv_denoise_totals *totals, nv_error *err);
 
+/* Fails where a run that begins would replace one that stopped in its middle. */
+nabla_status nv_sample_state_check_place(const char *path, nv_error *err);
+
 /* Fails on a file that is no such state. Its metadata have the texts of nv_sample_settings under their names. */
 nabla_status nv_sample_state_open(const char *path, nv_st_file **out, nv_error *err);
 /* What the run was told, in place of the model's own defaults. */
