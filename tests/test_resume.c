@@ -71,40 +71,62 @@ static void expect_same(const char *a, const char *b) {
 
 /* ------------------------------------------------------------------ going on */
 
-/* Stopped after every step in turn, and after two of them; what a run left alone ends in, bit for bit. */
+/* Stops after a step, and again after the next where there are more; the end must be alone's, bit for bit. */
+static void check_resumed(const nabla_generate_options *settings, int stop, const nabla_generate_result *alone) {
+    nabla_generate_result result = {.size = sizeof result};
+    nabla_generate_options o = *settings, rest = nabla_generate_options_default();
+    int last = stop + 1 < o.steps ? stop + 1 : stop;
+    o.checkpoint = saved;
+    make_until(&o, stop);
+    rest.model = o.model;
+    rest.seed = o.seed;
+    rest.resume = saved;
+    rest.save_latent = at("resumed.safetensors");
+    if (last > stop) make_until(&rest, last);
+    assert_int_not_equal(access(rest.save_latent, F_OK), 0);
+    make(&rest, &result);
+    expect_same(at("alone.safetensors"), rest.save_latent);
+    assert_int_equal(result.resumed_steps, last);
+    assert_string_equal(result.solver, alone->solver);
+    assert_true(result.sparsity == alone->sparsity);
+    remove(rest.save_latent);
+}
+
+static void make_alone(const nabla_generate_options *settings, nabla_generate_result *alone) {
+    nabla_generate_options o = *settings;
+    o.save_latent = at("alone.safetensors");
+    make(&o, alone);
+    assert_int_equal(alone->resumed_steps, 0);
+}
+
 static void goes_on_to_the_same_bits(void **state) {
     (void)state;
     for (int k = 0; k < 3; k++) {
-        nabla_generate_result alone = {.size = sizeof alone}, result = {.size = sizeof result};
+        nabla_generate_result alone = {.size = sizeof alone};
         nabla_generate_options o = prompt();
         o.solver = solvers[k];
         o.negative = "a blue star";
         o.dense_steps = 2;
-        o.save_latent = at("alone.safetensors");
-        make(&o, &alone);
-        assert_int_equal(alone.resumed_steps, 0);
-        for (int stop = 1; stop <= 5; stop++) {
-            nabla_generate_options rest = nabla_generate_options_default();
-            o.save_latent = NULL;
-            o.checkpoint = saved;
-            make_until(&o, stop);
-            rest.model = o.model;
-            rest.seed = o.seed;
-            rest.resume = o.checkpoint;
-            rest.save_latent = at("resumed.safetensors");
-            if (stop < 4) make_until(&rest, stop + 1);
-            assert_int_not_equal(access(rest.save_latent, F_OK), 0);
-            make(&rest, &result);
-            expect_same(at("alone.safetensors"), rest.save_latent);
-            assert_int_equal(result.resumed_steps, stop < 4 ? stop + 1 : stop);
-            assert_string_equal(result.solver, solvers[k]);
-            assert_true(result.sparsity == alone.sparsity);
-            remove(rest.save_latent);
-        }
+        make_alone(&o, &alone);
+        for (int stop = 1; stop <= 5; stop++)
+            check_resumed(&o, stop, &alone);
     }
 }
 
-/* A run that is killed leaves what its last whole step wrote; writing it changes nothing else. */
+static void bundled_model_goes_on(void **state) {
+    (void)state;
+    nabla_generate_result alone = {.size = sizeof alone};
+    nabla_generate_options o = prompt();
+    o.model = NABLA_TEST_DATA "/../../models/demo";
+    o.width = o.height = 64;
+    o.frames = 4;
+    o.steps = 4;
+    o.solver = "unipc";
+    make_alone(&o, &alone);
+    check_resumed(&o, 2, &alone);
+}
+
+/* Writing them leaves the clip as it is; a run that is at its end can still be written out. */
 static void checkpoints_change_nothing(void **state) {
     (void)state;
     nabla_generate_options o = prompt();
@@ -238,13 +260,12 @@ static void write_noise(const char *path, float last) {
     assert_int_equal(nv_st_write(path, &e, 1, NULL, 0, NULL), NABLA_OK);
 }
 
-/* The last weight of the file becomes NaN. */
-static void spoil_model(const char *path) {
-    static const unsigned char nan[2] = {0xff, 0x7f};
+/* Puts `size` bytes at the end of a file in place of its own. */
+static void spoil(const char *path, const void *bytes, size_t size) {
     FILE *file = fopen(path, "r+b");
     assert_non_null(file);
-    assert_int_equal(fseek(file, -2, SEEK_END), 0);
-    assert_int_equal(fwrite(nan, 1, 2, file), 2);
+    assert_int_equal(fseek(file, -(long)size, SEEK_END), 0);
+    assert_int_equal(fwrite(bytes, 1, size, file), size);
     fclose(file);
 }
 
@@ -257,7 +278,8 @@ static void nan_stops_at_its_step(void **state) {
     write_noise(o.init_noise, NAN);
     refuse(&o, NABLA_CORRUPT, "noise.safetensors holds values that are no numbers");
     o.init_noise = NULL;
-    spoil_model(at("other/transformer/diffusion_pytorch_model.safetensors"));
+    static const unsigned char nan[2] = {0xff, 0x7f}; /* bf16 */
+    spoil(at("other/transformer/diffusion_pytorch_model.safetensors"), nan, sizeof nan);
     o.model = at("other");
     for (int k = 0; k < 3; k++) {
         o.solver = solvers[k];
@@ -267,16 +289,20 @@ static void nan_stops_at_its_step(void **state) {
     }
 }
 
-/* A step that fails is not saved: the checkpoint stays at the last good one. */
+/* In the middle, from a latent that is too large to go on: the checkpoint stays at the last good step. */
 static void nan_keeps_the_checkpoint(void **state) {
     (void)state;
+    static const float huge = 3e38f;
     nabla_generate_options o = prompt();
-    o.model = at("other");
-    o.checkpoint = at("good.safetensors");
-    refuse(&o, NABLA_INTERNAL, "try fp32");
     nv_st_file *file;
+    o.checkpoint = at("huge.safetensors");
+    make_until(&o, 2);
+    spoil(o.checkpoint, &huge, sizeof huge);
+    o.resume = o.checkpoint;
+    refuse(&o, NABLA_INTERNAL, "step 3 of 5 left values that are no numbers");
+    refuse(&o, NABLA_INTERNAL, "try fp32");
     assert_int_equal(nv_st_open(o.checkpoint, &file, NULL), NABLA_OK);
-    assert_string_equal(nv_st_metadata(file, "steps_done"), "0");
+    assert_string_equal(nv_st_metadata(file, "steps_done"), "2");
     nv_st_close(file);
 }
 
@@ -285,6 +311,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_model),
         cmocka_unit_test(goes_on_to_the_same_bits),
+        cmocka_unit_test(bundled_model_goes_on),
         cmocka_unit_test(checkpoints_change_nothing),
         cmocka_unit_test(refuses_other_settings),
         cmocka_unit_test(keeps_a_stopped_run),

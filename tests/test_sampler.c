@@ -163,6 +163,32 @@ static void straight_paths_end_clean(void **state) {
     }
 }
 
+/* The ends of what settings allow: no two levels fall together, nothing becomes NaN. */
+static void extremes_stay_finite(void **state) {
+    (void)state;
+    static const int steps[] = {1, 2, 1000};
+    static const float shifts[] = {1e-3f, 1.0f, 1e3f};
+    for (int32_t k = 0; nv_solver_name(k); k++) {
+        for (int i = 0; i < 9; i++) {
+            float x[N];
+            nv_sampler *s;
+            int32_t count = steps[i / 3];
+            assert_int_equal(nv_sampler_create(nv_solver_name(k), count, shifts[i % 3], N, &s, NULL), NABLA_OK);
+            for (int j = 0; j < N; j++) {
+                x[j] = cosf((float)(3 * j));
+            }
+            run(s, 0, count, x);
+            for (int j = 0; j < N; j++) {
+                assert_true(fabsf(x[j]) < 100.0f);
+            }
+            for (int j = 0; j < count; j++) {
+                assert_true(nv_sampler_sigma(s, j + 1) < nv_sampler_sigma(s, j));
+            }
+            nv_sampler_destroy(s);
+        }
+    }
+}
+
 static void check_refused(const char *solver, int32_t steps, float shift, const char *message) {
     nv_error err;
     nv_sampler *s;
@@ -202,6 +228,7 @@ int main(void) {
         cmocka_unit_test(solvers_have_their_order),
         cmocka_unit_test(solvers_go_on_from_their_history),
         cmocka_unit_test(straight_paths_end_clean),
+        cmocka_unit_test(extremes_stay_finite),
         cmocka_unit_test(refuses_bad_settings),
         cmocka_unit_test(solvers_have_names),
     };
