@@ -73,7 +73,7 @@ nabla_status train(const nabla_train_options *o, nabla_video_progress progress, 
 }
 
 void expect_refusal(nabla_status status, const nabla_video_error *err, nabla_status expected, const char *word) {
-    assert_int_equal(status, expected);
+    if (status != expected) fail_msg("status %d, expected %d: %s", (int)status, (int)expected, err->text);
     if (!strstr(err->text, word)) fail_msg("\"%s\" does not name \"%s\"", err->text, word);
 }
 

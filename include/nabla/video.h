@@ -41,15 +41,15 @@ NABLA_API nabla_video_machine nabla_video_machine_default(void);
 typedef struct nabla_generate_options {
     size_t size;
     const char *model;             /* a folder; required */
-    const char *prompt;            /* required */
+    const char *prompt;            /* required, but for `resume` */
     const char *negative;          /* NULL: the model's default (empty for the demo) */
     const char *policy;            /* NULL: the model's own */
-    const char *solver;            /* NULL: the model's own */
+    const char *solver;            /* "unipc", "dpm++" or "euler"; NULL: the model's own */
     int32_t width, height, frames; /* 0: the model's own, frames too */
     int32_t steps;                 /* 0: the model's own */
     float guidance, shift;         /* negative: the model's own; guidance <= 1 skips the second branch */
     uint64_t seed;
-    int32_t dense_steps;    /* first steps with dense attention; 0 */
+    int32_t dense_steps;    /* first steps with dense attention; negative: none */
     const char *init_noise; /* file with tensor `noise` fp32 [C, F, h, w]; NULL: from the seed */
     const char *save_latent;
     const char *output;   /* .mp4, .gif, folder of .png; NULL: none (see frames_out) */
@@ -57,6 +57,14 @@ typedef struct nabla_generate_options {
     const char *mask_png; /* draws the kept blocks of the last step, middle layer; NULL: none */
     const char *preview;  /* folder for a PNG every preview_every steps; NULL: none */
     int32_t preview_every;
+    /* A file that gets all that is needed to go on from, anew after every step (of short ones, after some, the last and
+       where the call is cancelled); NULL: none, or that of `resume`. One that keeps a run stopped in its middle is not
+       replaced but by resuming. */
+    const char *checkpoint;
+    /* Such a file to go on from, to the bits of a run left alone. What is left open above (NULL, 0, negative) is then
+       as it was there; what is given must be the same, the seed, the model and the machine's compute type too. Files to
+       write, fps, crf and previews are free. NULL: from the beginning. */
+    const char *resume;
 } nabla_generate_options;
 NABLA_API nabla_generate_options nabla_generate_options_default(void);
 
@@ -66,6 +74,7 @@ typedef struct nabla_generate_result {
     double load_s, text_s, sample_s, decode_s, write_s;
     double plan_s, attention_s, products_s, other_s; /* shares of sample_s */
     int32_t width, height, frames, fps, steps;
+    int32_t resumed_steps; /* of these, done before: where `resume` went on */
     char policy[96], solver[16];
     float guidance, shift;
     char warning[256]; /* words of prompt and negative that it does not know ...; "" if none */
@@ -132,6 +141,7 @@ typedef struct nabla_eval_options {
     const char *model;             /* required */
     const char *policy;            /* one policy a call; NULL: the model's own */
     int32_t prompts;               /* held-out captions; default 200 */
+    const char *solver;            /* NULL: the model's own */
     int32_t steps;                 /* 0: the model's own */
     float guidance, shift;         /* negative: the model's own */
     int32_t width, height, frames; /* 0: the model's own */
@@ -144,7 +154,9 @@ typedef struct nabla_eval_result {
     int32_t prompts;
     double colour, shape, motion; /* shares of clips where the checker read what the prompt asked for */
     double sparsity, seconds;     /* seconds a clip */
-    uint8_t *right;               /* [prompts]: bit 0 colour, 1 shape, 2 motion; caller's buffer or NULL */
+    int32_t steps;
+    char solver[16];
+    uint8_t *right; /* [prompts]: bit 0 colour, 1 shape, 2 motion; caller's buffer or NULL */
 } nabla_eval_result;
 
 NABLA_API nabla_status nabla_evaluate(const nabla_eval_options *options, const nabla_video_machine *machine,

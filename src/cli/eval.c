@@ -35,9 +35,10 @@ static int report_json(const cli_list *policies, const nabla_eval_result *result
     json_t *all = json_array();
     for (int32_t i = 0; i < policies->count; i++) {
         const nabla_eval_result *r = &results[i];
-        json_t *one = json_pack("{s:s, s:i, s:f, s:f, s:f, s:o, s:f}", "policy", policies->item[i], "prompts",
-                                r->prompts, "colour", r->colour, "shape", r->shape, "motion", r->motion, "sparsity",
-                                cli_json_real(r->sparsity), "seconds", r->seconds);
+        json_t *one =
+            json_pack("{s:s, s:i, s:s, s:i, s:f, s:f, s:f, s:o, s:f}", "policy", policies->item[i], "prompts",
+                      r->prompts, "solver", r->solver, "steps", r->steps, "colour", r->colour, "shape", r->shape,
+                      "motion", r->motion, "sparsity", cli_json_real(r->sparsity), "seconds", r->seconds);
         json_t *against = json_pack("{s:s}", "policy", policies->item[0]);
         for (int trait = 0; trait < TRAITS && i > 0; trait++) {
             const nabla_eval_difference d = compare(&results[0], r, trait);
@@ -58,6 +59,7 @@ static int report(const cli_list *policies, const nabla_eval_result *results) {
         printf("%-26s %6.1f %% %6.1f %% %6.1f %% %7.1f %% %7.2f\n", policies->item[i], 100 * r->colour, 100 * r->shape,
                100 * r->motion, fmax(0, 100 * r->sparsity), r->seconds);
     }
+    printf("%d steps of %s\n", results[0].steps, results[0].solver);
     if (policies->count > 1)
         printf("\nagainst %s, on the same %d prompts and noise, in points with 95 %% confidence intervals:\n",
                policies->item[0], results[0].prompts);
@@ -123,6 +125,7 @@ static const cli_option options[] = {
     CLI_FLAG("policies", TEXT, "P1,P2,...", policies, "compared with the first [dense, the model's own]"),
     CLI_RANGE("prompts", INT32, to.prompts, 1, NV_MOST_SAMPLES, "held-out captions []"),
     CLI_RANGE("steps", INT32, to.steps, 1, NV_MOST_SAMPLE_STEPS, "sampling steps [the model's own]"),
+    CLI_FLAG("solver", CHOICE, "unipc|dpm++|euler", to.solver, "[the model's own]"),
     CLI_RANGE("guidance", REAL, to.guidance, 0, NV_MOST_GUIDANCE, "[the model's own]"),
     CLI_RANGE("shift", REAL, to.shift, NV_LEAST_SHIFT, NV_MOST_SHIFT, "[the model's own]"),
     CLI_RANGE("size", SIZE, size, 1, NV_MOST_SIDE, "pixels [the model's own]"),

@@ -192,6 +192,28 @@ static int unknown_flag(const cli_verb *verb, const char *flag, size_t length) {
     return cli_misuse(verb->name, "unknown flag %s: nabla %s -H lists what it takes", word, verb->name);
 }
 
+/* The choice of o nearest to text, in `near`; 0 if none is. */
+static int nearest_choice(const cli_option *o, const char *text, char *near, size_t size) {
+    const char *words[16], *found;
+    char copy[128], *rest = copy, *at;
+    int32_t count = 0;
+    if (o->kind != CLI_CHOICE || strlen(o->value) >= sizeof copy) return 0;
+    snprintf(copy, sizeof copy, "%s", o->value);
+    while (count < CLI_COUNT(words) && (at = strtok_r(rest, "|", &rest)))
+        words[count++] = at;
+    found = cli_nearest(text, words, count);
+    if (found) snprintf(near, size, "%s", found);
+    return found != NULL;
+}
+
+static int wrong_value(const cli_verb *verb, const cli_option *o, const char *wanted, const char *text) {
+    char near[64];
+    const char *name = long_name(o);
+    if (nearest_choice(o, text, near, sizeof near))
+        return cli_misuse(verb->name, "--%s takes %s, not '%s': did you mean %s?", name, wanted, text, near);
+    return cli_misuse(verb->name, "--%s takes %s, not '%s'", name, wanted, text);
+}
+
 /* ------------------------------------------------------------------ parsing */
 
 static const cli_option *find_option(const cli_verb *verb, const char *argument, size_t length) {
@@ -225,7 +247,7 @@ static int parse_flag(const cli_verb *verb, int argc, char **argv, int *i, void 
             return cli_misuse(verb->name, "--%s needs a value: give %s", name, wanted);
         value = argv[++*i];
     }
-    if (!store(o, value, settings)) return cli_misuse(verb->name, "--%s takes %s, not '%s'", name, wanted, value);
+    if (!store(o, value, settings)) return wrong_value(verb, o, wanted, value);
     ((cli_common *)settings)->given |= UINT64_C(1) << (o - verb->options);
     return -1;
 }

@@ -2,12 +2,12 @@
 /* Euler's method on dx/dsigma = v: flow matching's plainest solver. */
 #include "sample/solver.h"
 
-static void levels(int32_t steps, float *sigmas) {
+static void levels(int32_t steps, double *sigmas) {
     nv_levels_linear(1.0, 0.0, steps, sigmas);
 }
 
-static float time_of(float sigma) {
-    return 1000.0f * sigma; /* not truncated, unlike that of the multi-step solvers */
+static double time_of(double sigma) {
+    return 1000.0 * sigma; /* not truncated, unlike that of the multi-step solvers */
 }
 
 static void step(nv_sampler *s, int32_t i, float *x, const float *velocity) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "video/denoise.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,6 +14,7 @@ struct nv_denoiser {
     int32_t entries; /* of the model's batch: prompts, or twice as many */
     size_t clip;     /* numbers of a clip */
     nv_dit_run *run;
+    nv_sampler *sampler;
     float *latent, *output, *time, *context; /* the device's: [entries, clip] twice, [entries], [entries, words, dim] */
     int32_t *ids;                            /* the device's: [entries, words] */
     float *velocity;                         /* [entries, clip]; the first half becomes the guided prediction */
@@ -48,6 +50,8 @@ nabla_status nv_denoise_check(const nv_denoise_rule *r, nv_error *err) {
 static nabla_status check_memory(nv_denoiser *d, const nv_dit_shape *shape, nv_error *err) {
     size_t bytes = 0, run_bytes = 0;
     NV_TRY(nv_memory_add(&bytes, sizeof(float), 4, d->entries, (int64_t)d->clip, 1, err));
+    NV_TRY(nv_memory_add(&bytes, sizeof(float), nv_solver_history(d->rule.solver), d->rule.prompts, (int64_t)d->clip, 1,
+                         err));
     NV_TRY(nv_dit_run_memory(d->model->dit, shape, &run_bytes, err));
     NV_TRY(nv_memory_add(&bytes, 1, (int64_t)run_bytes, 1, 1, 1, err));
     return nv_memory_check(bytes, "sampling", "choose a smaller size or fewer frames", err);
@@ -59,6 +63,8 @@ static nabla_status make_buffers(nv_denoiser *d, const nv_dit_shape *shape, nv_e
     size_t words = entries * (size_t)shape->text_length, columns = (size_t)nv_clip_model_text_dim(d->model);
     NV_TRY(check_memory(d, shape, err));
     NV_TRY(nv_dit_run_create(d->model->dit, shape, &d->run, err));
+    NV_TRY(nv_sampler_create(d->rule.solver, d->rule.steps, d->rule.shift, (size_t)d->rule.prompts * d->clip,
+                             &d->sampler, err));
     NV_TRY(device->ops->allocate(device, clips, (void **)&d->latent, err));
     NV_TRY(device->ops->allocate(device, clips, (void **)&d->output, err));
     NV_TRY(device->ops->allocate(device, entries * sizeof(float), (void **)&d->time, err));
@@ -94,6 +100,7 @@ void nv_denoiser_destroy(nv_denoiser *d) {
     if (!d) return;
     nv_device *device = d->model->device;
     nv_dit_run_destroy(d->run);
+    nv_sampler_destroy(d->sampler);
     device->ops->release(device, d->latent);
     device->ops->release(device, d->output);
     device->ops->release(device, d->time);
@@ -110,6 +117,10 @@ size_t nv_denoiser_clip(const nv_denoiser *d) {
 
 const nv_dit_run *nv_denoiser_run(const nv_denoiser *d) {
     return d->run;
+}
+
+nv_sampler *nv_denoiser_sampler(const nv_denoiser *d) {
+    return d->sampler;
 }
 
 /* Context rows of every entry: the prompts', then the negative's as often. */
@@ -165,38 +176,47 @@ static nabla_status find_velocity(nv_denoiser *d, int32_t step, float sigma, flo
 static void count_step(const nv_denoiser *d, nv_denoise_totals *totals) {
     nv_dit_stats stats;
     nv_dit_get_stats(d->run, &stats);
+    totals->steps++;
     totals->density += stats.density / (double)d->rule.steps;
     totals->plan_s += stats.plan_s;
     totals->attention_s += stats.attention_s;
     totals->products_s += stats.products_s;
 }
 
-static nabla_status solve(nv_denoiser *d, nv_sampler *sampler, float *x, nv_denoise_watch watch, void *user,
-                          nv_denoise_totals *totals, nv_error *err) {
+static nabla_status check_finite(const nv_denoiser *d, int32_t step, const float *x, nv_error *err) {
     size_t n = (size_t)d->rule.prompts * d->clip;
-    nabla_policy dense = {.size = sizeof dense, .dense = 1};
-    for (int32_t i = 0; i < d->rule.steps; i++) {
-        float sigma = nv_sampler_sigma(sampler, i);
-        NV_TRY(find_velocity(d, i, sigma, nv_sampler_time(sampler, i), x, &dense, err));
-        count_step(d, totals);
-        if (watch) {
-            for (size_t j = 0; j < n; j++)
-                d->clean[j] = x[j] - sigma * d->velocity[j];
-        }
-        nv_sampler_step(sampler, i, x, d->velocity);
-        if (watch) NV_TRY(watch(user, i + 1, d->clean, err));
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(x[i]))
+            return nv_fail(
+                err, NABLA_INTERNAL,
+                "step %d of %d left values that are no numbers (NaN or infinity), so sampling stopped there: "
+                "try fp32, less guidance, or another checkpoint of the model",
+                step, d->rule.steps);
+    return NABLA_OK;
+}
+
+static nabla_status take_step(nv_denoiser *d, int32_t i, const nabla_policy *dense, float *x, int watched,
+                              nv_denoise_totals *totals, nv_error *err) {
+    size_t n = (size_t)d->rule.prompts * d->clip;
+    float sigma = nv_sampler_sigma(d->sampler, i);
+    NV_TRY(find_velocity(d, i, sigma, nv_sampler_time(d->sampler, i), x, dense, err));
+    if (watched) {
+        for (size_t j = 0; j < n; j++)
+            d->clean[j] = x[j] - sigma * d->velocity[j];
     }
+    nv_sampler_step(d->sampler, i, x, d->velocity);
+    NV_TRY(check_finite(d, i + 1, x, err));
+    count_step(d, totals);
     return NABLA_OK;
 }
 
 nabla_status nv_denoise(nv_denoiser *d, const int32_t *ids, const int32_t *negative, float *x, nv_denoise_watch watch,
                         void *user, nv_denoise_totals *totals, nv_error *err) {
-    nv_sampler *sampler;
-    *totals = (nv_denoise_totals){0};
-    size_t n = (size_t)d->rule.prompts * d->clip;
-    NV_TRY(nv_sampler_create(d->rule.solver, d->rule.steps, d->rule.shift, n, &sampler, err));
-    nabla_status status = set_context(d, ids, negative, err);
-    if (status == NABLA_OK) status = solve(d, sampler, x, watch, user, totals, err);
-    nv_sampler_destroy(sampler);
-    return status;
+    const nabla_policy dense = {.size = sizeof dense, .dense = 1};
+    NV_TRY(set_context(d, ids, negative, err));
+    while (totals->steps < d->rule.steps) {
+        NV_TRY(take_step(d, totals->steps, &dense, x, watch != NULL, totals, err));
+        if (watch) NV_TRY(watch(user, totals->steps, d->clean, err));
+    }
+    return NABLA_OK;
 }

@@ -26,16 +26,22 @@ nabla_status nv_denoiser_create(nv_clip_model *model, const nv_denoise_rule *rul
 void nv_denoiser_destroy(nv_denoiser *d);
 size_t nv_denoiser_clip(const nv_denoiser *d); /* numbers of one clip */
 
+/* The solver, whose history a run that is taken up again needs back. */
+nv_sampler *nv_denoiser_sampler(const nv_denoiser *d);
+
 /* After each step: `done` of rule.steps; clean: the clips as the model sees them now, [prompts, 3, F, H, W]. Returns
    NABLA_OK to go on. */
 typedef nabla_status (*nv_denoise_watch)(void *user, int32_t done, const float *clean, nv_error *err);
 
 typedef struct nv_denoise_totals {
-    double density; /* mean over steps */
+    int32_t steps;  /* done */
+    double density; /* of these steps, as shares of the mean over rule.steps */
     double plan_s, attention_s, products_s;
 } nv_denoise_totals;
 
-/* ids: [prompts, words]; negative: [words]; x: noise in, clips out, [prompts, 3, F, H, W]. watch may be NULL. */
+/* ids: [prompts, words]; negative: [words]; x: noise in, clips out, [prompts, 3, F, H, W]. watch may be NULL. totals:
+   all zero in for a run that begins; that of a run taken up, with x and the solver's history as they were, makes it go
+   on. A step that leaves NaN or infinity in x is the last: NABLA_INTERNAL, and watch does not see it. */
 nabla_status nv_denoise(nv_denoiser *d, const int32_t *ids, const int32_t *negative, float *x, nv_denoise_watch watch,
                         void *user, nv_denoise_totals *totals, nv_error *err);
 const nv_dit_run *nv_denoiser_run(const nv_denoiser *d);

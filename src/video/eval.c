@@ -44,11 +44,13 @@ static nabla_status settle(job *j, nv_error *err) {
     r->clip.height = o->height ? o->height : index->height;
     r->clip.frames = o->frames ? o->frames : index->frames;
     r->steps = o->steps ? o->steps : index->steps;
-    r->solver = index->solver;
+    r->solver = o->solver ? o->solver : index->solver;
     r->guidance = o->guidance < 0.0f ? index->guidance : o->guidance;
     r->shift = o->shift < 0.0f ? index->shift : o->shift;
     if (o->prompts < 1 || o->prompts > NV_MOST_SAMPLES)
         return nv_fail(err, NABLA_INVALID_ARGUMENT, "%d prompts: choose 1 to %d, say 200", o->prompts, NV_MOST_SAMPLES);
+    j->result->steps = r->steps;
+    snprintf(j->result->solver, sizeof j->result->solver, "%s", r->solver);
     return nv_denoise_check(r, err);
 }
 
@@ -118,7 +120,7 @@ static nabla_status watch(void *user, int32_t step, const float *clean, nv_error
 /* Up to a batch of prompts from the first on. The last batch is filled up with prompts whose clips are not counted.
    Until the end the result's shares hold counts. */
 static nabla_status run_batch(job *j, nv_error *err) {
-    nv_denoise_totals totals;
+    nv_denoise_totals totals = {0};
     int32_t batch = j->rule.prompts, first = j->done, left = j->options->prompts - first;
     for (int32_t slot = 0; slot < batch; slot++)
         draw_prompt(j, first + slot, slot);

@@ -13,6 +13,7 @@
 #include "video/limits.h"
 #include "video/mask.h"
 #include "video/report.h"
+#include "video/sample_state.h"
 #include "video/warning.h"
 
 typedef struct job {
@@ -22,6 +23,10 @@ typedef struct job {
     nv_clip_model model;
     nv_denoise_rule rule;
     nv_denoiser *denoiser;
+    nv_st_file *resumed; /* the checkpoint to go on from, or NULL; what its settings say may be pointed to below */
+    nv_sample_settings settings;
+    const char *checkpoint;  /* to write after steps, or NULL */
+    double saved_at, save_s; /* when that was last done, and the time that it took */
     int32_t *ids, *negative; /* word ids */
     float *x;                /* [3, F, H, W]: noise, then the clip */
     nv_media_options media;
@@ -30,11 +35,44 @@ typedef struct job {
 } job;
 
 nabla_generate_options nabla_generate_options_default(void) {
-    return (nabla_generate_options){
-        .size = sizeof(nabla_generate_options), .guidance = -1.0f, .shift = -1.0f, .crf = -1, .preview_every = 5};
+    return (nabla_generate_options){.size = sizeof(nabla_generate_options),
+                                    .guidance = -1.0f,
+                                    .shift = -1.0f,
+                                    .dense_steps = -1,
+                                    .crf = -1,
+                                    .preview_every = 5};
 }
 
 /* ------------------------------------------------------------------ what the options and the model say */
+
+/* The file to go on from, its settings in place of the model's own. */
+static nabla_status open_resumed(job *j, nv_error *err) {
+    const nabla_generate_options *o = j->options;
+    j->checkpoint = o->checkpoint ? o->checkpoint : o->resume;
+    if (!o->resume) return o->checkpoint ? nv_sample_state_check_place(o->checkpoint, err) : NABLA_OK;
+    NV_TRY(nv_sample_state_open(o->resume, &j->resumed, err));
+    nv_sample_state_defaults(j->resumed, &j->model.index, &j->rule.dense_steps);
+    return NABLA_OK;
+}
+
+/* The text given, else that of the run that goes on, else none. */
+static const char *text_of(const job *j, const char *given, const char *key) {
+    if (given) return given;
+    return j->resumed ? nv_st_metadata(j->resumed, key) : "";
+}
+
+static void settle_texts(job *j) {
+    const nabla_generate_options *o = j->options;
+    nv_sample_settings *s = &j->settings;
+    s->rule = &j->rule;
+    s->prompt = text_of(j, o->prompt, "prompt");
+    s->negative = text_of(j, o->negative, "negative");
+    s->noise = text_of(j, o->init_noise, "noise");
+    s->policy = j->result->policy;
+    s->dtype = j->machine->compute == NABLA_BF16 ? "bf16" : "fp32";
+    s->seed = o->seed;
+    s->weights = nv_clip_model_fingerprint(&j->model);
+}
 
 static nabla_status parse_policy(job *j, nv_error *err) {
     nabla_context *ctx = j->model.device->context;
@@ -64,11 +102,11 @@ static nabla_status settle(job *j, nv_error *err) {
     r->clip.height = o->height ? o->height : index->height;
     r->clip.frames = o->frames ? o->frames : index->frames;
     r->steps = o->steps ? o->steps : index->steps;
-    r->dense_steps = o->dense_steps;
+    if (o->dense_steps >= 0) r->dense_steps = o->dense_steps;
     r->solver = o->solver ? o->solver : index->solver;
     r->guidance = o->guidance < 0.0f ? index->guidance : o->guidance;
     r->shift = o->shift < 0.0f ? index->shift : o->shift;
-    j->media = (nv_media_options){.width = r->clip.width, .height = r->clip.height, .title = o->prompt};
+    j->media = (nv_media_options){.width = r->clip.width, .height = r->clip.height, .title = j->settings.prompt};
     j->media.fps = o->fps ? o->fps : index->fps;
     j->media.crf = o->crf < 0 ? 18 : o->crf;
     j->media.comment = j->comment;
@@ -94,8 +132,7 @@ static void describe(job *j) {
              "%s%s",
              nabla_version(), r->clip.width, r->clip.height, r->clip.frames, result->policy, r->dense_steps, r->solver,
              r->steps, (double)r->shift, (double)r->guidance, j->options->seed,
-             j->options->init_noise ? "; noise from a file" : "",
-             j->options->negative && *j->options->negative ? "; with a negative prompt" : "");
+             *j->settings.noise ? "; noise from a file" : "", *j->settings.negative ? "; with a negative prompt" : "");
 }
 
 /* ------------------------------------------------------------------ text and noise */
@@ -106,9 +143,8 @@ static nabla_status encode(job *j, nv_error *err) {
     j->ids = calloc((size_t)length, sizeof *j->ids);
     j->negative = calloc((size_t)length, sizeof *j->negative);
     if (!j->ids || !j->negative) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for %d word ids", length);
-    int32_t count = nv_words_encode(j->model.words, j->options->prompt, j->ids, unknown, sizeof unknown);
-    nv_words_encode(j->model.words, j->options->negative ? j->options->negative : "", j->negative, unknown,
-                    sizeof unknown);
+    int32_t count = nv_words_encode(j->model.words, j->settings.prompt, j->ids, unknown, sizeof unknown);
+    nv_words_encode(j->model.words, j->settings.negative, j->negative, unknown, sizeof unknown);
     char *warning = j->result->warning;
     if (unknown[0])
         nv_warn_of_words(j->model.words, unknown, warning, sizeof j->result->warning);
@@ -134,13 +170,21 @@ static nabla_status read_noise(job *j, nv_error *err) {
     else
         status = nv_st_read_f32(e, j->x, nv_denoiser_clip(j->denoiser), err);
     nv_st_close(file);
-    return status;
+    if (status != NABLA_OK) return status;
+    for (size_t i = 0; i < nv_denoiser_clip(j->denoiser); i++)
+        if (!isfinite(j->x[i]))
+            return nv_fail(err, NABLA_CORRUPT, "the noise in %s holds values that are no numbers", path);
+    return NABLA_OK;
 }
 
 static nabla_status make_noise(job *j, nv_error *err) {
     size_t n = nv_denoiser_clip(j->denoiser);
     j->x = malloc(n * sizeof *j->x);
     if (!j->x) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a clip of %zu numbers", n);
+    if (j->resumed) {
+        const char *path = j->options->resume;
+        return nv_sample_state_read(j->resumed, path, &j->settings, j->denoiser, j->x, &j->totals, err);
+    }
     if (j->options->init_noise) return read_noise(j, err);
     nv_torch_randn(j->options->seed, j->x, n);
     return NABLA_OK;
@@ -169,29 +213,40 @@ static nabla_status write_preview(const job *j, int32_t step, const float *clean
     return status;
 }
 
+/* After a step that `must` be kept, and else as often as writing stays below a twentieth of the time: every step, but
+   where steps are short. */
+static nabla_status save(job *j, int must, nv_error *err) {
+    double start = nv_now();
+    if (!j->checkpoint || (!must && start - j->saved_at < 20.0 * j->save_s)) return NABLA_OK;
+    NV_TRY(nv_sample_state_write(j->checkpoint, &j->settings, j->denoiser, j->x, &j->totals, err));
+    j->saved_at = nv_now();
+    j->save_s = j->saved_at - start;
+    return NABLA_OK;
+}
+
+/* Whether the caller wants to stop. */
+static int tell(const job *j, int32_t done) {
+    char note[64];
+    if (!j->machine->progress) return 0;
+    double density = j->totals.density * (double)j->rule.steps / (double)done;
+    snprintf(note, sizeof note, "sparsity %.0f %%", 100.0 * nv_sparsity(density));
+    return j->machine->progress(j->machine->user, "sample", done, j->rule.steps, note);
+}
+
 static nabla_status watch(void *user, int32_t done, const float *clean, nv_error *err) {
     job *j = user;
     const nabla_generate_options *o = j->options;
-    char note[64];
+    int stop = tell(j, done);
+    NV_TRY(save(j, stop || done == j->rule.steps, err));
     if (o->preview && o->preview_every > 0 && done % o->preview_every == 0) NV_TRY(write_preview(j, done, clean, err));
-    if (!j->machine->progress) return NABLA_OK;
-    double density = j->totals.density * (double)j->rule.steps / (double)done;
-    snprintf(note, sizeof note, "sparsity %.0f %%", 100.0 * nv_sparsity(density));
-    if (!j->machine->progress(j->machine->user, "sample", done, j->rule.steps, note)) return NABLA_OK;
+    if (!stop) return NABLA_OK;
+    if (j->checkpoint)
+        return nv_fail(err, NABLA_CANCELLED, "stopped after step %d of %d; resume goes on from %s", done, j->rule.steps,
+                       j->checkpoint);
     return nv_fail(err, NABLA_CANCELLED, "stopped after step %d of %d; nothing was written", done, j->rule.steps);
 }
 
 /* ------------------------------------------------------------------ files */
-
-static nabla_status check_finite(const job *j, nv_error *err) {
-    size_t n = nv_denoiser_clip(j->denoiser);
-    for (size_t i = 0; i < n; i++)
-        if (!isfinite(j->x[i]))
-            return nv_fail(err, NABLA_INTERNAL,
-                           "the model %s gave values that are no numbers: try fp32, or another checkpoint",
-                           j->options->model);
-    return NABLA_OK;
-}
 
 static nabla_status write_latent(const job *j, nv_error *err) {
     const nv_clip_size *clip = &j->rule.clip;
@@ -235,7 +290,6 @@ static nabla_status write_files(job *j, nv_error *err) {
     const nabla_generate_options *o = j->options;
     const nv_dit_config *config = nv_dit_get_config(j->model.dit);
     double start = nv_now();
-    NV_TRY(check_finite(j, err));
     if (o->save_latent) NV_TRY(write_latent(j, err));
     if (o->mask_png) {
         const nabla_plan *plan = nv_dit_run_plan(nv_denoiser_run(j->denoiser), config->layers / 2);
@@ -254,6 +308,12 @@ static nabla_status write_files(job *j, nv_error *err) {
 static nabla_status sample(job *j, nv_error *err) {
     nabla_generate_result *result = j->result;
     double start = nv_now();
+    result->resumed_steps = j->totals.steps;
+    if (j->options->mask_png && j->totals.steps == j->rule.steps)
+        return nv_fail(err, NABLA_INVALID_ARGUMENT, "%s has no step left to draw the blocks of: ask for no mask",
+                       j->options->resume);
+    /* Before the first step too: a place that cannot be written shows before hours of work. */
+    NV_TRY(save(j, 1, err));
     NV_TRY(nv_denoise(j->denoiser, j->ids, j->negative, j->x, watch, j, &j->totals, err));
     result->sample_s = nv_now() - start;
     result->sparsity = nv_sparsity(j->totals.density);
@@ -268,8 +328,11 @@ static nabla_status run(job *j, nv_error *err) {
     const nabla_generate_options *o = j->options;
     double start = nv_now();
     if (!o->model) return nv_fail(err, NABLA_INVALID_ARGUMENT, "no model folder: say which model to use");
-    if (!o->prompt) return nv_fail(err, NABLA_INVALID_ARGUMENT, "no prompt: say what the video should show");
+    if (!o->prompt && !o->resume)
+        return nv_fail(err, NABLA_INVALID_ARGUMENT, "no prompt: say what the video should show");
     NV_TRY(nv_clip_model_open(o->model, j->machine, 0, &j->model, err));
+    NV_TRY(open_resumed(j, err));
+    settle_texts(j);
     NV_TRY(settle(j, err));
     describe(j);
     if (o->output) NV_TRY(nv_media_check(o->output, &j->media, err));
@@ -296,6 +359,7 @@ nabla_status nabla_generate(const nabla_generate_options *options, const nabla_v
     if (machine && machine->size != sizeof *machine) return nv_report_version(err, "nabla_video_machine");
     nabla_status status = run(&j, &inner);
     nv_denoiser_destroy(j.denoiser);
+    nv_st_close(j.resumed);
     nv_clip_model_close(&j.model);
     free(j.ids);
     free(j.negative);
