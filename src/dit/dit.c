@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A model: its memory, the layers that are views of it, loading, and the copy that products read. */
+/* A model: its memory, the layers that are views of it, and the copy that products read. */
 #include "dit/dit.h"
 #include "dit/model.h"
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -174,58 +173,6 @@ nv_parameter *nv_dit_parameter(nv_dit *m, size_t i) {
 
 size_t nv_dit_values(const nv_dit *m) {
     return m->total;
-}
-
-/* ------------------------------------------------------------------------------------------ load, update */
-
-static nabla_status check_shape(const nv_parameter *p, const nv_st_entry *e, nv_error *err) {
-    int same = p->rank == e->rank;
-    for (int i = 0; same && i < e->rank; i++)
-        same = p->shape[i] == e->shape[i];
-    if (same) return NABLA_OK;
-    return nv_fail(err, NABLA_INVALID_ARGUMENT,
-                   "%s has another shape in the file (first size %lld, rank %d) than in "
-                   "the configuration (%lld, rank %d)",
-                   p->name, e->rank ? (long long)e->shape[0] : 0LL, e->rank, (long long)p->shape[0], (int)p->rank);
-}
-
-static nabla_status load_one(nv_dit *m, const nv_parameter *p, const nv_st_file *file, const char *prefix,
-                             float *staging, nv_error *err) {
-    char name[512];
-    const int length = snprintf(name, sizeof name, "%s%s", prefix, p->name);
-    const nv_st_entry *e = length < (int)sizeof name ? nv_st_find(file, name) : NULL;
-    if (!e) return nv_fail(err, NABLA_INVALID_ARGUMENT, "the file lacks tensor %s", name);
-    NV_TRY(check_shape(p, e, err));
-    NV_TRY(nv_st_read_f32(e, staging, p->count, err));
-    m->device->ops->upload(m->device, p->value, staging, p->count * sizeof *staging);
-    return NABLA_OK;
-}
-
-static nabla_status refuse_extra(nv_dit *m, const nv_st_file *file, const char *prefix, nv_error *err) {
-    const size_t skip = strlen(prefix);
-    for (size_t i = 0; i < nv_st_count(file); i++) {
-        const char *name = nv_st_at(file, i)->name;
-        if (strncmp(name, prefix, skip) == 0 && !nv_dit_find(m, -1, name + skip))
-            return nv_fail(err, NABLA_INVALID_ARGUMENT,
-                           "tensor %s of the file is no part of this model; its "
-                           "configuration may be another's",
-                           name);
-    }
-    return NABLA_OK;
-}
-
-nabla_status nv_dit_load(nv_dit *m, const nv_st_file *file, const char *prefix, nv_error *err) {
-    size_t most = 0;
-    NV_TRY(refuse_extra(m, file, prefix, err));
-    for (size_t i = 0; i < m->count; i++)
-        if (m->parameters[i].count > most) most = m->parameters[i].count;
-    float *staging = malloc(most * sizeof *staging);
-    if (!staging) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for the largest tensor, %zu numbers", most);
-    nabla_status status = NABLA_OK;
-    for (size_t i = 0; i < m->count && status == NABLA_OK; i++)
-        status = load_one(m, &m->parameters[i], file, prefix, staging, err);
-    free(staging);
-    return status == NABLA_OK ? nv_dit_update(m, err) : status;
 }
 
 nabla_status nv_dit_update(nv_dit *m, nv_error *err) {
