@@ -238,6 +238,10 @@ static void infers_as_it_trains(void **state) {
     shape.train = 0;
     GOOD(nv_dit_run_memory(f.model, &shape, &bytes, why));
     assert_true(bytes < train_bytes);
+    size_t model_bytes, run_bytes;
+    GOOD(nv_dit_estimate(f.device, &f.c->config, NABLA_BF16, &shape, &model_bytes, &run_bytes, why));
+    assert_int_equal(run_bytes, bytes);
+    assert_in_range(model_bytes, 6 * nv_dit_values(f.model), 6 * nv_dit_values(f.model) + 128);
     GOOD(nv_dit_run_create(f.model, &shape, &run, why));
     forward(&f, run, "dense");
     assert_memory_equal(f.out, trained, f.outputs * sizeof(float));

@@ -94,16 +94,19 @@ static void make_layers(nv_dit *m) {
 
 /* ------------------------------------------------------------------------------------------ life */
 
+static void take_all(nv_dit *m, nv_arena *arena) {
+    m->values = nv_arena_take(arena, (int64_t)m->total, sizeof(float));
+    if (m->train) m->grads = nv_arena_take(arena, (int64_t)m->total, sizeof(float));
+    m->copy = m->values;
+    if (m->compute == NABLA_BF16) m->copy = nv_arena_take(arena, (int64_t)m->total, sizeof(uint16_t));
+}
+
 static nabla_status take_memory(nv_dit *m, nv_error *err) {
     nv_arena arena = {0};
-    for (int pass = 0; pass < 2; pass++) {
-        arena = (nv_arena){.base = m->memory, .size = arena.used};
-        m->values = nv_arena_take(&arena, (int64_t)m->total, sizeof(float));
-        if (m->train) m->grads = nv_arena_take(&arena, (int64_t)m->total, sizeof(float));
-        m->copy = m->values;
-        if (m->compute == NABLA_BF16) m->copy = nv_arena_take(&arena, (int64_t)m->total, sizeof(uint16_t));
-        if (pass == 0) NV_TRY(m->device->ops->allocate(m->device, arena.used, &m->memory, err));
-    }
+    take_all(m, &arena);
+    NV_TRY(m->device->ops->allocate(m->device, arena.used, &m->memory, err));
+    arena = (nv_arena){.base = m->memory, .size = arena.used};
+    take_all(m, &arena);
     size_t at = 0;
     for (size_t i = 0; i < m->count; at += m->parameters[i++].count) {
         m->parameters[i].value = m->values + at;
@@ -112,7 +115,8 @@ static nabla_status take_memory(nv_dit *m, nv_error *err) {
     return NABLA_OK;
 }
 
-static nabla_status build(nv_dit *m, nv_error *err) {
+/* All but the memory of the parameters, whose values are NULL. */
+static nabla_status describe(nv_dit *m, nv_error *err) {
     const nv_dit_config *c = &m->config;
     const int64_t patch = (int64_t)c->patch[0] * c->patch[1] * c->patch[2];
     m->dim = (int64_t)c->heads * c->head_dim;
@@ -123,18 +127,44 @@ static nabla_status build(nv_dit *m, nv_error *err) {
     m->patch_out = patch * c->out_channels;
     m->blocks = calloc((size_t)c->layers, sizeof *m->blocks);
     if (!m->blocks) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for %d layers", (int)c->layers);
-    NV_TRY(nv_dit_list_parameters(m, err));
+    return nv_dit_list_parameters(m, err);
+}
+
+static nabla_status build(nv_dit *m, nv_error *err) {
+    NV_TRY(describe(m, err));
     NV_TRY(take_memory(m, err));
     make_layers(m);
     return NABLA_OK;
 }
 
+static nabla_status check(const nv_dit_config *config, nabla_dtype compute, nv_error *err) {
+    NV_TRY(check_config(config, err));
+    if (compute == NABLA_FP32 || compute == NABLA_BF16) return NABLA_OK;
+    return nv_fail(err, NABLA_UNSUPPORTED, "a transformer computes in fp32 or bf16, not in dtype %d", (int)compute);
+}
+
+nabla_status nv_dit_estimate(nv_device *device, const nv_dit_config *config, nabla_dtype compute,
+                             const nv_dit_shape *shape, size_t *model, size_t *run, nv_error *err) {
+    nv_dit m = {.device = device, .config = *config, .compute = compute, .train = shape->train};
+    nv_arena arena = {0};
+    NV_TRY(check(config, compute, err));
+    nabla_status status = describe(&m, err);
+    if (status == NABLA_OK) {
+        make_layers(&m);
+        take_all(&m, &arena);
+        *model = arena.used;
+        status = nv_dit_run_memory(&m, shape, run, err);
+    }
+    free(m.parameters);
+    free(m.names);
+    free(m.blocks);
+    return status;
+}
+
 nabla_status nv_dit_create(nv_device *device, const nv_dit_config *config, nabla_dtype compute, int train, nv_dit **out,
                            nv_error *err) {
     *out = NULL;
-    NV_TRY(check_config(config, err));
-    if (compute != NABLA_FP32 && compute != NABLA_BF16)
-        return nv_fail(err, NABLA_UNSUPPORTED, "a transformer computes in fp32 or bf16, not in dtype %d", (int)compute);
+    NV_TRY(check(config, compute, err));
     nv_dit *m = calloc(1, sizeof *m);
     if (!m) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a model");
     m->device = device;
