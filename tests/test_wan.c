@@ -285,7 +285,7 @@ static const struct {
     {{TIME, {"blocks.0.ffn.0.weight_scale", NV_ST_F32, 1, {1}}, {0}}, NABLA_UNSUPPORTED, "fp8"},
     {{TIME, {"scaled_fp8", NV_ST_F8_E4M3, 1, {2}}, {0}}, NABLA_UNSUPPORTED, "fp8"},
     {{TIME, {"blocks.0.ffn.0.weight", NV_ST_F8_E5M2, 1, {1}}, {0}}, NABLA_UNSUPPORTED, "F8_E5M2"},
-    {{{"double_blocks.0.img_attn.qkv.weight", NV_ST_F32, 1, {1}}, {0}}, NABLA_UNSUPPORTED, "double_blocks.0"},
+    {{{"double_blocks.0.img_attn.qkv.weight", NV_ST_F32, 1, {1}}, {0}}, NABLA_INVALID_ARGUMENT, "double_blocks.0"},
     {{{"model.diffusion_model.time_embedding.0.weight", NV_ST_BF16, 2, {8, 8}},
       {"something.else", NV_ST_F32, 1, {1}},
       {0}},

@@ -115,9 +115,9 @@ static nabla_status take_memory(nv_dit *m, nv_error *err) {
     return NABLA_OK;
 }
 
-/* All but the memory of the parameters, whose values are NULL. */
-static nabla_status describe(nv_dit *m, nv_error *err) {
+nabla_status nv_dit_describe(nv_dit *m, nv_error *err) {
     const nv_dit_config *c = &m->config;
+    NV_TRY(check_config(c, err));
     const int64_t patch = (int64_t)c->patch[0] * c->patch[1] * c->patch[2];
     m->dim = (int64_t)c->heads * c->head_dim;
     if (c->patch[0] > 64 || c->patch[1] > 64 || c->patch[2] > 64 || m->dim > 1 << 20)
@@ -130,15 +130,20 @@ static nabla_status describe(nv_dit *m, nv_error *err) {
     return nv_dit_list_parameters(m, err);
 }
 
+void nv_dit_forget(nv_dit *m) {
+    free(m->parameters);
+    free(m->names);
+    free(m->blocks);
+}
+
 static nabla_status build(nv_dit *m, nv_error *err) {
-    NV_TRY(describe(m, err));
+    NV_TRY(nv_dit_describe(m, err));
     NV_TRY(take_memory(m, err));
     make_layers(m);
     return NABLA_OK;
 }
 
-static nabla_status check(const nv_dit_config *config, nabla_dtype compute, nv_error *err) {
-    NV_TRY(check_config(config, err));
+static nabla_status check_compute(nabla_dtype compute, nv_error *err) {
     if (compute == NABLA_FP32 || compute == NABLA_BF16) return NABLA_OK;
     return nv_fail(err, NABLA_UNSUPPORTED, "a transformer computes in fp32 or bf16, not in dtype %d", (int)compute);
 }
@@ -147,24 +152,22 @@ nabla_status nv_dit_estimate(nv_device *device, const nv_dit_config *config, nab
                              const nv_dit_shape *shape, size_t *model, size_t *run, nv_error *err) {
     nv_dit m = {.device = device, .config = *config, .compute = compute, .train = shape->train};
     nv_arena arena = {0};
-    NV_TRY(check(config, compute, err));
-    nabla_status status = describe(&m, err);
+    NV_TRY(check_compute(compute, err));
+    nabla_status status = nv_dit_describe(&m, err);
     if (status == NABLA_OK) {
         make_layers(&m);
         take_all(&m, &arena);
         *model = arena.used;
         status = nv_dit_run_memory(&m, shape, run, err);
     }
-    free(m.parameters);
-    free(m.names);
-    free(m.blocks);
+    nv_dit_forget(&m);
     return status;
 }
 
 nabla_status nv_dit_create(nv_device *device, const nv_dit_config *config, nabla_dtype compute, int train, nv_dit **out,
                            nv_error *err) {
     *out = NULL;
-    NV_TRY(check(config, compute, err));
+    NV_TRY(check_compute(compute, err));
     nv_dit *m = calloc(1, sizeof *m);
     if (!m) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a model");
     m->device = device;
@@ -183,9 +186,7 @@ nabla_status nv_dit_create(nv_device *device, const nv_dit_config *config, nabla
 void nv_dit_destroy(nv_dit *m) {
     if (!m) return;
     if (m->memory) m->device->ops->release(m->device, m->memory);
-    free(m->parameters);
-    free(m->names);
-    free(m->blocks);
+    nv_dit_forget(m);
     free(m);
 }
 

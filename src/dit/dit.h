@@ -45,6 +45,8 @@ void nv_dit_init(nv_dit *m, uint64_t seed);
    the prefix there must be no others: the error names the first few of both. Tensors are converted one at a time.
    Updates the compute copy. */
 nabla_status nv_dit_load(nv_dit *m, const nv_weights *w, const nv_dit_names *names, nv_error *err);
+/* Whether nv_dit_load will find every tensor and its shape, without making a model. */
+nabla_status nv_dit_check(const nv_dit_config *config, const nv_weights *w, const nv_dit_names *names, nv_error *err);
 /* Call after the masters changed (optimizer step, load): refreshes the compute copy. */
 nabla_status nv_dit_update(nv_dit *m, nv_error *err);
 

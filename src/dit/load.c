@@ -70,6 +70,20 @@ static nabla_status load_one(nv_dit *m, const nv_parameter *p, const nv_weights 
     return NABLA_OK;
 }
 
+nabla_status nv_dit_check(const nv_dit_config *config, const nv_weights *w, const nv_dit_names *names, nv_error *err) {
+    nv_dit m = {.config = *config};
+    char name[2 * NV_DIT_NAME_SIZE];
+    nabla_status status = nv_dit_describe(&m, err);
+    if (status == NABLA_OK) status = check_names(&m, w, names, err);
+    for (size_t i = 0; i < m.count && status == NABLA_OK; i++) {
+        const nv_st_entry *e;
+        full_name(&m.parameters[i], names, name);
+        status = nv_weights_get(w, name, m.parameters[i].shape, m.parameters[i].rank, &e, err);
+    }
+    nv_dit_forget(&m);
+    return status;
+}
+
 nabla_status nv_dit_load(nv_dit *m, const nv_weights *w, const nv_dit_names *names, nv_error *err) {
     nv_dit_names own;
     size_t most = 0;

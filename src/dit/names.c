@@ -110,7 +110,7 @@ nabla_status nv_dit_recognise(const nv_weights *w, nv_dit_names *out, nv_error *
         }
     }
     const nv_st_entry *first = nv_weights_at(w, 0);
-    return nv_fail(err, NABLA_UNSUPPORTED, "%s holds no Wan2.1 transformer: its first tensor is \"%s\"",
+    return nv_fail(err, NABLA_INVALID_ARGUMENT, "%s holds no Wan2.1 transformer: its first tensor is \"%s\"",
                    nv_weights_path(w), first ? first->name : "none");
 }
 

@@ -20,7 +20,8 @@ typedef struct nv_dit_names {
 enum { NV_DIT_NAME_SIZE = 80 };
 
 /* Layout and prefix, from the tensors themselves. Image-to-video, VACE and Wan2.2 transformers and scaled fp8 files,
-   which would run and show noise, are NABLA_UNSUPPORTED and named; so is what is no Wan transformer at all. */
+   which would run and show noise, are NABLA_UNSUPPORTED and named; what is no Wan transformer at all is
+   NABLA_INVALID_ARGUMENT. */
 nabla_status nv_dit_recognise(const nv_weights *w, nv_dit_names *out, nv_error *err);
 
 /* A name of one layout in another, without prefix, e.g. "blocks.3.ffn.0.bias" <-> "blocks.3.ffn.net.0.proj.bias". 0 if

@@ -222,3 +222,7 @@ const char *nv_weights_file(const nv_weights *w, const nv_st_entry *entry) {
     const nv_weights_item *item = nv_weights_item_of(w, entry->name);
     return item ? w->files[item->file].path : w->path;
 }
+
+const nv_st_file *nv_weights_safetensors(const nv_weights *w) {
+    return w->file_count == 1 ? w->files[0].st : NULL;
+}

@@ -38,6 +38,8 @@ nabla_status nv_weights_get(const nv_weights *w, const char *name, const int64_t
 
 const char *nv_weights_path(const nv_weights *w); /* as opened, or the file chosen in the folder */
 size_t nv_weights_files(const nv_weights *w);
+/* The one .safetensors that the set is, for its metadata and order; NULL if it is another file or several. */
+const nv_st_file *nv_weights_safetensors(const nv_weights *w);
 /* The file that a tensor of this set lies in, for messages. */
 const char *nv_weights_file(const nv_weights *w, const nv_st_entry *entry);
 
