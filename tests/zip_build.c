@@ -8,8 +8,8 @@
 enum { RECORDS = 256 /* more than any record of an entry without its name, or of the end */ };
 
 static unsigned char *put(unsigned char *at, uint64_t value, int bytes) {
-    for (int i = 0; i < bytes; i++)
-        *at++ = (unsigned char)(value >> (8 * i));
+    for (int i = 0; i < bytes; i++, value >>= 8)
+        *at++ = (unsigned char)value;
     return at;
 }
 
