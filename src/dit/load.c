@@ -5,26 +5,7 @@
 #include <string.h>
 
 #include "dit/model.h"
-
-/* Names to tell: the first few, and how many there are. */
-typedef struct name_list {
-    size_t count;
-    char text[200];
-} name_list;
-
-enum { MOST_NAMES = 3 };
-
-static void add_name(name_list *l, const char *name) {
-    const size_t at = strlen(l->text);
-    if (l->count++ < MOST_NAMES) snprintf(l->text + at, sizeof l->text - at, "%s\"%.60s\"", at ? ", " : "", name);
-}
-
-/* " and 5 more", or nothing. */
-static const char *more(const name_list *l, char text[32]) {
-    text[0] = '\0';
-    if (l->count > MOST_NAMES) snprintf(text, 32, " and %zu more", l->count - MOST_NAMES);
-    return text;
-}
+#include "dit/name_list.h"
 
 static void full_name(const nv_parameter *p, const nv_dit_names *names, char out[2 * NV_DIT_NAME_SIZE]) {
     char own[NV_DIT_NAME_SIZE] = "";
@@ -34,28 +15,30 @@ static void full_name(const nv_parameter *p, const nv_dit_names *names, char out
 
 /* Tensors outside the prefix are other parts of a file; within it, both sides must be complete. */
 static nabla_status check_names(nv_dit *m, const nv_weights *w, const nv_dit_names *names, nv_error *err) {
-    name_list missing = {0}, extra = {0};
+    nv_name_list missing = {0}, extra = {0};
     char name[2 * NV_DIT_NAME_SIZE], own[NV_DIT_NAME_SIZE], rest[2][32];
     const size_t skip = strlen(names->prefix);
     for (size_t i = 0; i < m->count; i++) {
         full_name(&m->parameters[i], names, name);
-        if (!nv_weights_find(w, name)) add_name(&missing, name);
+        if (!nv_weights_find(w, name)) nv_name_list_add(&missing, name);
     }
     for (size_t i = 0; i < nv_weights_count(w); i++) {
         const char *found = nv_weights_at(w, i)->name;
         if (strncmp(found, names->prefix, skip) != 0) continue;
         if (!nv_dit_translate(names->layout, found + skip, NV_DIT_DIFFUSERS, own) || !nv_dit_find(m, -1, own))
-            add_name(&extra, found);
+            nv_name_list_add(&extra, found);
     }
     if (extra.count > 0 && missing.count > 0)
         return nv_fail(err, NABLA_CORRUPT,
                        "%s lacks %s%s, and %s%s are no part of this model: is the configuration its own?",
-                       nv_weights_path(w), missing.text, more(&missing, rest[0]), extra.text, more(&extra, rest[1]));
+                       nv_weights_path(w), missing.text, nv_name_list_more(&missing, rest[0]), extra.text,
+                       nv_name_list_more(&extra, rest[1]));
     if (missing.count > 0)
-        return nv_fail(err, NABLA_CORRUPT, "%s lacks %s%s", nv_weights_path(w), missing.text, more(&missing, rest[0]));
+        return nv_fail(err, NABLA_CORRUPT, "%s lacks %s%s", nv_weights_path(w), missing.text,
+                       nv_name_list_more(&missing, rest[0]));
     if (extra.count > 0)
         return nv_fail(err, NABLA_CORRUPT, "%s holds %s%s, no part of this model: is the configuration its own?",
-                       nv_weights_path(w), extra.text, more(&extra, rest[1]));
+                       nv_weights_path(w), extra.text, nv_name_list_more(&extra, rest[1]));
     return NABLA_OK;
 }
 
