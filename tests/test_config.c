@@ -48,6 +48,55 @@ static void reads_a_released_config(void **state) {
     assert_int_equal(c.out_channels, 16);
 }
 
+/* As released for Wan2.1 1.3B by the original code. */
+static const char original[] =
+    "{\"_class_name\": \"WanModel\", \"_diffusers_version\": \"0.30.0\", \"dim\": 1536, \"eps\": 1e-06,"
+    "\"ffn_dim\": 8960, \"freq_dim\": 256, \"in_dim\": 16, \"model_type\": \"t2v\", \"num_heads\": 12,"
+    "\"num_layers\": 30, \"out_dim\": 16, \"text_len\": 512}";
+
+static void reads_the_originals_config(void **state) {
+    (void)state;
+    nv_dit_config a, b;
+    nv_error err = {0};
+    if (nv_config_parse_dit(original, strlen(original), "c.json", &a, &err) != NABLA_OK) fail_msg("%s", err.text);
+    assert_int_equal(nv_config_parse_dit(released, strlen(released), "c.json", &b, NULL), NABLA_OK);
+    assert_memory_equal(&a, &b, sizeof a);
+}
+
+static const struct {
+    const char *from, *to;
+    nabla_status status;
+    const char *message;
+} bad_original[] = {
+    {"t2v", "i2v", NABLA_UNSUPPORTED, "c.json is of an image-to-video model (\"model_type\" is \"i2v\")"},
+    {"t2v", "flf2v", NABLA_UNSUPPORTED, "first-and-last-frame"},
+    {"t2v", "vace", NABLA_UNSUPPORTED, "a VACE model"},
+    {"t2v", "ti2v", NABLA_UNSUPPORTED, "Wan2.2"},
+    {"t2v", "s2v", NABLA_UNSUPPORTED, "another kind of model"},
+    {"\"in_dim\": 16", "\"in_dim\": 36", NABLA_UNSUPPORTED, "image-to-video model (36 channels in)"},
+    {"\"in_dim\": 16", "\"in_dim\": 48", NABLA_UNSUPPORTED, "Wan2.2 TI2V-5B"},
+    {"WanModel", "CausalWanModel", NABLA_UNSUPPORTED, "CausalWanModel"},
+    {"\"num_heads\": 12", "\"num_heads\": 11", NABLA_UNSUPPORTED, "\"dim\" 1536 over \"num_heads\" 11"},
+    {"\"num_heads\": 12", "\"num_heads\": 1", NABLA_UNSUPPORTED, "heads of 16 to 256"},
+    {"\"num_heads\": 12", "\"num_heads\": 0", NABLA_CORRUPT, "\"num_heads\" is 0"},
+    {"\"ffn_dim\": 8960,", "", NABLA_CORRUPT, "lacks the key \"ffn_dim\""},
+    {"256", "255", NABLA_CORRUPT, "is odd"},
+    {"\"eps\"", "\"qk_norm\": false, \"eps\"", NABLA_UNSUPPORTED, "qk_norm"},
+    {"\"eps\"", "\"window\": 3, \"eps\"", NABLA_CORRUPT, "the unknown key \"window\""},
+};
+
+static void refuses_original_configs_that_do_not_fit(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof bad_original / sizeof *bad_original; i++) {
+        nv_dit_config c;
+        nv_error err = {0};
+        const char *text = changed(original, bad_original[i].from, bad_original[i].to);
+        const nabla_status status = nv_config_parse_dit(text, strlen(text), "c.json", &c, &err);
+        if (status != bad_original[i].status || !strstr(err.text, bad_original[i].message))
+            fail_msg("case %zu: status %d, \"%s\"", i, (int)status, err.text);
+    }
+}
+
 static const struct {
     const char *from, *to;
     nabla_status status;
@@ -207,6 +256,8 @@ static void numbers_are_written_or_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_a_released_config),
+        cmocka_unit_test(reads_the_originals_config),
+        cmocka_unit_test(refuses_original_configs_that_do_not_fit),
         cmocka_unit_test(refuses_bad_configs),
         cmocka_unit_test(configs_come_back),
         cmocka_unit_test(reads_our_index),

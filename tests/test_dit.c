@@ -34,10 +34,13 @@ static const dit_case cases[] = {
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
+/* The goldens hold the model beside its inputs and gradients. */
+static const nv_dit_names golden_names = {NV_DIT_DIFFUSERS, "model."};
+
 /* A model with its inputs and what came of them. */
 typedef struct fixture {
     const dit_case *c;
-    nv_st_file *file;
+    nv_weights *file;
     nv_device *device;
     nv_dit *model;
     nv_dit_run *run;
@@ -51,8 +54,8 @@ typedef struct fixture {
         if ((call) != NABLA_OK) fail_msg("%s: %s", #call, good_err.text); \
     } while (0)
 
-static float *read_tensor(const nv_st_file *file, const char *name, size_t *count) {
-    const nv_st_entry *e = nv_st_find(file, name);
+static float *read_tensor(const nv_weights *file, const char *name, size_t *count) {
+    const nv_st_entry *e = nv_weights_find(file, name);
     if (!e) fail_msg("no tensor %s", name);
     const size_t n = e->bytes / sizeof(float);
     float *data = malloc(e->bytes);
@@ -66,10 +69,10 @@ static fixture open_case(const dit_case *c, nabla_dtype compute, int32_t threads
     char path[512];
     const nv_device_options options = {.threads = threads, .level = level};
     snprintf(path, sizeof path, NABLA_TEST_DATA "/%s.safetensors", c->file);
-    GOOD(nv_st_open(path, &f.file, why));
+    GOOD(nv_weights_open(path, &f.file, why));
     GOOD(nv_device_create(&options, &f.device, why));
     GOOD(nv_dit_create(f.device, &c->config, compute, 1, &f.model, why));
-    GOOD(nv_dit_load(f.model, f.file, "model.", why));
+    GOOD(nv_dit_load(f.model, f.file, &golden_names, why));
     GOOD(nv_dit_run_create(f.model, &c->shape, &f.run, why));
     f.latent = read_tensor(f.file, "latent", NULL);
     f.time = read_tensor(f.file, "time", NULL);
@@ -84,7 +87,7 @@ static void close_case(fixture *f) {
     nv_dit_run_destroy(f->run);
     nv_dit_destroy(f->model);
     nv_device_destroy(f->device);
-    nv_st_close(f->file);
+    nv_weights_close(f->file);
     float *const all[] = {f->latent, f->time, f->context, f->d_out, f->out, f->d_context};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);
@@ -235,6 +238,10 @@ static void infers_as_it_trains(void **state) {
     shape.train = 0;
     GOOD(nv_dit_run_memory(f.model, &shape, &bytes, why));
     assert_true(bytes < train_bytes);
+    size_t model_bytes, run_bytes;
+    GOOD(nv_dit_estimate(f.device, &f.c->config, NABLA_BF16, &shape, &model_bytes, &run_bytes, why));
+    assert_int_equal(run_bytes, bytes);
+    assert_in_range(model_bytes, 6 * nv_dit_values(f.model), 6 * nv_dit_values(f.model) + 128);
     GOOD(nv_dit_run_create(f.model, &shape, &run, why));
     forward(&f, run, "dense");
     assert_memory_equal(f.out, trained, f.outputs * sizeof(float));
@@ -281,8 +288,8 @@ static void refuses_what_cannot_work(void **state) {
     config.head_dim = 16;
     config.ffn_dim = 57;
     GOOD(nv_dit_create(f.device, &config, NABLA_FP32, 0, &model, why));
-    expect_refusal(nv_dit_load(model, f.file, "model.", &err), &err, NABLA_INVALID_ARGUMENT, "ffn");
-    expect_refusal(nv_dit_load(model, f.file, "", &err), &err, NABLA_INVALID_ARGUMENT, "no part");
+    expect_refusal(nv_dit_load(model, f.file, &golden_names, &err), &err, NABLA_CORRUPT, "ffn");
+    expect_refusal(nv_dit_load(model, f.file, NULL, &err), &err, NABLA_INVALID_ARGUMENT, "no Wan2.1 transformer");
     nv_dit_destroy(model);
     close_case(&f);
 }

@@ -10,12 +10,15 @@
 #include "cli/report.h"
 #include "cli/verbs.h"
 #include "device/device.h"
+#include "dit/names.h"
 #include "media/media.h"
 #include "tensor/memory.h"
-#include "weights/safetensors.h"
+#include "video/limits.h"
+#include "weights/set.h"
 
 typedef struct settings {
     cli_common common;
+    int32_t size[2], frames;
 } settings;
 
 /* ------------------------------------------------------------------ the machine */
@@ -138,33 +141,32 @@ static void print_metadata(const nv_st_file *file) {
                cli_escape(nv_st_metadata(file, key), value, sizeof value));
 }
 
-static int print_file_json(const nv_st_file *file) {
+/* Tensor i in the file's own order, which a set's is not. */
+static const nv_st_entry *tensor_at(const nv_weights *w, size_t i) {
+    const nv_st_file *file = nv_weights_safetensors(w);
+    return file ? nv_st_at(file, i) : nv_weights_at(w, i);
+}
+
+static int print_file_json(const nv_weights *w) {
+    const nv_st_file *file = nv_weights_safetensors(w);
     json_t *tensors = json_array();
     double bytes = 0;
-    for (size_t i = 0; i < nv_st_count(file); i++) {
-        const nv_st_entry *e = nv_st_at(file, i);
+    for (size_t i = 0; i < nv_weights_count(w); i++) {
+        const nv_st_entry *e = tensor_at(w, i);
         bytes += (double)e->bytes;
         json_array_append_new(tensors,
                               json_pack("{s:s, s:s, s:o, s:I}", "name", e->name, "dtype", nv_st_dtype_name(e->dtype),
                                         "shape", shape_json(e), "bytes", (json_int_t)e->bytes));
     }
     return cli_print_json("info", json_pack("{s:I, s:o, s:o}", "bytes", (json_int_t)bytes, "metadata",
-                                            metadata_json(file), "tensors", tensors));
+                                            file ? metadata_json(file) : json_object(), "tensors", tensors));
 }
 
-static int show_file(const char *path, int json) {
-    nv_st_file *file = NULL;
-    nv_error err = {0};
+static void print_file(const nv_weights *w) {
     char name[512], size[32], shape[160];
     double bytes = 0;
-    if (nv_st_open(path, &file, &err) != NABLA_OK) return cli_fail("info", "%s", err.text);
-    if (json) {
-        const int code = print_file_json(file);
-        nv_st_close(file);
-        return code;
-    }
-    for (size_t i = 0; i < nv_st_count(file); i++) {
-        const nv_st_entry *e = nv_st_at(file, i);
+    for (size_t i = 0; i < nv_weights_count(w); i++) {
+        const nv_st_entry *e = tensor_at(w, i);
         size_t at = 0;
         shape[0] = '\0';
         for (int j = 0; j < e->rank && at < sizeof shape; j++)
@@ -173,18 +175,40 @@ static int show_file(const char *path, int json) {
         printf("%-5s %9s  %s [%s]\n", nv_st_dtype_name(e->dtype), cli_format_bytes((double)e->bytes, size, sizeof size),
                cli_escape(e->name, name, sizeof name), shape);
     }
-    print_metadata(file);
-    printf("%zu tensors, %s\n", nv_st_count(file), cli_format_bytes(bytes, size, sizeof size));
-    nv_st_close(file);
-    return CLI_DONE;
+    if (nv_weights_safetensors(w)) print_metadata(nv_weights_safetensors(w));
+    printf("%zu tensors, %s\n", nv_weights_count(w), cli_format_bytes(bytes, size, sizeof size));
+}
+
+/* Any file of tensors is listed; of a transformer, what it is follows, or why it is not run, which is no failure here.
+ */
+static int show_file(const char *path, const cli_info_run *run, int json) {
+    nv_weights *w = NULL;
+    nv_dit_names names;
+    nv_error err = {0};
+    int code = CLI_DONE;
+    if (nv_weights_open(path, &w, &err) != NABLA_OK) return cli_fail("info", "%s", err.text);
+    if (json)
+        code = print_file_json(w);
+    else
+        print_file(w);
+    const nabla_status status = nv_dit_recognise(w, &names, &err);
+    nv_weights_close(w);
+    if (json || code || status == NABLA_INVALID_ARGUMENT) return code;
+    code = status == NABLA_OK ? cli_info_wan(path, run, 0) : cli_fail("info", "%s", err.text);
+    return code == CLI_FAILED ? CLI_DONE : code;
 }
 
 /* ------------------------------------------------------------------ the verb */
 
-static const cli_option options[] = {CLI_JSON};
+static const cli_option options[] = {
+    CLI_RANGE("size", SIZE, size, 1, NV_MOST_SIDE, "of a Wan2.1 model: tell a run's memory []"),
+    CLI_RANGE("frames", INT32, frames, 1, NV_MOST_SIDE, "the same, 4n+1 of them []"),
+    CLI_DTYPE("the same [bf16]"),
+    CLI_JSON,
+};
 
 static int run(const cli_verb *verb, int argc, char **argv) {
-    settings s = {0};
+    settings s = {.size = {832, 480}, .frames = 81};
     struct stat what;
     const int code = cli_parse(verb, argc, argv, &s);
     if (code >= 0) return code;
@@ -193,12 +217,17 @@ static int run(const cli_verb *verb, int argc, char **argv) {
     if (stat(path, &what) != 0)
         return cli_fail("info", "cannot open '%s': %s; name a model's folder or a .safetensors file", path,
                         strerror(errno));
-    return S_ISDIR(what.st_mode) ? cli_info_model(path, s.common.json) : show_file(path, s.common.json);
+    const int fp32 = s.common.dtype && strcmp(s.common.dtype, "fp32") == 0;
+    const cli_info_run told = {.size = {s.size[0], s.size[1]},
+                               .frames = s.frames,
+                               .asked = cli_given(verb, &s.common, "size") || cli_given(verb, &s.common, "frames"),
+                               .compute = fp32 ? NABLA_FP32 : NABLA_BF16};
+    return S_ISDIR(what.st_mode) ? cli_info_model(path, &told, s.common.json) : show_file(path, &told, s.common.json);
 }
 
 const cli_verb cli_verb_info = {
     .name = "info",
-    .arguments = "[MODEL | FILE.safetensors]",
+    .arguments = "[MODEL | FILE.safetensors | FILE.pth]",
     .summary = "what this machine can do; what a model or a file of tensors holds",
     .example = "example: nabla info models/demo",
     .options = options,

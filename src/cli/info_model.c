@@ -45,19 +45,18 @@ static int count_weights(const char *folder, weights *w) {
     return code;
 }
 
-/* Of models of another kind only `kind` is read: their index lists components and says nothing of use. */
+/* Models of another kind are Wan's, or refused there by name. */
 static int is_clip_model(const nv_model_index *index) {
     return strcmp(index->kind, NV_KIND_CLIP) == 0;
 }
 
 static int print_json(const nv_model_index *index, const nv_dit_config *dit, const weights *w) {
     json_t *figures = json_pack("{s:s}", "kind", index->kind);
-    if (is_clip_model(index))
-        json_object_update_new(figures, json_pack("{s:i, s:i, s:i, s:i, s:s, s:s, s:f, s:f, s:i, s:s}", "width",
-                                                  index->width, "height", index->height, "frames", index->frames, "fps",
-                                                  index->fps, "policy", index->policy, "prediction", index->prediction,
-                                                  "shift", (double)index->shift, "guidance", (double)index->guidance,
-                                                  "steps", index->steps, "solver", index->solver));
+    json_object_update_new(figures, json_pack("{s:i, s:i, s:i, s:i, s:s, s:s, s:f, s:f, s:i, s:s}", "width",
+                                              index->width, "height", index->height, "frames", index->frames, "fps",
+                                              index->fps, "policy", index->policy, "prediction", index->prediction,
+                                              "shift", (double)index->shift, "guidance", (double)index->guidance,
+                                              "steps", index->steps, "solver", index->solver));
     json_object_update_new(figures, json_pack("{s:[i,i,i], s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:I}", "patch",
                                               dit->patch[0], dit->patch[1], dit->patch[2], "in_channels",
                                               dit->in_channels, "layers", dit->layers, "heads", dit->heads, "head_dim",
@@ -79,7 +78,7 @@ static void print_index(const nv_model_index *index) {
 static void print_text(const nv_model_index *index, const nv_dit_config *dit, const weights *w) {
     char text[128], size[32];
     printf("model        %s\n", cli_escape(index->kind, text, sizeof text));
-    if (is_clip_model(index)) print_index(index);
+    print_index(index);
     printf("transformer  %d layers, %d heads of %d, feed-forward %d, text %d\n", dit->layers, dit->heads, dit->head_dim,
            dit->ffn_dim, dit->text_dim);
     printf("latent       %d channels, patches of %dx%dx%d\n", dit->in_channels, dit->patch[0], dit->patch[1],
@@ -88,7 +87,7 @@ static void print_text(const nv_model_index *index, const nv_dit_config *dit, co
            w->files == 1 ? "" : "s", cli_format_bytes(w->bytes, size, sizeof size));
 }
 
-int cli_info_model(const char *folder, int json) {
+int cli_info_model(const char *folder, const cli_info_run *run, int json) {
     char path[4096];
     nv_model_index index = {0};
     nv_dit_config dit = {0};
@@ -96,9 +95,9 @@ int cli_info_model(const char *folder, int json) {
     weights w = {0};
     if (strlen(folder) > sizeof path - 64) return cli_fail("info", "the path '%.80s...' is too long", folder);
     snprintf(path, sizeof path, "%s/model_index.json", folder);
-    if (access(path, R_OK) != 0)
-        return cli_fail("info", "'%s' is not a model's folder: it has no model_index.json that can be read", folder);
+    if (access(path, F_OK) != 0) return cli_info_wan(folder, run, json);
     if (nv_config_read_index(path, &index, &err) != NABLA_OK) return cli_fail("info", "%s", err.text);
+    if (!is_clip_model(&index)) return cli_info_wan(folder, run, json);
     snprintf(path, sizeof path, "%s/transformer/config.json", folder);
     if (nv_config_read_dit(path, &dit, &err) != NABLA_OK) return cli_fail("info", "%s", err.text);
     snprintf(path, sizeof path, "%s/transformer", folder);

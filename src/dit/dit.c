@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A model: its memory, the layers that are views of it, loading, and the copy that products read. */
+/* A model: its memory, the layers that are views of it, and the copy that products read. */
 #include "dit/dit.h"
 #include "dit/model.h"
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -95,16 +94,19 @@ static void make_layers(nv_dit *m) {
 
 /* ------------------------------------------------------------------------------------------ life */
 
+static void take_all(nv_dit *m, nv_arena *arena) {
+    m->values = nv_arena_take(arena, (int64_t)m->total, sizeof(float));
+    if (m->train) m->grads = nv_arena_take(arena, (int64_t)m->total, sizeof(float));
+    m->copy = m->values;
+    if (m->compute == NABLA_BF16) m->copy = nv_arena_take(arena, (int64_t)m->total, sizeof(uint16_t));
+}
+
 static nabla_status take_memory(nv_dit *m, nv_error *err) {
     nv_arena arena = {0};
-    for (int pass = 0; pass < 2; pass++) {
-        arena = (nv_arena){.base = m->memory, .size = arena.used};
-        m->values = nv_arena_take(&arena, (int64_t)m->total, sizeof(float));
-        if (m->train) m->grads = nv_arena_take(&arena, (int64_t)m->total, sizeof(float));
-        m->copy = m->values;
-        if (m->compute == NABLA_BF16) m->copy = nv_arena_take(&arena, (int64_t)m->total, sizeof(uint16_t));
-        if (pass == 0) NV_TRY(m->device->ops->allocate(m->device, arena.used, &m->memory, err));
-    }
+    take_all(m, &arena);
+    NV_TRY(m->device->ops->allocate(m->device, arena.used, &m->memory, err));
+    arena = (nv_arena){.base = m->memory, .size = arena.used};
+    take_all(m, &arena);
     size_t at = 0;
     for (size_t i = 0; i < m->count; at += m->parameters[i++].count) {
         m->parameters[i].value = m->values + at;
@@ -113,8 +115,9 @@ static nabla_status take_memory(nv_dit *m, nv_error *err) {
     return NABLA_OK;
 }
 
-static nabla_status build(nv_dit *m, nv_error *err) {
+nabla_status nv_dit_describe(nv_dit *m, nv_error *err) {
     const nv_dit_config *c = &m->config;
+    NV_TRY(check_config(c, err));
     const int64_t patch = (int64_t)c->patch[0] * c->patch[1] * c->patch[2];
     m->dim = (int64_t)c->heads * c->head_dim;
     if (c->patch[0] > 64 || c->patch[1] > 64 || c->patch[2] > 64 || m->dim > 1 << 20)
@@ -124,18 +127,47 @@ static nabla_status build(nv_dit *m, nv_error *err) {
     m->patch_out = patch * c->out_channels;
     m->blocks = calloc((size_t)c->layers, sizeof *m->blocks);
     if (!m->blocks) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for %d layers", (int)c->layers);
-    NV_TRY(nv_dit_list_parameters(m, err));
+    return nv_dit_list_parameters(m, err);
+}
+
+void nv_dit_forget(nv_dit *m) {
+    free(m->parameters);
+    free(m->names);
+    free(m->blocks);
+}
+
+static nabla_status build(nv_dit *m, nv_error *err) {
+    NV_TRY(nv_dit_describe(m, err));
     NV_TRY(take_memory(m, err));
     make_layers(m);
     return NABLA_OK;
 }
 
+static nabla_status check_compute(nabla_dtype compute, nv_error *err) {
+    if (compute == NABLA_FP32 || compute == NABLA_BF16) return NABLA_OK;
+    return nv_fail(err, NABLA_UNSUPPORTED, "a transformer computes in fp32 or bf16, not in dtype %d", (int)compute);
+}
+
+nabla_status nv_dit_estimate(nv_device *device, const nv_dit_config *config, nabla_dtype compute,
+                             const nv_dit_shape *shape, size_t *model, size_t *run, nv_error *err) {
+    nv_dit m = {.device = device, .config = *config, .compute = compute, .train = shape->train};
+    nv_arena arena = {0};
+    NV_TRY(check_compute(compute, err));
+    nabla_status status = nv_dit_describe(&m, err);
+    if (status == NABLA_OK) {
+        make_layers(&m);
+        take_all(&m, &arena);
+        *model = arena.used;
+        status = nv_dit_run_memory(&m, shape, run, err);
+    }
+    nv_dit_forget(&m);
+    return status;
+}
+
 nabla_status nv_dit_create(nv_device *device, const nv_dit_config *config, nabla_dtype compute, int train, nv_dit **out,
                            nv_error *err) {
     *out = NULL;
-    NV_TRY(check_config(config, err));
-    if (compute != NABLA_FP32 && compute != NABLA_BF16)
-        return nv_fail(err, NABLA_UNSUPPORTED, "a transformer computes in fp32 or bf16, not in dtype %d", (int)compute);
+    NV_TRY(check_compute(compute, err));
     nv_dit *m = calloc(1, sizeof *m);
     if (!m) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a model");
     m->device = device;
@@ -154,9 +186,7 @@ nabla_status nv_dit_create(nv_device *device, const nv_dit_config *config, nabla
 void nv_dit_destroy(nv_dit *m) {
     if (!m) return;
     if (m->memory) m->device->ops->release(m->device, m->memory);
-    free(m->parameters);
-    free(m->names);
-    free(m->blocks);
+    nv_dit_forget(m);
     free(m);
 }
 
@@ -174,58 +204,6 @@ nv_parameter *nv_dit_parameter(nv_dit *m, size_t i) {
 
 size_t nv_dit_values(const nv_dit *m) {
     return m->total;
-}
-
-/* ------------------------------------------------------------------------------------------ load, update */
-
-static nabla_status check_shape(const nv_parameter *p, const nv_st_entry *e, nv_error *err) {
-    int same = p->rank == e->rank;
-    for (int i = 0; same && i < e->rank; i++)
-        same = p->shape[i] == e->shape[i];
-    if (same) return NABLA_OK;
-    return nv_fail(err, NABLA_INVALID_ARGUMENT,
-                   "%s has another shape in the file (first size %lld, rank %d) than in "
-                   "the configuration (%lld, rank %d)",
-                   p->name, e->rank ? (long long)e->shape[0] : 0LL, e->rank, (long long)p->shape[0], (int)p->rank);
-}
-
-static nabla_status load_one(nv_dit *m, const nv_parameter *p, const nv_st_file *file, const char *prefix,
-                             float *staging, nv_error *err) {
-    char name[512];
-    const int length = snprintf(name, sizeof name, "%s%s", prefix, p->name);
-    const nv_st_entry *e = length < (int)sizeof name ? nv_st_find(file, name) : NULL;
-    if (!e) return nv_fail(err, NABLA_INVALID_ARGUMENT, "the file lacks tensor %s", name);
-    NV_TRY(check_shape(p, e, err));
-    NV_TRY(nv_st_read_f32(e, staging, p->count, err));
-    m->device->ops->upload(m->device, p->value, staging, p->count * sizeof *staging);
-    return NABLA_OK;
-}
-
-static nabla_status refuse_extra(nv_dit *m, const nv_st_file *file, const char *prefix, nv_error *err) {
-    const size_t skip = strlen(prefix);
-    for (size_t i = 0; i < nv_st_count(file); i++) {
-        const char *name = nv_st_at(file, i)->name;
-        if (strncmp(name, prefix, skip) == 0 && !nv_dit_find(m, -1, name + skip))
-            return nv_fail(err, NABLA_INVALID_ARGUMENT,
-                           "tensor %s of the file is no part of this model; its "
-                           "configuration may be another's",
-                           name);
-    }
-    return NABLA_OK;
-}
-
-nabla_status nv_dit_load(nv_dit *m, const nv_st_file *file, const char *prefix, nv_error *err) {
-    size_t most = 0;
-    NV_TRY(refuse_extra(m, file, prefix, err));
-    for (size_t i = 0; i < m->count; i++)
-        if (m->parameters[i].count > most) most = m->parameters[i].count;
-    float *staging = malloc(most * sizeof *staging);
-    if (!staging) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for the largest tensor, %zu numbers", most);
-    nabla_status status = NABLA_OK;
-    for (size_t i = 0; i < m->count && status == NABLA_OK; i++)
-        status = load_one(m, &m->parameters[i], file, prefix, staging, err);
-    free(staging);
-    return status == NABLA_OK ? nv_dit_update(m, err) : status;
 }
 
 nabla_status nv_dit_update(nv_dit *m, nv_error *err) {

@@ -9,9 +9,9 @@
 
 #include "device/device.h"
 #include "dit/dit_config.h"
+#include "dit/names.h"
 #include "tensor/error.h"
 #include "tensor/random.h"
-#include "weights/safetensors.h"
 
 typedef struct nv_dit nv_dit;
 typedef struct nv_dit_run nv_dit_run;
@@ -41,9 +41,12 @@ size_t nv_dit_values(const nv_dit *m); /* numbers in all */
 /* Random start (as the public Wan code: Xavier uniform linears, zero biases, N(0, 0.02) for time and text embedders,
    modulation N(0, 1) / sqrt(dim), zero head). Then call nv_dit_update. */
 void nv_dit_init(nv_dit *m, uint64_t seed);
-/* From a file with diffusers' names; every tensor must be there with its shape; extra tensors are an error that names
-   the first. Tensors under `prefix` only ("" for all). Updates the compute copy. */
-nabla_status nv_dit_load(nv_dit *m, const nv_st_file *file, const char *prefix, nv_error *err);
+/* From files of either layout (names.h); names NULL: recognised. Every tensor must be there with its shape, and under
+   the prefix there must be no others: the error names the first few of both. Tensors are converted one at a time.
+   Updates the compute copy. */
+nabla_status nv_dit_load(nv_dit *m, const nv_weights *w, const nv_dit_names *names, nv_error *err);
+/* Whether nv_dit_load will find every tensor and its shape, without making a model. */
+nabla_status nv_dit_check(const nv_dit_config *config, const nv_weights *w, const nv_dit_names *names, nv_error *err);
 /* Call after the masters changed (optimizer step, load): refreshes the compute copy. */
 nabla_status nv_dit_update(nv_dit *m, nv_error *err);
 
@@ -58,6 +61,9 @@ typedef struct nv_dit_shape {
 
 /* Bytes that a run will take. */
 nabla_status nv_dit_run_memory(const nv_dit *m, const nv_dit_shape *shape, size_t *bytes, nv_error *err);
+/* Bytes that a model, and a run of it, will take, without making either. */
+nabla_status nv_dit_estimate(nv_device *device, const nv_dit_config *config, nabla_dtype compute,
+                             const nv_dit_shape *shape, size_t *model, size_t *run, nv_error *err);
 nabla_status nv_dit_run_create(nv_dit *m, const nv_dit_shape *shape, nv_dit_run **out, nv_error *err);
 void nv_dit_run_destroy(nv_dit_run *run);
 

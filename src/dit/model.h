@@ -50,4 +50,8 @@ nabla_status nv_dit_list_parameters(nv_dit *m, nv_error *err);
 /* The parameter of that name; layer -1 for those outside of blocks. NULL if this model has none. */
 nv_parameter *nv_dit_find(nv_dit *m, int32_t layer, const char *name);
 
+/* All of a model (config is set) but its memory: sizes and parameters, whose values are NULL; and its end. */
+nabla_status nv_dit_describe(nv_dit *m, nv_error *err);
+void nv_dit_forget(nv_dit *m);
+
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The parameters of a Wan2.1 transformer: diffusers' names, shapes, and how each begins. */
+/* The parameters of a Wan2.1 transformer: their names in both layouts, shapes, and how each begins. */
 #include "dit/model.h"
 #include <math.h>
 #include <stdio.h>
@@ -34,7 +34,8 @@ typedef enum start {
 } start;
 
 typedef struct entry {
-    const char *name;
+    const char *name;     /* diffusers', the engine's own */
+    const char *original; /* that of the original code and of ComfyUI's files */
     size_code shape[5];
     start begin;
     int decay;
@@ -42,57 +43,57 @@ typedef struct entry {
 
 /* Their order is that of the arena: weights (and biases) that act as one product lie one after the other. */
 static const entry block_entries[] = {
-    {"scale_shift_table", {ONE, SIX, DIM}, MODULATION, 0},
-    {"attn1.to_q.weight", {DIM, DIM}, XAVIER, 1},
-    {"attn1.to_k.weight", {DIM, DIM}, XAVIER, 1},
-    {"attn1.to_v.weight", {DIM, DIM}, XAVIER, 1},
-    {"attn1.to_q.bias", {DIM}, ZEROS, 0},
-    {"attn1.to_k.bias", {DIM}, ZEROS, 0},
-    {"attn1.to_v.bias", {DIM}, ZEROS, 0},
-    {"attn1.norm_q.weight", {DIM}, ONES, 0},
-    {"attn1.norm_k.weight", {DIM}, ONES, 0},
-    {"attn1.to_out.0.weight", {DIM, DIM}, XAVIER, 1},
-    {"attn1.to_out.0.bias", {DIM}, ZEROS, 0},
-    {"norm2.weight", {DIM}, ONES, 0},
-    {"norm2.bias", {DIM}, ZEROS, 0},
-    {"attn2.to_q.weight", {DIM, DIM}, XAVIER, 1},
-    {"attn2.to_q.bias", {DIM}, ZEROS, 0},
-    {"attn2.to_k.weight", {DIM, DIM}, XAVIER, 1},
-    {"attn2.to_v.weight", {DIM, DIM}, XAVIER, 1},
-    {"attn2.to_k.bias", {DIM}, ZEROS, 0},
-    {"attn2.to_v.bias", {DIM}, ZEROS, 0},
-    {"attn2.norm_q.weight", {DIM}, ONES, 0},
-    {"attn2.norm_k.weight", {DIM}, ONES, 0},
-    {"attn2.to_out.0.weight", {DIM, DIM}, XAVIER, 1},
-    {"attn2.to_out.0.bias", {DIM}, ZEROS, 0},
-    {"ffn.net.0.proj.weight", {FFN, DIM}, XAVIER, 1},
-    {"ffn.net.0.proj.bias", {FFN}, ZEROS, 0},
-    {"ffn.net.2.weight", {DIM, FFN}, XAVIER, 1},
-    {"ffn.net.2.bias", {DIM}, ZEROS, 0},
+    {"scale_shift_table", "modulation", {ONE, SIX, DIM}, MODULATION, 0},
+    {"attn1.to_q.weight", "self_attn.q.weight", {DIM, DIM}, XAVIER, 1},
+    {"attn1.to_k.weight", "self_attn.k.weight", {DIM, DIM}, XAVIER, 1},
+    {"attn1.to_v.weight", "self_attn.v.weight", {DIM, DIM}, XAVIER, 1},
+    {"attn1.to_q.bias", "self_attn.q.bias", {DIM}, ZEROS, 0},
+    {"attn1.to_k.bias", "self_attn.k.bias", {DIM}, ZEROS, 0},
+    {"attn1.to_v.bias", "self_attn.v.bias", {DIM}, ZEROS, 0},
+    {"attn1.norm_q.weight", "self_attn.norm_q.weight", {DIM}, ONES, 0},
+    {"attn1.norm_k.weight", "self_attn.norm_k.weight", {DIM}, ONES, 0},
+    {"attn1.to_out.0.weight", "self_attn.o.weight", {DIM, DIM}, XAVIER, 1},
+    {"attn1.to_out.0.bias", "self_attn.o.bias", {DIM}, ZEROS, 0},
+    {"norm2.weight", "norm3.weight", {DIM}, ONES, 0},
+    {"norm2.bias", "norm3.bias", {DIM}, ZEROS, 0},
+    {"attn2.to_q.weight", "cross_attn.q.weight", {DIM, DIM}, XAVIER, 1},
+    {"attn2.to_q.bias", "cross_attn.q.bias", {DIM}, ZEROS, 0},
+    {"attn2.to_k.weight", "cross_attn.k.weight", {DIM, DIM}, XAVIER, 1},
+    {"attn2.to_v.weight", "cross_attn.v.weight", {DIM, DIM}, XAVIER, 1},
+    {"attn2.to_k.bias", "cross_attn.k.bias", {DIM}, ZEROS, 0},
+    {"attn2.to_v.bias", "cross_attn.v.bias", {DIM}, ZEROS, 0},
+    {"attn2.norm_q.weight", "cross_attn.norm_q.weight", {DIM}, ONES, 0},
+    {"attn2.norm_k.weight", "cross_attn.norm_k.weight", {DIM}, ONES, 0},
+    {"attn2.to_out.0.weight", "cross_attn.o.weight", {DIM, DIM}, XAVIER, 1},
+    {"attn2.to_out.0.bias", "cross_attn.o.bias", {DIM}, ZEROS, 0},
+    {"ffn.net.0.proj.weight", "ffn.0.weight", {FFN, DIM}, XAVIER, 1},
+    {"ffn.net.0.proj.bias", "ffn.0.bias", {FFN}, ZEROS, 0},
+    {"ffn.net.2.weight", "ffn.2.weight", {DIM, FFN}, XAVIER, 1},
+    {"ffn.net.2.bias", "ffn.2.bias", {DIM}, ZEROS, 0},
 };
 
 static const entry model_entries[] = {
-    {"patch_embedding.weight", {DIM, CHANNELS, PATCH_F, PATCH_H, PATCH_W}, XAVIER, 1},
-    {"patch_embedding.bias", {DIM}, ZEROS, 0},
-    {"condition_embedder.time_embedder.linear_1.weight", {DIM, FREQ}, NARROW, 1},
-    {"condition_embedder.time_embedder.linear_1.bias", {DIM}, ZEROS, 0},
-    {"condition_embedder.time_embedder.linear_2.weight", {DIM, DIM}, NARROW, 1},
-    {"condition_embedder.time_embedder.linear_2.bias", {DIM}, ZEROS, 0},
-    {"condition_embedder.time_proj.weight", {DIM6, DIM}, XAVIER, 1},
-    {"condition_embedder.time_proj.bias", {DIM6}, ZEROS, 0},
-    {"condition_embedder.text_embedder.linear_1.weight", {DIM, TEXT}, NARROW, 1},
-    {"condition_embedder.text_embedder.linear_1.bias", {DIM}, ZEROS, 0},
-    {"condition_embedder.text_embedder.linear_2.weight", {DIM, DIM}, NARROW, 1},
-    {"condition_embedder.text_embedder.linear_2.bias", {DIM}, ZEROS, 0},
-    {"scale_shift_table", {ONE, TWO, DIM}, MODULATION, 0},
-    {"proj_out.weight", {PATCH_OUT, DIM}, ZEROS, 1},
-    {"proj_out.bias", {PATCH_OUT}, ZEROS, 0},
+    {"patch_embedding.weight", "patch_embedding.weight", {DIM, CHANNELS, PATCH_F, PATCH_H, PATCH_W}, XAVIER, 1},
+    {"patch_embedding.bias", "patch_embedding.bias", {DIM}, ZEROS, 0},
+    {"condition_embedder.time_embedder.linear_1.weight", "time_embedding.0.weight", {DIM, FREQ}, NARROW, 1},
+    {"condition_embedder.time_embedder.linear_1.bias", "time_embedding.0.bias", {DIM}, ZEROS, 0},
+    {"condition_embedder.time_embedder.linear_2.weight", "time_embedding.2.weight", {DIM, DIM}, NARROW, 1},
+    {"condition_embedder.time_embedder.linear_2.bias", "time_embedding.2.bias", {DIM}, ZEROS, 0},
+    {"condition_embedder.time_proj.weight", "time_projection.1.weight", {DIM6, DIM}, XAVIER, 1},
+    {"condition_embedder.time_proj.bias", "time_projection.1.bias", {DIM6}, ZEROS, 0},
+    {"condition_embedder.text_embedder.linear_1.weight", "text_embedding.0.weight", {DIM, TEXT}, NARROW, 1},
+    {"condition_embedder.text_embedder.linear_1.bias", "text_embedding.0.bias", {DIM}, ZEROS, 0},
+    {"condition_embedder.text_embedder.linear_2.weight", "text_embedding.2.weight", {DIM, DIM}, NARROW, 1},
+    {"condition_embedder.text_embedder.linear_2.bias", "text_embedding.2.bias", {DIM}, ZEROS, 0},
+    {"scale_shift_table", "head.modulation", {ONE, TWO, DIM}, MODULATION, 0},
+    {"proj_out.weight", "head.head.weight", {PATCH_OUT, DIM}, ZEROS, 1},
+    {"proj_out.bias", "head.head.bias", {PATCH_OUT}, ZEROS, 0},
 };
 
 enum {
     BLOCK_ENTRIES = sizeof block_entries / sizeof *block_entries,
     MODEL_ENTRIES = sizeof model_entries / sizeof *model_entries,
-    NAME_SIZE = 80
+    NAME_SIZE = NV_DIT_NAME_SIZE
 };
 
 static int left_out(const nv_dit *m, const entry *e) {
@@ -153,6 +154,37 @@ nv_parameter *nv_dit_find(nv_dit *m, int32_t layer, const char *name) {
     for (size_t i = 0; i < m->count; i++)
         if (strcmp(m->parameters[i].name, full) == 0) return &m->parameters[i];
     return NULL;
+}
+
+/* ------------------------------------------------------------------------------------------ names */
+
+static const char *name_in(const entry *e, nv_dit_layout layout) {
+    return layout == NV_DIT_ORIGINAL ? e->original : e->name;
+}
+
+static const entry *named(const entry *list, int count, nv_dit_layout layout, const char *name) {
+    for (int i = 0; i < count; i++)
+        if (strcmp(name_in(&list[i], layout), name) == 0) return &list[i];
+    return NULL;
+}
+
+/* The length of "blocks.N." in front of a name, N written as numbers are; 0 if it is of no block. */
+static size_t block_prefix(const char *name) {
+    static const char blocks[] = "blocks.";
+    const size_t begin = sizeof blocks - 1;
+    if (strncmp(name, blocks, begin) != 0) return 0;
+    const size_t digits = strspn(name + begin, "0123456789");
+    if (digits == 0 || digits > 6 || (digits > 1 && name[begin] == '0') || name[begin + digits] != '.') return 0;
+    return begin + digits + 1;
+}
+
+int nv_dit_translate(nv_dit_layout from, const char *name, nv_dit_layout to, char out[NV_DIT_NAME_SIZE]) {
+    const size_t block = block_prefix(name);
+    const entry *e = block ? named(block_entries, BLOCK_ENTRIES, from, name + block)
+                           : named(model_entries, MODEL_ENTRIES, from, name);
+    if (!e) return 0;
+    snprintf(out, NV_DIT_NAME_SIZE, "%.*s%s", (int)block, name, name_in(e, to));
+    return 1;
 }
 
 /* ------------------------------------------------------------------------------------------ random start */

@@ -8,7 +8,7 @@
 #include "tensor/bf16.h"
 #include "train/draw.h"
 #include "video/files.h"
-#include "weights/safetensors.h"
+#include "weights/set.h"
 
 static const char transformer_config[] = "transformer/config.json";
 static const char transformer_weights[] = "transformer/diffusion_pytorch_model.safetensors";
@@ -58,14 +58,12 @@ static nabla_status check_config(const char *folder, const nv_dit_config *config
 
 static nabla_status read_weights(const char *folder, nv_clip_model *m, nv_error *err) {
     char path[NV_PATH_SIZE];
-    nv_st_file *file;
+    nv_weights *weights;
     NV_TRY(nv_path_join(path, folder, transformer_weights, err));
-    NV_TRY(nv_st_open(path, &file, err));
-    nabla_status status = nv_dit_load(m->dit, file, "", err);
-    if (status != NABLA_OK) nv_fail_in(err, "%s", path);
-    nv_st_close(file);
-    if (status != NABLA_OK) return status;
-    return nv_dit_update(m->dit, err);
+    NV_TRY(nv_weights_open(path, &weights, err));
+    nabla_status status = nv_dit_load(m->dit, weights, NULL, err);
+    nv_weights_close(weights);
+    return status;
 }
 
 static nabla_status upload_table(nv_clip_model *m, const nv_st_entry *entry, nv_error *err) {

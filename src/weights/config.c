@@ -23,16 +23,16 @@ enum {
     MAX_FILE = 1 << 24
 };
 
-static const char transformer_class[] = "WanTransformer3DModel";
+static const char transformer_class[] = "WanTransformer3DModel", original_class[] = "WanModel";
 static const char qk_norm[] = "rms_norm_across_heads";
 
 /* Only image-to-video models set these. */
 static const char *const image_keys[] = {"image_dim", "added_kv_proj_dim", "pos_embed_seq_len"};
 enum { IMAGE_KEYS = sizeof image_keys / sizeof *image_keys };
 
-static nabla_status check_class(const nv_json *j) {
+static nabla_status check_class(const nv_json *j, const char *expected) {
     const char *class = json_string_value(json_object_get(j->object, "_class_name"));
-    if (class && strcmp(class, transformer_class) != 0) {
+    if (class && strcmp(class, expected) != 0) {
         return nv_fail(j->err, NABLA_UNSUPPORTED, "%s describes a %s, only a %s can be run", j->name, class,
                        transformer_class);
     }
@@ -44,6 +44,17 @@ static nabla_status check_class(const nv_json *j) {
                            image_keys[i]);
         }
     }
+    return NABLA_OK;
+}
+
+/* Models of the same class and another use. */
+static nabla_status check_channels(const nv_json *j, const nv_dit_config *c) {
+    if (c->in_channels == 36)
+        return nv_fail(j->err, NABLA_UNSUPPORTED,
+                       "%s is of an image-to-video model (36 channels in): choose a text-to-video one", j->name);
+    if (c->in_channels == 48)
+        return nv_fail(j->err, NABLA_UNSUPPORTED,
+                       "%s is of Wan2.2 TI2V-5B (48 channels): choose a Wan2.1 text-to-video model", j->name);
     return NABLA_OK;
 }
 
@@ -90,7 +101,7 @@ static nabla_status read_dit(const nv_json *j, nv_dit_config *c) {
                                        "rope_max_seq_len",
                                        "pos_embed_seq_len",
                                        NULL};
-    NV_TRY(check_class(j));
+    NV_TRY(check_class(j, transformer_class));
     NV_TRY(nv_json_known_keys(j, keys));
     NV_TRY(read_patch(j, c->patch));
     NV_TRY(nv_json_i32(j, "num_attention_heads", 1, MAX_HEADS, &c->heads));
@@ -113,14 +124,74 @@ static nabla_status read_dit(const nv_json *j, nv_dit_config *c) {
     NV_TRY(nv_json_bool(j, "cross_attn_norm", &c->cross_attn_norm));
     NV_TRY(check_qk_norm(j));
     NV_TRY(nv_json_f32(j, "eps", 1e-12f, 1.0f, &c->eps));
-    return nv_json_i32(j, "rope_max_seq_len", 1, MAX_POSITIONS, &c->rope_max);
+    NV_TRY(nv_json_i32(j, "rope_max_seq_len", 1, MAX_POSITIONS, &c->rope_max));
+    return check_channels(j, c);
+}
+
+/* ------------------------------------------------------------------ the original code's keys */
+
+/* "model_type" names the use. */
+static nabla_status check_model_type(const nv_json *j) {
+    char type[32] = "t2v";
+    if (json_object_get(j->object, "model_type")) NV_TRY(nv_json_text(j, "model_type", type, sizeof type));
+    if (strcmp(type, "t2v") == 0) return NABLA_OK;
+    const char *kind = strcmp(type, "i2v") == 0     ? "an image-to-video"
+                       : strcmp(type, "flf2v") == 0 ? "a first-and-last-frame-to-video"
+                       : strcmp(type, "vace") == 0  ? "a VACE"
+                       : strcmp(type, "ti2v") == 0  ? "a Wan2.2 text-and-image-to-video"
+                                                    : "another kind of";
+    return nv_fail(j->err, NABLA_UNSUPPORTED,
+                   "%s is of %s model (\"model_type\" is \"%s\"): choose a text-to-video one", j->name, kind, type);
+}
+
+static nabla_status optional_bool(const nv_json *j, const char *key, int32_t *out) {
+    return json_object_get(j->object, key) ? nv_json_bool(j, key, out) : NABLA_OK;
+}
+
+/* Keys that the original leaves out have its defaults; the head dim is a quotient and RoPE has 1024 positions. */
+static nabla_status read_original(const nv_json *j, nv_dit_config *c) {
+    static const char *const keys[] = {"dim",         "eps",       "ffn_dim",    "freq_dim",    "in_dim",
+                                       "model_type",  "num_heads", "num_layers", "out_dim",     "text_len",
+                                       "patch_size",  "text_dim",  "qk_norm",    "window_size", "cross_attn_norm",
+                                       "sparse_algo", NULL};
+    int32_t dim, norm = 1;
+    *c = (nv_dit_config){.patch = {1, 2, 2}, .text_dim = 4096, .cross_attn_norm = 1, .rope_max = 1024, .eps = 1e-6f};
+    NV_TRY(check_model_type(j));
+    NV_TRY(check_class(j, original_class));
+    NV_TRY(nv_json_known_keys(j, keys));
+    if (json_object_get(j->object, "patch_size")) NV_TRY(read_patch(j, c->patch));
+    NV_TRY(nv_json_i32(j, "dim", MIN_HEAD_DIM, MAX_DIM, &dim));
+    NV_TRY(nv_json_i32(j, "num_heads", 1, MAX_HEADS, &c->heads));
+    c->head_dim = dim / c->heads;
+    if (dim % c->heads != 0 || c->head_dim < MIN_HEAD_DIM || c->head_dim > MAX_HEAD_DIM ||
+        c->head_dim % HEAD_DIM_STEP != 0)
+        return nv_fail(j->err, NABLA_UNSUPPORTED,
+                       "%s: \"dim\" %d over \"num_heads\" %d must give heads of %d to %d in steps of %d", j->name, dim,
+                       c->heads, MIN_HEAD_DIM, MAX_HEAD_DIM, HEAD_DIM_STEP);
+    NV_TRY(nv_json_i32(j, "in_dim", 1, MAX_CHANNELS, &c->in_channels));
+    NV_TRY(nv_json_i32(j, "out_dim", 1, MAX_CHANNELS, &c->out_channels));
+    NV_TRY(nv_json_i32_or(j, "text_dim", 1, MAX_DIM, &c->text_dim));
+    NV_TRY(nv_json_i32(j, "freq_dim", 2, MAX_DIM, &c->freq_dim));
+    if (c->freq_dim % 2 != 0) return nv_fail(j->err, NABLA_CORRUPT, "%s: \"freq_dim\" is odd", j->name);
+    NV_TRY(nv_json_i32(j, "ffn_dim", 1, MAX_DIM, &c->ffn_dim));
+    NV_TRY(nv_json_i32(j, "num_layers", 1, MAX_LAYERS, &c->layers));
+    NV_TRY(optional_bool(j, "cross_attn_norm", &c->cross_attn_norm));
+    NV_TRY(optional_bool(j, "qk_norm", &norm));
+    if (!norm) return nv_fail(j->err, NABLA_UNSUPPORTED, "%s: models without \"qk_norm\" are not run", j->name);
+    if (json_object_get(j->object, "eps")) NV_TRY(nv_json_f32(j, "eps", 1e-12f, 1.0f, &c->eps));
+    return check_channels(j, c);
+}
+
+/* The two spellings share no key for the width of the model. */
+static int is_original(const nv_json *j) {
+    return json_object_get(j->object, "dim") != NULL || json_object_get(j->object, "model_type") != NULL;
 }
 
 nabla_status nv_config_parse_dit(const char *text, size_t size, const char *name, nv_dit_config *out, nv_error *err) {
     nv_json j;
     nv_dit_config config = {0};
     NV_TRY(nv_json_parse(text, size, name, &j, err));
-    nabla_status status = read_dit(&j, &config);
+    nabla_status status = is_original(&j) ? read_original(&j, &config) : read_dit(&j, &config);
     nv_json_close(&j);
     if (status == NABLA_OK) *out = config;
     return status;

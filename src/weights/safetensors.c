@@ -1,14 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "weights/safetensors.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
+
+#include "weights/map.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "safetensors data are little endian and mapped as they are");
 
@@ -38,8 +35,7 @@ struct nv_st_file {
     nv_st_entry *entries;
     const nv_st_entry **by_name;
     size_t count;
-    void *mapping; /* NULL when the caller owns the memory */
-    size_t mapping_size;
+    nv_map map; /* empty when the caller owns the memory */
 };
 
 /* What a header is checked against, while it is. */
@@ -246,46 +242,22 @@ nabla_status nv_st_open_memory(const void *data, size_t size, const char *name, 
     return NABLA_OK;
 }
 
-static nabla_status map_file(const char *path, void **mapping, size_t *size, nv_error *err) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe without a writer must not hang us */
-    if (fd < 0) return nv_fail(err, NABLA_IO, "cannot open %s: %s", path, strerror(errno));
-    struct stat info;
-    nabla_status status = NABLA_OK;
-    if (fstat(fd, &info) != 0) {
-        status = nv_fail(err, NABLA_IO, "cannot look at %s: %s", path, strerror(errno));
-    } else if (!S_ISREG(info.st_mode)) {
-        status = nv_fail(err, NABLA_IO, "%s is %s, not a safetensors file", path,
-                         S_ISDIR(info.st_mode) ? "a folder" : "a device");
-    } else if (info.st_size < LENGTH_BYTES) {
-        status = nv_fail(err, NABLA_CORRUPT, "%s has %lld bytes, too few for a safetensors file", path,
-                         (long long)info.st_size);
-    } else {
-        *size = (size_t)info.st_size;
-        *mapping = mmap(NULL, *size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (*mapping == MAP_FAILED) status = nv_fail(err, NABLA_IO, "cannot map %s: %s", path, strerror(errno));
-    }
-    close(fd);
-    return status;
-}
-
 nabla_status nv_st_open(const char *path, nv_st_file **out, nv_error *err) {
     *out = NULL;
-    void *mapping = NULL;
-    size_t size = 0;
-    NV_TRY(map_file(path, &mapping, &size, err));
-    nabla_status status = nv_st_open_memory(mapping, size, path, out, err);
+    nv_map map;
+    NV_TRY(nv_map_open(path, "a safetensors file", &map, err));
+    nabla_status status = nv_st_open_memory(map.data, map.size, path, out, err);
     if (status != NABLA_OK) {
-        munmap(mapping, size);
+        nv_map_close(&map);
         return status;
     }
-    (*out)->mapping = mapping;
-    (*out)->mapping_size = size;
+    (*out)->map = map;
     return NABLA_OK;
 }
 
 void nv_st_close(nv_st_file *file) {
     if (!file) return;
-    if (file->mapping) munmap(file->mapping, file->mapping_size);
+    nv_map_close(&file->map);
     json_decref(file->header);
     free(file->entries);
     free(file->by_name);

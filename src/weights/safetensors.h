@@ -36,9 +36,10 @@ typedef struct nv_st_entry {
     nv_st_dtype dtype;
     int rank;
     int64_t shape[NV_ST_MAX_RANK];
-    size_t bytes;
-    const void *data; /* into the mapping when read, and there not always aligned to its dtype: copy (memcpy,
-                         nv_st_read_f32) instead of casting. The caller's when written. */
+    size_t bytes;           /* of all elements: shape x size of dtype */
+    const void *data;       /* into the mapping when read, and there not always aligned to its dtype: copy (memcpy,
+                               nv_st_read, nv_st_read_f32) instead of casting. The caller's when written. */
+    const int64_t *strides; /* [rank] in elements; NULL: row-major without gaps, as always but for PyTorch's .pth */
 } nv_st_entry;
 
 /* ------------------------------------------------------------------ reading */
@@ -55,6 +56,8 @@ const nv_st_entry *nv_st_find(const nv_st_file *file, const char *name); /* NULL
 const char *nv_st_metadata(const nv_st_file *file, const char *key);     /* NULL if there is none */
 /* The keys of the metadata in the file's order: the one after `key`, the first after NULL; NULL at the end. */
 const char *nv_st_metadata_key(const nv_st_file *file, const char *key);
+/* Copies a tensor as it is, in row-major order; `bytes` must be its own. */
+nabla_status nv_st_read(const nv_st_entry *entry, void *out, size_t bytes, nv_error *err);
 /* Copies a tensor as fp32 from F32, BF16, F16 or F64; `count` must be its element count. F64 is rounded to nearest,
    the others are exact. */
 nabla_status nv_st_read_f32(const nv_st_entry *entry, float *out, size_t count, nv_error *err);

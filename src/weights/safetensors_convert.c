@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A tensor of any float dtype as fp32. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "weights/safetensors.h"
@@ -53,27 +54,69 @@ static void copy_f64(const unsigned char *src, float *out, size_t count) {
     }
 }
 
+/* The elements of a strided tensor one after the other: rows of the last axis, the others counted like digits. */
+static void gather(const nv_st_entry *e, size_t size, unsigned char *out) {
+    const int last = e->rank - 1;
+    int64_t index[NV_ST_MAX_RANK] = {0};
+    const size_t row = (size_t)e->shape[last], rows = e->bytes / size / row;
+    for (size_t r = 0; r < rows; r++) {
+        int64_t at = 0;
+        for (int i = 0; i < last; i++)
+            at += index[i] * e->strides[i];
+        for (size_t i = 0; i < row; i++, out += size, at += e->strides[last])
+            memcpy(out, (const unsigned char *)e->data + (size_t)at * size, size);
+        for (int i = last - 1; i >= 0 && ++index[i] == e->shape[i]; i--)
+            index[i] = 0;
+    }
+}
+
+nabla_status nv_st_read(const nv_st_entry *entry, void *out, size_t bytes, nv_error *err) {
+    if (entry->bytes != bytes)
+        return nv_fail(err, NABLA_INVALID_ARGUMENT, "tensor \"%s\" has %zu bytes where %zu are wanted", entry->name,
+                       entry->bytes, bytes);
+    if (bytes == 0) return NABLA_OK;
+    if (entry->strides && entry->rank > 0)
+        gather(entry, nv_st_dtype_size(entry->dtype), out);
+    else
+        memcpy(out, entry->data, bytes);
+    return NABLA_OK;
+}
+
+static nabla_status convert(const nv_st_entry *e, float *out, size_t count, nv_error *err) {
+    switch (e->dtype) {
+    case NV_ST_F32:
+        if (count > 0) memcpy(out, e->data, e->bytes);
+        return NABLA_OK;
+    case NV_ST_BF16:
+        copy_bf16(e->data, out, count);
+        return NABLA_OK;
+    case NV_ST_F16:
+        copy_f16(e->data, out, count);
+        return NABLA_OK;
+    case NV_ST_F64:
+        copy_f64(e->data, out, count);
+        return NABLA_OK;
+    default:
+        return nv_fail(err, NABLA_UNSUPPORTED, "tensor \"%s\" has dtype %s, which is not read as fp32", e->name,
+                       nv_st_dtype_name(e->dtype));
+    }
+}
+
 nabla_status nv_st_read_f32(const nv_st_entry *entry, float *out, size_t count, nv_error *err) {
     size_t size = nv_st_dtype_size(entry->dtype);
     if (size == 0 || entry->bytes / size != count) {
         return nv_fail(err, NABLA_INVALID_ARGUMENT, "tensor \"%s\" has %zu elements where %zu are wanted", entry->name,
                        size ? entry->bytes / size : 0, count);
     }
-    switch (entry->dtype) {
-    case NV_ST_F32:
-        if (count > 0) memcpy(out, entry->data, entry->bytes);
-        return NABLA_OK;
-    case NV_ST_BF16:
-        copy_bf16(entry->data, out, count);
-        return NABLA_OK;
-    case NV_ST_F16:
-        copy_f16(entry->data, out, count);
-        return NABLA_OK;
-    case NV_ST_F64:
-        copy_f64(entry->data, out, count);
-        return NABLA_OK;
-    default:
-        return nv_fail(err, NABLA_UNSUPPORTED, "tensor \"%s\" has dtype %s, which is not read as fp32", entry->name,
-                       nv_st_dtype_name(entry->dtype));
-    }
+    if (!entry->strides || count == 0) return convert(entry, out, count, err);
+    if (entry->dtype == NV_ST_F32) return nv_st_read(entry, out, entry->bytes, err);
+    /* Rare enough for a copy of one tensor. */
+    nv_st_entry row = *entry;
+    void *copy = malloc(entry->bytes);
+    if (!copy) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for tensor \"%s\"", entry->name);
+    row.data = copy;
+    nabla_status status = nv_st_read(entry, copy, entry->bytes, err);
+    if (status == NABLA_OK) status = convert(&row, out, count, err);
+    free(copy);
+    return status;
 }

@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 runs=${1:-1000000}
 [ $# -gt 0 ] && shift
-[ $# -gt 0 ] || set -- config policy safetensors
+[ $# -gt 0 ] || set -- config policy pth safetensors
 clang=${CLANG:-$(command -v clang || command -v clang-14)}
 
 sources() {
@@ -14,16 +14,21 @@ sources() {
     config) echo src/weights/config.c src/weights/json.c src/weights/file.c src/text/words.c src/text/words_file.c \
         src/tensor/error.c ;;
     policy) find src/attention -name '*.c' ! -path '*/cpu/avx*' ;;
-    safetensors) echo src/weights/safetensors.c src/weights/safetensors_convert.c src/tensor/error.c ;;
+    pth) echo src/weights/set*.c src/weights/pth.c src/weights/pickle*.c src/weights/zip.c src/weights/map.c \
+        src/weights/safetensors.c src/weights/safetensors_convert.c src/weights/json.c src/weights/file.c \
+        src/tensor/error.c tests/zip_build.c ;;
+    safetensors) echo src/weights/safetensors.c src/weights/safetensors_convert.c src/weights/map.c src/tensor/error.c ;;
     *) echo "unknown fuzzer: $1" >&2 && exit 2 ;;
     esac
 }
 
 for name in "$@"; do
     mkdir -p "build-fuzz/$name"
+    dict=tests/fuzz/$name.dict
+    [ -f "$dict" ] || dict=tests/fuzz/json.dict
     # shellcheck disable=SC2046
     "$clang" -std=c11 -g -O1 -D_GNU_SOURCE -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
-        -Iinclude -Isrc -Isrc/attention -o "build-fuzz/fuzz_$name" "tests/fuzz/fuzz_$name.c" $(sources "$name") -ljansson -lm -fopenmp
-    "build-fuzz/fuzz_$name" -runs="$runs" -max_len=4096 -print_final_stats=1 -verbosity=0 -dict=tests/fuzz/json.dict \
+        -Iinclude -Isrc -Isrc/attention -Itests -o "build-fuzz/fuzz_$name" "tests/fuzz/fuzz_$name.c" $(sources "$name") -ljansson -lm -fopenmp
+    "build-fuzz/fuzz_$name" -runs="$runs" -max_len=4096 -print_final_stats=1 -verbosity=0 -dict="$dict" \
         -artifact_prefix="build-fuzz/$name-" "build-fuzz/$name" "tests/fuzz/corpus/$name"
 done

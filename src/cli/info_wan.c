@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The part of `nabla info` that reads Wan2.1 models. */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/info.h"
+#include "cli/options.h"
+#include "cli/report.h"
+#include "video/wan_folder.h"
+
+/* The sizes that were released. */
+static const char *size_name(const nv_dit_config *c) {
+    const int32_t dim = c->heads * c->head_dim;
+    if (dim == 1536 && c->layers == 30) return " 1.3B";
+    return dim == 5120 && c->layers == 40 ? " 14B" : "";
+}
+
+static void print_part(const char *what, const char *path, const char *remedy) {
+    char text[4096];
+    if (path[0])
+        printf("%-12s %s\n", what, cli_escape(path, text, sizeof text));
+    else
+        printf("%-12s missing: %s\n", what, remedy);
+}
+
+static void print_memory(const nv_wan_facts *facts, const cli_info_run *run) {
+    char model[32], pass[32];
+    if (!facts->sized) return;
+    printf("memory       %s for the transformer, %s for a pass over %dx%d, %d frames, in %s\n",
+           cli_format_bytes((double)facts->model_memory, model, sizeof model),
+           cli_format_bytes((double)facts->run_memory, pass, sizeof pass), run->size[0], run->size[1], run->frames,
+           run->compute == NABLA_FP32 ? "fp32" : "bf16");
+}
+
+static void print_text(const nv_wan_folder *f, const nv_wan_facts *facts, const cli_info_run *run) {
+    const nv_dit_config *c = &facts->config;
+    char text[128], size[32];
+    printf("model        Wan2.1%s text-to-video, %s names%s%s\n", size_name(c), nv_dit_layout_name(facts->names.layout),
+           facts->names.prefix[0] ? " under " : "", facts->names.prefix);
+    printf("transformer  %d layers, %d heads of %d, feed-forward %d, text %d\n", c->layers, c->heads, c->head_dim,
+           c->ffn_dim, c->text_dim);
+    printf("latent       %d channels, patches of %dx%dx%d\n", c->in_channels, c->patch[0], c->patch[1], c->patch[2]);
+    printf("weights      %.2f million in %lld file%s, %s, %s\n", 1e-6 * (double)facts->parameters,
+           (long long)facts->files, facts->files == 1 ? "" : "s", cli_format_bytes(facts->bytes, size, sizeof size),
+           facts->dtypes);
+    if (!f->config[0]) printf("sizes        from the tensors' shapes, as there is no config.json\n");
+    if (f->policy[0])
+        printf("policy       %s, from %s\n", cli_escape(f->policy, text, sizeof text), f->policy_from);
+    else
+        printf("policy       dense: neither its name nor its configuration tells another\n");
+    print_part("text encoder", f->text_encoder,
+               "text_encoder/ (diffusers) or models_t5_umt5-xxl-enc-bf16.pth (original)");
+    print_part("tokenizer", f->tokenizer, "tokenizer/spiece.model (diffusers) or google/umt5-xxl/ (original)");
+    print_part("vae", f->vae, "vae/ (diffusers) or Wan2.1_VAE.pth (original)");
+    print_memory(facts, run);
+}
+
+static json_t *part_json(const char *path) {
+    return path[0] ? json_string(path) : json_null();
+}
+
+static int print_json(const nv_wan_folder *f, const nv_wan_facts *facts, const cli_info_run *run) {
+    const nv_dit_config *c = &facts->config;
+    json_t *figures =
+        json_pack("{s:s, s:s, s:s, s:[i,i,i], s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:s}", "kind",
+                  "Wan2.1-T2V", "layout", nv_dit_layout_name(facts->names.layout), "prefix", facts->names.prefix,
+                  "patch", c->patch[0], c->patch[1], c->patch[2], "in_channels", c->in_channels, "out_channels",
+                  c->out_channels, "layers", c->layers, "heads", c->heads, "head_dim", c->head_dim, "ffn_dim",
+                  c->ffn_dim, "text_dim", c->text_dim, "parameters", (json_int_t)facts->parameters, "files",
+                  (json_int_t)facts->files, "bytes", (json_int_t)facts->bytes, "dtypes", facts->dtypes);
+    json_object_set_new(figures, "policy", part_json(f->policy));
+    json_object_set_new(figures, "text_encoder", part_json(f->text_encoder));
+    json_object_set_new(figures, "tokenizer", part_json(f->tokenizer));
+    json_object_set_new(figures, "vae", part_json(f->vae));
+    if (facts->sized)
+        json_object_set_new(figures, "memory",
+                            json_pack("{s:[i,i], s:i, s:s, s:I, s:I}", "size", run->size[0], run->size[1], "frames",
+                                      run->frames, "dtype", run->compute == NABLA_FP32 ? "fp32" : "bf16", "transformer",
+                                      (json_int_t)facts->model_memory, "pass", (json_int_t)facts->run_memory));
+    return cli_print_json("info", figures);
+}
+
+int cli_info_wan(const char *path, const cli_info_run *run, int json) {
+    nv_wan_folder folder;
+    nv_wan_facts facts;
+    nv_error err = {0};
+    if (nv_wan_find(path, &folder, &err) != NABLA_OK) return cli_fail("info", "%s", err.text);
+    if (nv_wan_describe(&folder, run->size[0], run->size[1], run->frames, run->compute, &facts, &err) != NABLA_OK)
+        return cli_fail("info", "%s", err.text);
+    if (run->asked && !facts.sized)
+        return cli_misuse("info",
+                          "a video of %dx%d and %d frames does not fit: sides are multiples of %d and %d, "
+                          "frames 4n+1",
+                          run->size[0], run->size[1], run->frames, 8 * facts.config.patch[2],
+                          8 * facts.config.patch[1]);
+    if (json) return print_json(&folder, &facts, run);
+    print_text(&folder, &facts, run);
+    return CLI_DONE;
+}
