@@ -5,6 +5,7 @@
 
 vae/vae/: config.json and weights as diffusers keeps them. vae_original/Wan2.1_VAE.safetensors: another model under the
 original's names and without a config. Weights are bf16; the goldens are computed from the rounded ones in fp32.
+vae_latent.safetensors: `latent`, and the `frames` that the first decodes it to; vae_nan, vae_flat: latents to refuse.
 vae_golden.safetensors: a prefix d. or o. for the model; latent_*, frames_*: as the sampler leaves them, and decoded;
 video_*, encoded_*; tiled: with tiles of 32 pixels every 24 (fp16, for size).
 """
@@ -112,3 +113,9 @@ full = AutoencoderKLWan(base_dim=4, z_dim=4, dim_mult=[1, 2, 4, 4]).state_dict()
 back = convert_wan_vae_to_diffusers({original_name(k, 3): v for k, v in full.items()})
 assert set(back) == set(full) and all(torch.equal(back[k], full[k]) for k in full)
 save_file({k: v.contiguous() for k, v in out.items()}, f"{folder}/vae_golden.safetensors")
+
+save_file({"latent": out["d.latent_long"], "frames": out["d.frames_long"]}, f"{folder}/vae_latent.safetensors")
+bad = out["d.latent_still"][:, :, :2, :2].clone()
+bad[2, 0, 1, 1] = float("nan")
+save_file({"latent": bad}, f"{folder}/vae_nan.safetensors")
+save_file({"latent": out["d.latent_still"][:, 0, :2, :2].contiguous()}, f"{folder}/vae_flat.safetensors")
