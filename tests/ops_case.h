@@ -61,5 +61,6 @@ void ops_qk_norm(ops_case *c);
 void ops_plain(ops_case *c);
 void ops_ends(ops_case *c);
 void ops_optimizer(ops_case *c);
+void ops_frames(ops_case *c);
 
 #endif

@@ -83,6 +83,34 @@ typedef struct nabla_generate_result {
 NABLA_API nabla_status nabla_generate(const nabla_generate_options *options, const nabla_video_machine *machine,
                                       nabla_generate_result *result, nabla_video_error *err);
 
+/* ---------------------------------------------------------------------------------------------- decode */
+
+typedef struct nabla_decode_options {
+    size_t size;
+    const char
+        *model; /* a Wan2.1 folder, of diffusers' layout or the original's, or its VAE's folder or file; required */
+    const char *latent; /* file with tensor `latent` fp32 [C, F, h, w], as the sampler leaves it; required */
+    const char *output; /* .mp4, .gif, .png, a folder of .png; or .safetensors: `frames` fp32 [3, T, H, W] in [-1, 1] */
+    nabla_dtype compute; /* of the convolutions; default NABLA_FP32, the reference's. The machine's is not used */
+    int32_t tile;        /* side of tiles in pixels, blended where they overlap; 0: whole frames, tiles of 256 where the
+                            memory asks for them */
+    int32_t fps, crf;    /* 0: 16; negative crf: 18 */
+} nabla_decode_options;
+NABLA_API nabla_decode_options nabla_decode_options_default(void);
+
+typedef struct nabla_decode_result {
+    size_t size;
+    double load_s, decode_s, write_s;
+    double memory; /* bytes that decoding took beside the weights */
+    int32_t width, height, frames, fps;
+    int32_t tile;      /* 0: whole frames */
+    char warning[256]; /* tiles that the memory asked for; "" if none */
+} nabla_decode_result;
+
+/* Frames are written as they are decoded (with tiles: while the last tile is). Nothing is left of a cancelled call. */
+NABLA_API nabla_status nabla_decode(const nabla_decode_options *options, const nabla_video_machine *machine,
+                                    nabla_decode_result *result, nabla_video_error *err);
+
 /* ---------------------------------------------------------------------------------------------- train */
 
 typedef struct nabla_train_options {

@@ -86,6 +86,38 @@ typedef struct nv_adamw {
     float ema_decay;  /* used where ema is given */
 } nv_adamw;
 
+/* Rows scaled to length sqrt(cols), times gamma, through SiLU where asked: the VAE's norm. y = act(x * sqrt(cols) /
+   max(|x|, 1e-12) * gamma). Forward only. */
+typedef struct nv_channel_norm {
+    nv_matrix x;        /* fp32 */
+    nv_matrix y;        /* of x's shape, fp32 or bf16; may be x */
+    const float *gamma; /* [cols] */
+    int32_t silu;
+} nv_channel_norm;
+
+/* A 2-D convolution over one frame, channels last. Weights are [out, kernel, kernel, in] of the input's dtype; pads are
+   zeros. A causal 3-D convolution is one of these a frame of its kernel, the later ones with `add`, so that the frames
+   need not lie side by side and those before the clip, zeros, cost nothing. */
+typedef struct nv_conv_shape {
+    int32_t in, out, kernel, stride;
+    int32_t pad_before, pad_after; /* above and to the left; below and to the right */
+} nv_conv_shape;
+
+static inline int32_t nv_conv_side(const nv_conv_shape *s, int32_t side) {
+    return (side + s->pad_before + s->pad_after - s->kernel) / s->stride + 1;
+}
+
+typedef struct nv_conv_weights nv_conv_weights; /* in whatever order the device likes them */
+
+typedef struct nv_conv {
+    nv_conv_weights *weights; /* may be put into another order by the call: one call at a time */
+    int32_t height, width;    /* of x */
+    const void *x;            /* [height * width, in] of the weights' dtype */
+    const float *bias;        /* [out]; NULL: none */
+    float *y;                 /* [nv_conv_side(height) * nv_conv_side(width), out] */
+    int32_t add;              /* y += instead of y = */
+} nv_conv;
+
 /* Where a device's time and work went since nv_device_clock_reset(). */
 typedef struct nv_clock {
     double plan_s, attention_s, products_s; /* seconds */
@@ -129,6 +161,18 @@ typedef struct nv_device_ops {
     nabla_status (*column_sums)(nv_device *dev, nv_matrix x, float *sums, nv_error *err);
 
     nabla_status (*add)(nv_device *dev, float *sum, const float *x, int64_t n, nv_error *err); /* sum += x */
+
+    /* ------------------------------------------------------------ frames; forward only */
+    nabla_status (*channel_norm)(nv_device *dev, const nv_channel_norm *a, nv_error *err);
+    /* Each row of x, fp32, becomes softmax(scale * x). */
+    nabla_status (*softmax)(nv_device *dev, nv_matrix x, float scale, nv_error *err);
+    /* x fp32 [height * width, cols of y] -> y [2 height * 2 width, cols], each pixel four times; y fp32 or bf16. */
+    nabla_status (*upsample)(nv_device *dev, const float *x, int32_t height, int32_t width, nv_matrix y, nv_error *err);
+    /* values: [out, kernel, kernel, in] in the host's memory, not needed afterwards. */
+    nabla_status (*conv_weights)(nv_device *dev, const nv_conv_shape *shape, nabla_dtype dtype, const float *values,
+                                 nv_conv_weights **out, nv_error *err);
+    void (*conv_weights_release)(nv_device *dev, nv_conv_weights *weights); /* NULL is fine */
+    nabla_status (*conv)(nv_device *dev, const nv_conv *a, nv_error *err);
 
     /* ------------------------------------------------------------ in and out of the model */
     nabla_status (*patchify)(nv_device *dev, const nv_patches *p, const float *latent, nv_matrix rows, nv_error *err);

@@ -5,6 +5,7 @@
 
 #include "dit/dit_config.h"
 #include "tensor/error.h"
+#include "vae/vae_config.h"
 
 /* A transformer's config.json, in diffusers' spelling of WanTransformer3DModel (dit_config.h names the keys) or in the
    original code's of WanModel (dim, num_heads, in_dim ...). Keys that begin with '_' are ignored, other unknown ones are
@@ -12,6 +13,11 @@
 nabla_status nv_config_read_dit(const char *path, nv_dit_config *out, nv_error *err);
 nabla_status nv_config_parse_dit(const char *text, size_t size, const char *name, nv_dit_config *out, nv_error *err);
 nabla_status nv_config_write_dit(const char *path, const nv_dit_config *config, nv_error *err);
+
+/* DIR/vae/config.json, AutoencoderKLWan in diffusers' spelling (vae_config.h names the keys). Wan2.2's is
+   NABLA_UNSUPPORTED. */
+nabla_status nv_config_read_vae(const char *path, nv_vae_config *out, nv_error *err);
+nabla_status nv_config_parse_vae(const char *text, size_t size, const char *name, nv_vae_config *out, nv_error *err);
 
 /* DIR/model_index.json: what the folder as a whole is and how it wants to be used. Of other kinds than ours only `kind`
    is read and everything else is zero: their files list components, which are no business of this one. */

@@ -22,6 +22,19 @@ static void try_dit(const char *text, size_t size) {
     if (!positive || c.head_dim % 8 != 0 || c.freq_dim % 2 != 0 || c.patch[0] < 1) abort();
 }
 
+static void try_vae(const char *text, size_t size) {
+    nv_vae_config c;
+    nv_error err = {0};
+    nabla_status status = nv_config_parse_vae(text, size, "fuzz", &c, &err);
+    check(status, &err);
+    if (status != NABLA_OK) return;
+    if (c.levels < 1 || c.levels > NV_VAE_MOST_LEVELS || c.z_dim < 1 || c.z_dim > NV_VAE_MOST_Z) abort();
+    for (int32_t i = 0; i < c.levels; i++)
+        if (c.dim_mult[i] * c.base_dim < 1 || c.dim_mult[i] * c.decoder_base_dim > NV_VAE_MOST_CHANNELS) abort();
+    for (int32_t i = 0; i < c.z_dim; i++)
+        if (!(c.std[i] > 0.0f)) abort();
+}
+
 static void try_index(const char *text, size_t size) {
     nv_model_index m;
     nv_error err = {0};
@@ -55,6 +68,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const char *text = (const char *)data;
     try_dit(text, size);
+    try_vae(text, size);
     try_index(text, size);
     try_words(text, size);
     return 0;

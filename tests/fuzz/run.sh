@@ -11,7 +11,7 @@ clang=${CLANG:-$(command -v clang || command -v clang-14)}
 
 sources() {
     case $1 in
-    config) echo src/weights/config.c src/weights/json.c src/weights/file.c src/text/words.c src/text/words_file.c \
+    config) echo src/weights/config.c src/weights/config_vae.c src/weights/json.c src/weights/file.c src/text/words.c src/text/words_file.c \
         src/tensor/error.c ;;
     policy) find src/attention -name '*.c' ! -path '*/cpu/avx*' ;;
     pth) echo src/weights/set*.c src/weights/pth.c src/weights/pickle*.c src/weights/zip.c src/weights/map.c \

@@ -7,8 +7,8 @@
 #include "device/cpu/rows.h"
 #include "device/device.h"
 
-/* A product's panels are packed while its sums are kept. */
-typedef enum nv_scratch_use { NV_SCRATCH_SUMS, NV_SCRATCH_PANELS, NV_SCRATCH_USES } nv_scratch_use;
+/* A product's panels are packed while its sums, or a convolution's columns, are kept. */
+typedef enum nv_scratch_use { NV_SCRATCH_SUMS, NV_SCRATCH_PANELS, NV_SCRATCH_COLUMNS, NV_SCRATCH_USES } nv_scratch_use;
 
 typedef struct nv_cpu {
     nv_device base;
@@ -61,6 +61,13 @@ nabla_status nv_cpu_activate_backward(nv_device *dev, nv_activation act, nv_matr
 nabla_status nv_cpu_cast(nv_device *dev, nv_matrix src, nv_matrix dst, nv_error *err);
 nabla_status nv_cpu_column_sums(nv_device *dev, nv_matrix x, float *sums, nv_error *err);
 nabla_status nv_cpu_add(nv_device *dev, float *sum, const float *x, int64_t n, nv_error *err);
+nabla_status nv_cpu_channel_norm(nv_device *dev, const nv_channel_norm *a, nv_error *err);
+nabla_status nv_cpu_softmax(nv_device *dev, nv_matrix x, float scale, nv_error *err);
+nabla_status nv_cpu_upsample(nv_device *dev, const float *x, int32_t height, int32_t width, nv_matrix y, nv_error *err);
+nabla_status nv_cpu_conv_weights(nv_device *dev, const nv_conv_shape *shape, nabla_dtype dtype, const float *values,
+                                 nv_conv_weights **out, nv_error *err);
+void nv_cpu_conv_weights_release(nv_device *dev, nv_conv_weights *weights);
+nabla_status nv_cpu_conv(nv_device *dev, const nv_conv *a, nv_error *err);
 nabla_status nv_cpu_patchify(nv_device *dev, const nv_patches *p, const float *latent, nv_matrix rows, nv_error *err);
 nabla_status nv_cpu_unpatchify(nv_device *dev, const nv_patches *p, nv_matrix rows, float *latent, nv_error *err);
 nabla_status nv_cpu_sinusoid(nv_device *dev, const float *time, int64_t rows, int64_t dim, float *out, nv_error *err);

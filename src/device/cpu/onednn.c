@@ -4,9 +4,8 @@
  * each shape and kept. oneDNN takes its team from OpenMP's setting of the calling thread, which is set for the call and
  * put back. Scratch memory is ours, one piece for all primitives.
  */
-#include "device/cpu/product.h"
+#include "device/cpu/onednn.h"
 #include "tensor/arena.h"
-#include <dnnl.h>
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,42 +19,18 @@ typedef struct product_key {
 
 enum { ARG_A, ARG_B, ARG_C, ARG_SCRATCH, ARG_BIAS, ARGS };
 
-typedef struct cached {
+typedef struct nv_onednn_product {
     product_key key;
     dnnl_primitive_t primitive;
     dnnl_memory_t memory[ARGS];
-    struct cached *next;
+    struct nv_onednn_product *next;
 } cached;
-
-enum { BUCKETS = 64 };
-
-struct nv_onednn {
-    dnnl_engine_t engine;
-    dnnl_stream_t stream;
-    int32_t threads;
-    void *scratch;
-    size_t scratch_bytes;
-    cached *buckets[BUCKETS];
-};
 
 /* ------------------------------------------------------------------------------ the two API versions */
 
 #if DNNL_VERSION_MAJOR >= 3
-typedef dnnl_memory_desc_t desc;
-typedef const_dnnl_memory_desc_t desc_ref;
-#define DESC_REF(d) (d)
-
-static dnnl_status_t desc_create(desc *d, int rank, const dnnl_dims_t dims, dnnl_data_type_t type,
-                                 const dnnl_dims_t strides) {
-    return dnnl_memory_desc_create_with_strides(d, rank, dims, type, strides);
-}
-
-static void desc_destroy(desc *d) {
-    if (*d) dnnl_memory_desc_destroy(*d);
-}
-
-static dnnl_status_t pd_create(dnnl_primitive_desc_t *pd, dnnl_engine_t engine, desc a, desc b, desc bias, desc c,
-                               dnnl_primitive_attr_t attr) {
+static dnnl_status_t pd_create(dnnl_primitive_desc_t *pd, dnnl_engine_t engine, nv_desc a, nv_desc b, nv_desc bias,
+                               nv_desc c, dnnl_primitive_attr_t attr) {
     return dnnl_matmul_primitive_desc_create(pd, engine, a, b, bias, c, attr);
 }
 
@@ -63,21 +38,8 @@ static dnnl_status_t append_sum(dnnl_post_ops_t ops) {
     return dnnl_post_ops_append_sum(ops, 1.0f, 0, dnnl_data_type_undef);
 }
 #else
-typedef dnnl_memory_desc_t desc;
-typedef const dnnl_memory_desc_t *desc_ref;
-#define DESC_REF(d) (&(d))
-
-static dnnl_status_t desc_create(desc *d, int rank, const dnnl_dims_t dims, dnnl_data_type_t type,
-                                 const dnnl_dims_t strides) {
-    return dnnl_memory_desc_init_by_strides(d, rank, dims, type, strides);
-}
-
-static void desc_destroy(desc *d) {
-    (void)d; /* a plain value in version 2 */
-}
-
-static dnnl_status_t pd_create(dnnl_primitive_desc_t *pd, dnnl_engine_t engine, desc a, desc b, desc bias, desc c,
-                               dnnl_primitive_attr_t attr) {
+static dnnl_status_t pd_create(dnnl_primitive_desc_t *pd, dnnl_engine_t engine, nv_desc a, nv_desc b, nv_desc bias,
+                               nv_desc c, dnnl_primitive_attr_t attr) {
     dnnl_matmul_desc_t op;
     dnnl_status_t status = dnnl_matmul_desc_init(&op, &a, &b, bias.ndims ? &bias : NULL, &c);
     return status ? status : dnnl_primitive_desc_create(pd, &op, attr, engine, NULL);
@@ -90,11 +52,7 @@ static dnnl_status_t append_sum(dnnl_post_ops_t ops) {
 
 /* ------------------------------------------------------------------------------ making a primitive */
 
-static dnnl_data_type_t data_type(int32_t dtype) {
-    return dtype == NABLA_BF16 ? dnnl_bf16 : dnnl_f32;
-}
-
-static dnnl_status_t attr_create(int32_t add, dnnl_primitive_attr_t *attr) {
+dnnl_status_t nv_onednn_attr(int32_t add, dnnl_primitive_attr_t *attr) {
     dnnl_status_t status = dnnl_primitive_attr_create(attr);
     if (!status) status = dnnl_primitive_attr_set_scratchpad_mode(*attr, dnnl_scratchpad_mode_user);
     if (status || !add) return status;
@@ -107,19 +65,31 @@ static dnnl_status_t attr_create(int32_t add, dnnl_primitive_attr_t *attr) {
     return status;
 }
 
-static dnnl_status_t key_pd(nv_onednn *d, const product_key *key, dnnl_primitive_desc_t *pd, desc descs[ARGS]) {
+/* count matrices; a single one leaves out the first dimension. */
+static dnnl_status_t matrix_desc(nv_desc *d, dnnl_data_type_t type, int64_t count, int64_t rows, int64_t cols,
+                                 int64_t step, int64_t row, int64_t col) {
+    const dnnl_dims_t many = {count, rows, cols}, many_steps = {step, row, col}, one = {rows, cols},
+                      one_steps = {row, col};
+    return count > 1 ? nv_desc_create(d, 3, many, type, many_steps) : nv_desc_create(d, 2, one, type, one_steps);
+}
+
+/* A row that all matrices share. */
+static dnnl_status_t bias_desc(nv_desc *d, int64_t count, int64_t n) {
+    const dnnl_dims_t many = {1, 1, n}, many_steps = {n, n, 1}, one = {1, n}, one_steps = {n, 1};
+    return count > 1 ? nv_desc_create(d, 3, many, dnnl_f32, many_steps)
+                     : nv_desc_create(d, 2, one, dnnl_f32, one_steps);
+}
+
+static dnnl_status_t key_pd(nv_onednn *d, const product_key *key, dnnl_primitive_desc_t *pd, nv_desc descs[ARGS]) {
     dnnl_primitive_attr_t attr = NULL;
-    const dnnl_data_type_t in = data_type(key->in), out = data_type(key->out);
-    const dnnl_dims_t a = {key->count, key->m, key->k}, a_steps = {key->a_step, key->a_row, key->a_col},
-                      b = {key->count, key->k, key->n}, b_steps = {key->b_step, key->b_row, key->b_col},
-                      c = {key->count, key->m, key->n}, c_steps = {key->c_step, key->c_row, 1}, bias = {1, 1, key->n},
-                      bias_steps = {key->n, key->n, 1};
-    const int rank = key->count > 1 ? 3 : 2, skip = 3 - rank; /* a single product leaves out the first dimension */
-    dnnl_status_t status = desc_create(&descs[ARG_A], rank, a + skip, in, a_steps + skip);
-    if (!status) status = desc_create(&descs[ARG_B], rank, b + skip, in, b_steps + skip);
-    if (!status) status = desc_create(&descs[ARG_C], rank, c + skip, out, c_steps + skip);
-    if (!status && key->bias) status = desc_create(&descs[ARG_BIAS], rank, bias + skip, dnnl_f32, bias_steps + skip);
-    if (!status) status = attr_create(key->add, &attr);
+    const dnnl_data_type_t in = nv_onednn_type(key->in), out = nv_onednn_type(key->out);
+    dnnl_status_t status =
+        matrix_desc(&descs[ARG_A], in, key->count, key->m, key->k, key->a_step, key->a_row, key->a_col);
+    if (!status)
+        status = matrix_desc(&descs[ARG_B], in, key->count, key->k, key->n, key->b_step, key->b_row, key->b_col);
+    if (!status) status = matrix_desc(&descs[ARG_C], out, key->count, key->m, key->n, key->c_step, key->c_row, 1);
+    if (!status && key->bias) status = bias_desc(&descs[ARG_BIAS], key->count, key->n);
+    if (!status) status = nv_onednn_attr(key->add, &attr);
     if (!status) status = pd_create(pd, d->engine, descs[ARG_A], descs[ARG_B], descs[ARG_BIAS], descs[ARG_C], attr);
     if (attr) dnnl_primitive_attr_destroy(attr);
     return status;
@@ -132,7 +102,7 @@ static void destroy_cached(cached *c) {
     free(c);
 }
 
-static dnnl_status_t reserve_scratch(nv_onednn *d, size_t bytes) {
+dnnl_status_t nv_onednn_reserve(nv_onednn *d, size_t bytes) {
     if (bytes <= d->scratch_bytes) return dnnl_success;
     void *p = NULL;
     if (posix_memalign(&p, NV_ALIGNMENT, bytes)) return dnnl_out_of_memory;
@@ -143,32 +113,36 @@ static dnnl_status_t reserve_scratch(nv_onednn *d, size_t bytes) {
 }
 
 static dnnl_status_t fill_cached(nv_onednn *d, cached *c) {
-    desc descs[ARGS];
+    nv_desc descs[ARGS];
     dnnl_primitive_desc_t pd = NULL;
     memset(descs, 0, sizeof descs);
     dnnl_status_t status = key_pd(d, &c->key, &pd, descs);
     if (!status) status = dnnl_primitive_create(&c->primitive, pd);
     for (int i = 0; i < ARGS && !status; i++) {
-        desc_ref ref = DESC_REF(descs[i]);
+        nv_desc_ref ref = NV_DESC_REF(descs[i]);
         if (i == ARG_BIAS && !c->key.bias) continue;
         if (i == ARG_SCRATCH) {
             ref = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
-            status = reserve_scratch(d, dnnl_memory_desc_get_size(ref));
+            status = nv_onednn_reserve(d, dnnl_memory_desc_get_size(ref));
         }
         if (!status) status = dnnl_memory_create(&c->memory[i], ref, d->engine, DNNL_MEMORY_NONE);
     }
     if (pd) dnnl_primitive_desc_destroy(pd);
     for (int i = 0; i < ARGS; i++)
-        desc_destroy(&descs[i]);
+        nv_desc_destroy(&descs[i]);
     return status;
+}
+
+size_t nv_onednn_bucket(const void *key, size_t size) {
+    uint64_t hash = 1469598103934665603u; /* FNV-1a */
+    for (size_t i = 0; i < size; i++)
+        hash = (hash ^ ((const unsigned char *)key)[i]) * 1099511628211u;
+    return hash % NV_ONEDNN_BUCKETS;
 }
 
 /* The primitive for a key, made on first use. */
 static dnnl_status_t find(nv_onednn *d, const product_key *key, cached **out) {
-    uint64_t hash = 1469598103934665603u; /* FNV-1a */
-    for (size_t i = 0; i < sizeof *key; i++)
-        hash = (hash ^ ((const unsigned char *)key)[i]) * 1099511628211u;
-    cached **bucket = &d->buckets[hash % BUCKETS];
+    cached **bucket = &d->products[nv_onednn_bucket(key, sizeof *key)];
     for (cached *c = *bucket; c; c = c->next)
         if (memcmp(&c->key, key, sizeof *key) == 0) {
             *out = c;
@@ -221,8 +195,9 @@ nabla_status nv_onednn_create(int32_t threads, nv_onednn **out, nv_error *err) {
 
 void nv_onednn_destroy(nv_onednn *d) {
     if (!d) return;
-    for (int i = 0; i < BUCKETS; i++)
-        for (cached *c = d->buckets[i], *next; c; c = next) {
+    nv_onednn_convs_destroy(d);
+    for (int i = 0; i < NV_ONEDNN_BUCKETS; i++)
+        for (cached *c = d->products[i], *next; c; c = next) {
             next = c->next;
             destroy_cached(c);
         }
@@ -246,7 +221,7 @@ int nv_onednn_supports(nv_onednn *d, nabla_dtype dtype, char *name, size_t size)
                               .count = 1};
     const dnnl_version_t *version = dnnl_version();
     const product_key key = key_of(&probe);
-    desc descs[ARGS];
+    nv_desc descs[ARGS];
     dnnl_primitive_desc_t pd = NULL;
     const char *kernel = NULL;
     memset(descs, 0, sizeof descs);
@@ -256,7 +231,7 @@ int nv_onednn_supports(nv_onednn *d, nabla_dtype dtype, char *name, size_t size)
     if (has) snprintf(name, size, "oneDNN %d.%d.%d %s", version->major, version->minor, version->patch, kernel);
     if (pd) dnnl_primitive_desc_destroy(pd);
     for (int i = 0; i < ARGS; i++)
-        desc_destroy(&descs[i]);
+        nv_desc_destroy(&descs[i]);
     return has;
 }
 

@@ -18,7 +18,7 @@ typedef struct nv_product {
     int64_t count, a_step, b_step, c_step; /* count 1: the steps are not read */
 } nv_product;
 
-/* oneDNN behind its C API; only onednn.c includes it. A build without it has a create that gives NULL. */
+/* oneDNN behind its C API; only the files onednn* include it. A build without it has a create that gives NULL. */
 typedef struct nv_onednn nv_onednn;
 nabla_status nv_onednn_create(int32_t threads, nv_onednn **out, nv_error *err);
 void nv_onednn_destroy(nv_onednn *d);

@@ -309,6 +309,58 @@ static void activate_backward(nv_activation act, nv_matrix x, nv_matrix d_y, nv_
     }
 }
 
+/* ------------------------------------------------------------------------------------------ frames */
+
+NV_INLINE void channel_norm_row(const nv_channel_norm *a, int64_t row, int silu, int bf16) {
+    const int64_t cols = a->x.cols;
+    const float *x = row_at(a->x, row);
+    void *y = row_at(a->y, row);
+    vf squares = {0};
+    for (int64_t c = 0; c < cols; c += NV_LANES) {
+        const vf v = vload_f32(x + c, vleft(cols, c));
+        squares += v * v;
+    }
+    const float length = sqrtf(vsum(squares)), scale = sqrtf((float)cols) / (length > 1e-12f ? length : 1e-12f);
+    for (int64_t c = 0; c < cols; c += NV_LANES) {
+        const int n = vleft(cols, c);
+        vf v = vload_f32(x + c, n) * scale * vload_f32(a->gamma + c, n);
+        if (silu) v = v * vreciprocal(1.0f + vexp(-v));
+        vstore(y, c, v, n, bf16);
+    }
+}
+
+static void channel_norm(const nv_channel_norm *a, int64_t first, int64_t last) {
+    const int bf16 = a->y.dtype == NABLA_BF16;
+    for (int64_t r = first; r < last; r++) {
+        if (a->silu && bf16)
+            channel_norm_row(a, r, 1, 1);
+        else if (a->silu)
+            channel_norm_row(a, r, 1, 0);
+        else if (bf16)
+            channel_norm_row(a, r, 0, 1);
+        else
+            channel_norm_row(a, r, 0, 0);
+    }
+}
+
+static void softmax(nv_matrix x, float scale, int64_t first, int64_t last) {
+    for (int64_t r = first; r < last; r++) {
+        float *row = row_at(x, r), most = row[0];
+        vf sum = {0};
+        for (int64_t c = 1; c < x.cols; c++)
+            most = row[c] > most ? row[c] : most;
+        for (int64_t c = 0; c < x.cols; c += NV_LANES) {
+            const int n = vleft(x.cols, c);
+            const vf e = vfirst(vexp((vload_f32(row + c, n) - most) * scale), n);
+            vstore_f32(row + c, e, n);
+            sum += e;
+        }
+        const float share = 1.0f / vsum(sum);
+        for (int64_t c = 0; c < x.cols; c++)
+            row[c] *= share;
+    }
+}
+
 /* ------------------------------------------------------------------------------------------ plain passes */
 
 static void cast(nv_matrix src, nv_matrix dst, int64_t first, int64_t last) {
@@ -384,5 +436,6 @@ static void product_tile(const float *a, const float *b, int64_t k, float *tile)
     memcpy(tile, sum, sizeof sum);
 }
 
-const nv_row_kernels NV_ROWS = {seam, seam_backward, qk_norm, qk_norm_backward, activate, activate_backward,
-                                cast, column_sums,   add,     sum_squares,      adamw,    product_tile};
+const nv_row_kernels NV_ROWS = {seam,  seam_backward, qk_norm,      qk_norm_backward, activate, activate_backward,
+                                cast,  column_sums,   channel_norm, softmax,          add,      sum_squares,
+                                adamw, product_tile};

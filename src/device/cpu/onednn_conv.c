@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Convolutions by oneDNN, channels last. The order of weights is oneDNN's choice by shape and may change with the
+ * frame's size: they are held in the order of the last call and put into another when one needs it.
+ */
+#include "device/cpu/convolution.h"
+#include "device/cpu/onednn.h"
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What a primitive is made for; compared as bytes, so it is zeroed first. */
+typedef struct conv_key {
+    nv_conv_shape shape;
+    int32_t height, width, dtype, bias, add;
+} conv_key;
+
+enum { ARG_X, ARG_WEIGHTS, ARG_Y, ARG_SCRATCH, ARG_BIAS, ARGS };
+
+typedef struct nv_onednn_conv {
+    conv_key key;
+    dnnl_primitive_desc_t pd;
+    dnnl_primitive_t primitive;
+    dnnl_memory_t memory[ARGS]; /* the weights' is not here */
+    struct nv_onednn_conv *next;
+} cached;
+
+struct nv_onednn_weights {
+    nv_conv_shape shape;
+    int32_t dtype;
+    dnnl_memory_t memory; /* with its data */
+};
+
+/* ------------------------------------------------------------------------------ making a primitive */
+
+static dnnl_status_t pd_create(dnnl_primitive_desc_t *pd, dnnl_engine_t engine, nv_desc descs[ARGS],
+                               const nv_conv_shape *s, dnnl_primitive_attr_t attr) {
+    const dnnl_dims_t strides = {s->stride, s->stride}, before = {s->pad_before, s->pad_before},
+                      after = {s->pad_after, s->pad_after};
+#if DNNL_VERSION_MAJOR >= 3
+    const dnnl_dims_t dense = {0, 0};
+    return dnnl_convolution_forward_primitive_desc_create(pd, engine, dnnl_forward_inference, dnnl_convolution_direct,
+                                                          descs[ARG_X], descs[ARG_WEIGHTS], descs[ARG_BIAS],
+                                                          descs[ARG_Y], strides, dense, before, after, attr);
+#else
+    dnnl_convolution_desc_t op;
+    dnnl_status_t status = dnnl_convolution_forward_desc_init(
+        &op, dnnl_forward_inference, dnnl_convolution_direct, &descs[ARG_X], &descs[ARG_WEIGHTS],
+        descs[ARG_BIAS].ndims ? &descs[ARG_BIAS] : NULL, &descs[ARG_Y], strides, before, after);
+    return status ? status : dnnl_primitive_desc_create(pd, &op, attr, engine, NULL);
+#endif
+}
+
+static dnnl_status_t frame_desc(nv_desc *d, int64_t channels, int64_t height, int64_t width, dnnl_data_type_t type) {
+    const dnnl_dims_t dims = {1, channels, height, width},
+                      steps = {height * width * channels, 1, width * channels, channels};
+    return nv_desc_create(d, 4, dims, type, steps);
+}
+
+static dnnl_status_t key_pd(nv_onednn *d, const conv_key *key, dnnl_primitive_desc_t *pd, nv_desc descs[ARGS]) {
+    const nv_conv_shape *s = &key->shape;
+    const dnnl_dims_t weights = {s->out, s->in, s->kernel, s->kernel}, bias = {s->out}, one = {1};
+    const dnnl_data_type_t type = nv_onednn_type(key->dtype);
+    dnnl_primitive_attr_t attr = NULL;
+    dnnl_status_t status = frame_desc(&descs[ARG_X], s->in, key->height, key->width, type);
+    if (!status) status = nv_desc_create_any(&descs[ARG_WEIGHTS], 4, weights, type);
+    if (!status && key->bias) status = nv_desc_create(&descs[ARG_BIAS], 1, bias, dnnl_f32, one);
+    if (!status)
+        status = frame_desc(&descs[ARG_Y], s->out, nv_conv_side(s, key->height), nv_conv_side(s, key->width), dnnl_f32);
+    if (!status) status = nv_onednn_attr(key->add, &attr);
+    if (!status) status = pd_create(pd, d->engine, descs, s, attr);
+    if (attr) dnnl_primitive_attr_destroy(attr);
+    return status;
+}
+
+static void destroy_cached(cached *c) {
+    for (int i = 0; i < ARGS; i++)
+        if (c->memory[i]) dnnl_memory_destroy(c->memory[i]);
+    if (c->primitive) dnnl_primitive_destroy(c->primitive);
+    if (c->pd) dnnl_primitive_desc_destroy(c->pd);
+    free(c);
+}
+
+void nv_onednn_convs_destroy(nv_onednn *d) {
+    for (int i = 0; i < NV_ONEDNN_BUCKETS; i++)
+        for (cached *c = d->convs[i], *next; c; c = next) {
+            next = c->next;
+            destroy_cached(c);
+        }
+}
+
+static dnnl_status_t fill_cached(nv_onednn *d, cached *c) {
+    nv_desc descs[ARGS];
+    memset(descs, 0, sizeof descs);
+    dnnl_status_t status = key_pd(d, &c->key, &c->pd, descs);
+    if (!status) status = dnnl_primitive_create(&c->primitive, c->pd);
+    for (int i = 0; i < ARGS && !status; i++) {
+        nv_desc_ref ref = NV_DESC_REF(descs[i]);
+        if (i == ARG_WEIGHTS || (i == ARG_BIAS && !c->key.bias)) continue;
+        if (i == ARG_SCRATCH) {
+            ref = dnnl_primitive_desc_query_md(c->pd, dnnl_query_scratchpad_md, 0);
+            status = nv_onednn_reserve(d, dnnl_memory_desc_get_size(ref));
+        }
+        if (!status) status = dnnl_memory_create(&c->memory[i], ref, d->engine, DNNL_MEMORY_NONE);
+    }
+    for (int i = 0; i < ARGS; i++)
+        nv_desc_destroy(&descs[i]);
+    return status;
+}
+
+/* The primitive for a key, made on first use. */
+static dnnl_status_t find(nv_onednn *d, const conv_key *key, cached **out) {
+    cached **bucket = &d->convs[nv_onednn_bucket(key, sizeof *key)];
+    for (cached *c = *bucket; c; c = c->next)
+        if (memcmp(&c->key, key, sizeof *key) == 0) {
+            *out = c;
+            return dnnl_success;
+        }
+    cached *c = calloc(1, sizeof *c);
+    if (!c) return dnnl_out_of_memory;
+    c->key = *key;
+    dnnl_status_t status = fill_cached(d, c);
+    if (status) {
+        destroy_cached(c);
+        return status;
+    }
+    c->next = *bucket;
+    *bucket = *out = c;
+    return dnnl_success;
+}
+
+/* ------------------------------------------------------------------------------ weights */
+
+/* Puts them into the order of `wanted`. */
+static dnnl_status_t reorder(nv_onednn *d, nv_onednn_weights *w, nv_desc_ref wanted) {
+    nv_desc_ref have;
+    dnnl_memory_t memory = NULL;
+    dnnl_primitive_desc_t pd = NULL;
+    dnnl_primitive_t primitive = NULL;
+    dnnl_status_t status = dnnl_memory_get_memory_desc(w->memory, &have);
+    if (status || dnnl_memory_desc_equal(have, wanted)) return status;
+    status = dnnl_memory_create(&memory, wanted, d->engine, DNNL_MEMORY_ALLOCATE);
+    if (!status) status = dnnl_reorder_primitive_desc_create(&pd, have, d->engine, wanted, d->engine, NULL);
+    if (!status) status = dnnl_primitive_create(&primitive, pd);
+    if (!status) {
+        const dnnl_exec_arg_t args[2] = {{DNNL_ARG_FROM, w->memory}, {DNNL_ARG_TO, memory}};
+        status = dnnl_primitive_execute(primitive, d->stream, 2, args);
+    }
+    if (!status) status = dnnl_stream_wait(d->stream);
+    if (primitive) dnnl_primitive_destroy(primitive);
+    if (pd) dnnl_primitive_desc_destroy(pd);
+    if (status) {
+        if (memory) dnnl_memory_destroy(memory);
+        return status;
+    }
+    dnnl_memory_destroy(w->memory);
+    w->memory = memory;
+    return dnnl_success;
+}
+
+/* 1 if a frame of middling size gets more than the reference code. */
+static int has_kernel(nv_onednn *d, const nv_conv_shape *shape, nabla_dtype dtype) {
+    conv_key key;
+    memset(&key, 0, sizeof key);
+    key = (conv_key){*shape, 64, 64, (int32_t)dtype, 1, 1};
+    nv_desc descs[ARGS];
+    dnnl_primitive_desc_t pd = NULL;
+    const char *kernel = NULL;
+    memset(descs, 0, sizeof descs);
+    const int has = key_pd(d, &key, &pd, descs) == dnnl_success &&
+                    dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &kernel) == dnnl_success &&
+                    strncmp(kernel, "ref", 3) != 0;
+    if (pd) dnnl_primitive_desc_destroy(pd);
+    for (int i = 0; i < ARGS; i++)
+        nv_desc_destroy(&descs[i]);
+    return has;
+}
+
+static dnnl_status_t take_plain(nv_onednn *d, nv_onednn_weights *w, const void *plain) {
+    const nv_conv_shape *s = &w->shape;
+    const int64_t line = (int64_t)s->kernel * s->in;
+    const dnnl_dims_t dims = {s->out, s->in, s->kernel, s->kernel}, steps = {s->kernel * line, 1, line, s->in};
+    nv_desc desc;
+    memset(&desc, 0, sizeof desc);
+    dnnl_status_t status = nv_desc_create(&desc, 4, dims, nv_onednn_type(w->dtype), steps);
+    if (!status) status = dnnl_memory_create(&w->memory, NV_DESC_REF(desc), d->engine, DNNL_MEMORY_ALLOCATE);
+    void *data = NULL;
+    if (!status) status = dnnl_memory_get_data_handle(w->memory, &data);
+    if (!status) memcpy(data, plain, dnnl_memory_desc_get_size(NV_DESC_REF(desc)));
+    nv_desc_destroy(&desc);
+    return status;
+}
+
+nabla_status nv_onednn_weights_create(nv_onednn *d, const nv_conv_shape *shape, nabla_dtype dtype, const void *plain,
+                                      nv_onednn_weights **out, nv_error *err) {
+    *out = NULL;
+    if (!has_kernel(d, shape, dtype)) return NABLA_OK;
+    nv_onednn_weights *w = calloc(1, sizeof *w);
+    if (!w) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a convolution");
+    w->shape = *shape;
+    w->dtype = (int32_t)dtype;
+    const dnnl_status_t status = take_plain(d, w, plain);
+    if (status) {
+        nv_onednn_weights_destroy(w);
+        return nv_fail(err, status == dnnl_out_of_memory ? NABLA_OUT_OF_MEMORY : NABLA_INTERNAL,
+                       "oneDNN refuses the weights of a convolution: status %d", (int)status);
+    }
+    *out = w;
+    return NABLA_OK;
+}
+
+void nv_onednn_weights_destroy(nv_onednn_weights *weights) {
+    if (!weights) return;
+    if (weights->memory) dnnl_memory_destroy(weights->memory);
+    free(weights);
+}
+
+/* ------------------------------------------------------------------------------ running one */
+
+static dnnl_status_t execute(nv_onednn *d, const nv_conv *a, nv_onednn_weights *w) {
+    static const int names[ARGS] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, DNNL_ARG_SCRATCHPAD, DNNL_ARG_BIAS};
+    conv_key key;
+    memset(&key, 0, sizeof key);
+    key = (conv_key){w->shape, a->height, a->width, w->dtype, a->bias != NULL, a->add != 0};
+    const void *data[ARGS] = {a->x, NULL, a->y, NULL, a->bias};
+    dnnl_exec_arg_t args[ARGS];
+    cached *c;
+    dnnl_status_t status = find(d, &key, &c);
+    if (!status) status = reorder(d, w, dnnl_primitive_desc_query_md(c->pd, dnnl_query_weights_md, 0));
+    data[ARG_SCRATCH] = d->scratch;
+    int count = 0;
+    for (int i = 0; i < ARGS && !status; i++) {
+        if (i == ARG_WEIGHTS) {
+            args[count++] = (dnnl_exec_arg_t){names[i], w->memory};
+            continue;
+        }
+        if (!c->memory[i]) continue;
+        status = dnnl_memory_set_data_handle(c->memory[i], (void *)(uintptr_t)data[i]);
+        args[count++] = (dnnl_exec_arg_t){names[i], c->memory[i]};
+    }
+    if (!status) status = dnnl_primitive_execute(c->primitive, d->stream, count, args);
+    return status ? status : dnnl_stream_wait(d->stream);
+}
+
+nabla_status nv_onednn_convolve(nv_onednn *d, const nv_conv *a, nv_onednn_weights *weights, nv_error *err) {
+    const nv_conv_shape *s = &weights->shape;
+    const int threads = omp_get_max_threads();
+    omp_set_num_threads(d->threads);
+    const dnnl_status_t status = execute(d, a, weights);
+    omp_set_num_threads(threads);
+    if (status == dnnl_success) return NABLA_OK;
+    return nv_fail(err, status == dnnl_out_of_memory ? NABLA_OUT_OF_MEMORY : NABLA_INTERNAL,
+                   "oneDNN refuses a convolution of %d to %d channels over %d x %d: status %d", s->in, s->out,
+                   a->height, a->width, (int)status);
+}
