@@ -61,5 +61,7 @@ void ops_qk_norm(ops_case *c);
 void ops_plain(ops_case *c);
 void ops_ends(ops_case *c);
 void ops_optimizer(ops_case *c);
+void ops_gate(ops_case *c);
+void ops_softmax(ops_case *c);
 
 #endif

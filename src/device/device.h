@@ -124,6 +124,14 @@ typedef struct nv_device_ops {
        a forward pass need not keep it; it may be x itself. d_bias[cols] (NULL: left out) += column sums of d_x. */
     nabla_status (*activate_backward)(nv_device *dev, nv_activation act, nv_matrix x, nv_matrix d_y, nv_matrix d_x,
                                       nv_matrix again, float *d_bias, nv_error *err);
+    /* y = act(x) * z, all of one dtype; y may be x or z. No backward pass: what uses it (the text encoder) is not
+     * trained.
+     */
+    nabla_status (*gate)(nv_device *dev, nv_activation act, nv_matrix x, nv_matrix z, nv_matrix y, nv_error *err);
+    /* p[i, j] = softmax over j of s[i, j] + bias[j - i + rows - 1]: a head whose scores know the distance of two tokens
+       alone. s fp32 [rows, cols], written over; bias [rows + cols - 1], NULL: none; p of either dtype, may be s. No
+       backward pass either. */
+    nabla_status (*softmax)(nv_device *dev, nv_matrix s, const float *bias, nv_matrix p, nv_error *err);
     nabla_status (*cast)(nv_device *dev, nv_matrix src, nv_matrix dst, nv_error *err);
     /* sums[cols] += column sums of x. */
     nabla_status (*column_sums)(nv_device *dev, nv_matrix x, float *sums, nv_error *err);
