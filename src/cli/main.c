@@ -8,7 +8,7 @@
 #include "cli/verbs.h"
 
 static const cli_verb *const verbs[] = {
-    &cli_verb_generate, &cli_verb_train, &cli_verb_eval,  &cli_verb_clips,
+    &cli_verb_generate, &cli_verb_train, &cli_verb_eval,  &cli_verb_clips, &cli_verb_encode,
     &cli_verb_attend,   &cli_verb_mask,  &cli_verb_bench, &cli_verb_info,
 };
 

@@ -9,6 +9,7 @@
 #define NV_UMT5_H
 
 #include "device/device.h"
+#include "weights/safetensors.h"
 
 typedef struct nv_umt5_config {
     int32_t vocab, dim, heads, head_dim, ffn_dim, layers;
@@ -24,6 +25,8 @@ typedef struct nv_umt5 nv_umt5;
 nabla_status nv_umt5_open(const char *weights, const char *config, nv_umt5 **out, nv_error *err);
 void nv_umt5_close(nv_umt5 *m); /* NULL is fine */
 const nv_umt5_config *nv_umt5_get_config(const nv_umt5 *m);
+/* Another tensor of its files; NULL if there is none. */
+const nv_st_entry *nv_umt5_find(const nv_umt5 *m, const char *name);
 
 typedef struct nv_umt5_text {
     const int32_t *ids; /* [count], each below vocab; true tokens only, which gives what masking the padding would */

@@ -235,3 +235,7 @@ void nv_umt5_close(nv_umt5 *m) {
 const nv_umt5_config *nv_umt5_get_config(const nv_umt5 *m) {
     return &m->config;
 }
+
+const nv_st_entry *nv_umt5_find(const nv_umt5 *m, const char *name) {
+    return nv_shards_find(m->files, name);
+}
