@@ -251,13 +251,42 @@ static void refuses_what_is_no_file(void **state) {
     unlink(pipe);
 }
 
+/* Of a mapped file the pages come back; those of the caller's memory must not go. */
+static void what_was_forgotten_reads_again(void **state) {
+    (void)state;
+    FILE *f = fopen(NABLA_TEST_DATA "/dit_dense.safetensors", "rb");
+    assert_non_null(f);
+    assert_int_equal(fseek(f, 0, SEEK_END), 0);
+    const size_t size = (size_t)ftell(f), page = 4096;
+    unsigned char *copy = aligned_alloc(page, (size + page - 1) / page * page);
+    assert_non_null(copy);
+    rewind(f);
+    assert_int_equal(fread(copy, 1, size, f), size);
+    fclose(f);
+    nv_st_file *mapped = open_data("dit_dense.safetensors"), *memory;
+    assert_int_equal(nv_st_open_memory(copy, size, "memory", &memory, NULL), NABLA_OK);
+    for (size_t i = 0; i < nv_st_count(mapped); i++) {
+        const nv_st_entry *a = nv_st_at(mapped, i), *b = nv_st_at(memory, i);
+        nv_st_forget(mapped, a);
+        nv_st_forget(memory, b);
+        if (a->bytes > 0) assert_memory_equal(a->data, b->data, a->bytes);
+    }
+    int zeros = 1;
+    for (size_t i = 0; i < size; i++)
+        zeros &= copy[i] == 0;
+    assert_false(zeros);
+    nv_st_close(mapped);
+    nv_st_close(memory);
+    free(copy);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_what_python_wrote),   cmocka_unit_test(knows_every_dtype),
         cmocka_unit_test(converts_exactly),          cmocka_unit_test(refuses_hostile_headers),
         cmocka_unit_test(refuses_every_cut),         cmocka_unit_test(names_what_is_wrong_with_a_length),
         cmocka_unit_test(an_unaligned_tensor_reads), cmocka_unit_test(no_tensors_are_fine),
-        cmocka_unit_test(refuses_what_is_no_file),
+        cmocka_unit_test(refuses_what_is_no_file),   cmocka_unit_test(what_was_forgotten_reads_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -100,9 +100,12 @@ nabla_status nv_umt5_memory(const nv_umt5 *m, const nv_umt5_job *job, size_t *by
 
 /* ------------------------------------------------------------------ weights */
 
-/* Rows [first, first + of the tensor) of dst. */
+/* The tensor as rows of dst from `first` on. Its pages go at once: else the whole file would pile up in this process.
+ */
 static nabla_status load_rows(const run *r, const nv_st_entry *e, nv_matrix dst, int64_t first, nv_error *err) {
-    return nv_load(r->dev, e, nv_matrix_rows(dst, first, e->shape[0]), err);
+    NV_TRY(nv_load(r->dev, e, nv_matrix_rows(dst, first, e->shape[0]), err));
+    nv_shards_forget(r->m->files, e);
+    return NABLA_OK;
 }
 
 static nabla_status load_vector(const run *r, const nv_st_entry *e, float *dst, nv_error *err) {

@@ -292,6 +292,13 @@ void nv_st_close(nv_st_file *file) {
     free(file);
 }
 
+void nv_st_forget(const nv_st_file *file, const nv_st_entry *entry) {
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), data = (uintptr_t)entry->data;
+    const uintptr_t first = (data + page - 1) / page * page, last = (data + entry->bytes) / page * page;
+    if (!file->mapping || last <= first) return;
+    madvise((void *)first, last - first, MADV_DONTNEED); /* advice: if it is refused nothing is lost */
+}
+
 size_t nv_st_count(const nv_st_file *file) {
     return file->count;
 }

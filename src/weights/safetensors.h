@@ -55,6 +55,9 @@ const nv_st_entry *nv_st_find(const nv_st_file *file, const char *name); /* NULL
 const char *nv_st_metadata(const nv_st_file *file, const char *key);     /* NULL if there is none */
 /* The keys of the metadata in the file's order: the one after `key`, the first after NULL; NULL at the end. */
 const char *nv_st_metadata_key(const nv_st_file *file, const char *key);
+/* Tells that a tensor was read and is not needed soon: the pages that it has to itself leave this process, and come
+   back from the file where it is read again. Nothing for a file in the caller's memory. */
+void nv_st_forget(const nv_st_file *file, const nv_st_entry *entry);
 /* Copies a tensor as fp32 from F32, BF16, F16 or F64; `count` must be its element count. F64 is rounded to nearest,
    the others are exact. */
 nabla_status nv_st_read_f32(const nv_st_entry *entry, float *out, size_t count, nv_error *err);

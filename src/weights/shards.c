@@ -48,6 +48,11 @@ const nv_st_entry *nv_shards_find(const nv_shards *s, const char *name) {
     return file ? nv_st_find(file_of(s, file), name) : NULL;
 }
 
+void nv_shards_forget(const nv_shards *s, const nv_st_entry *entry) {
+    for (size_t i = 0; i < s->count; i++)
+        if (nv_st_find(s->files[i], entry->name) == entry) nv_st_forget(s->files[i], entry);
+}
+
 static nabla_status add_file(nv_shards *s, const char *name, const char *path, nv_error *err) {
     char **names = realloc(s->names, (s->count + 1) * sizeof *names);
     if (names) s->names = names;

@@ -13,5 +13,6 @@ nabla_status nv_shards_open(const char *path, nv_shards **out, nv_error *err);
 void nv_shards_close(nv_shards *s); /* NULL is fine */
 const char *nv_shards_path(const nv_shards *s);
 const nv_st_entry *nv_shards_find(const nv_shards *s, const char *name); /* NULL if there is none */
+void nv_shards_forget(const nv_shards *s, const nv_st_entry *entry);     /* as nv_st_forget */
 
 #endif
