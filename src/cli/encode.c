@@ -42,7 +42,7 @@ static int report(const settings *s, const nabla_encode_result *r, const nabla_v
 }
 
 static const cli_option options[] = {
-    CLI_FLAG("model", TEXT, "DIR", to.model, "a Wan model's folder, diffusers' layout or the original's"),
+    CLI_FLAG("model", TEXT, "DIR", to.model, "a Wan model's folder, diffusers' or the original's"),
     CLI_FLAG("prompt", PROMPT, "TEXT", to.prompt, "what to encode; the argument does as well"),
     CLI_FLAG("o,output", TEXT, "FILE", to.output, "gets tensor `context`, fp32 [tokens, dim], no padding"),
     CLI_FLAG("text-encoder", TEXT, "FILE", to.text_encoder, "its weights alone (.safetensors or an index)"),
