@@ -47,7 +47,7 @@ sanitize:
 
 # clang's OpenMP runtime can tell ThreadSanitizer about its barriers (archer); gcc's cannot.
 thread-sanitize:
-	@$(MAKE) --no-print-directory build BUILD=$(BUILD)-tsan CMAKE_FLAGS="-DNABLA_CUDA=OFF -DNABLA_SANITIZE=thread -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=RelWithDebInfo"
+	@$(MAKE) --no-print-directory build BUILD=$(BUILD)-tsan CMAKE_FLAGS="-DNABLA_CUDA=OFF -DNABLA_SANITIZE=thread -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_BUILD_TYPE=RelWithDebInfo"
 	@TSAN_OPTIONS=ignore_noninstrumented_modules=1 ctest --test-dir $(BUILD)-tsan --output-on-failure --no-tests=error
 
 fuzz:

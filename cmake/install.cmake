@@ -31,6 +31,9 @@ install(FILES include/nabla/nabla.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/nabl
 
 if(TARGET nabla_video)
   nabla_shared(nabla_video nabla-video)
+  if(NABLA_SENTENCEPIECE)
+    set_target_properties(nabla_video_shared PROPERTIES LINKER_LANGUAGE CXX)
+  endif()
   get_target_property(libraries nabla_video LINK_LIBRARIES)
   list(FILTER libraries EXCLUDE REGEX "^nabla")
   target_link_libraries(nabla_video_shared PUBLIC nabla_shared PRIVATE ${libraries})

@@ -21,6 +21,7 @@ static const struct {
     {"seam", ops_seam},           {"qk_norm", ops_qk_norm},
     {"plain", ops_plain},         {"ends", ops_ends},
     {"optimizer", ops_optimizer}, {"frames", ops_frames},
+    {"gate", ops_gate},           {"softmax", ops_softmax},
 };
 
 /* Rows, columns, groups: whole vectors and tails, one row, several chunks a group, weight gradients in two parts and a

@@ -62,5 +62,7 @@ void ops_plain(ops_case *c);
 void ops_ends(ops_case *c);
 void ops_optimizer(ops_case *c);
 void ops_frames(ops_case *c);
+void ops_gate(ops_case *c);
+void ops_softmax(ops_case *c);
 
 #endif

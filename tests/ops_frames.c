@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Cases of the operations over frames: the VAE's norm, softmax, upsampling and convolutions. */
+/* Cases of the operations over frames: the VAE's norm, upsampling and convolutions. */
 #include "ops_case.h"
 #include <math.h>
 #include <stdlib.h>
@@ -23,22 +23,6 @@ static void norm_one(ops_case *c, int silu) {
     const nv_channel_norm a = {x.m, y.m, ops_floats(gamma), silu};
     OPS_RUN(c, "channel_norm", (double)(c->rows * c->cols) * 6, c->dev->ops->channel_norm(c->dev, &a, err));
     ops_expect(c, "channel_norm", y, 1);
-}
-
-static void softmax_one(ops_case *c) {
-    ops_tensor x = ops_random(c, NABLA_FP32, c->rows, c->cols, 4);
-    const float scale = 0.75f;
-    for (int64_t r = 0; r < c->rows; r++) {
-        double most = -INFINITY, sum = 0, *row = x.v + r * c->cols;
-        for (int64_t i = 0; i < c->cols; i++)
-            most = fmax(most, row[i]);
-        for (int64_t i = 0; i < c->cols; i++)
-            sum += row[i] = exp((row[i] - most) * (double)scale);
-        for (int64_t i = 0; i < c->cols; i++)
-            row[i] /= sum;
-    }
-    OPS_RUN(c, "softmax", (double)(c->rows * c->cols) * 8, c->dev->ops->softmax(c->dev, x.m, scale, err));
-    if (!c->perf) ops_expect(c, "softmax", x, 1);
 }
 
 static void upsample_one(ops_case *c) {
@@ -104,7 +88,6 @@ static void conv_one(ops_case *c, nv_conv_shape s, int32_t height, int32_t width
 void ops_frames(ops_case *c) {
     norm_one(c, 0);
     norm_one(c, 1);
-    softmax_one(c);
     ops_finish(c);
     if (c->perf || c->rows > 600) return;
     upsample_one(c);

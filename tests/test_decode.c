@@ -92,7 +92,7 @@ static void test_original(void **state) {
     assert_int_equal(nabla_decode(&o, NULL, &result, &err), NABLA_OK);
     assert_int_equal(result.frames, 1);
     assert_int_equal(result.width, 16);
-    o.model = NABLA_TEST_DATA "/vae_original/Wan2.1_VAE.safetensors";
+    o.model = NABLA_TEST_DATA "/vae_original/Wan2.1_VAE.pth";
     assert_int_equal(nabla_decode(&o, NULL, &result, &err), NABLA_OK);
     remove(latent);
     remove(output);

@@ -27,18 +27,18 @@ static fixture open_vae(int original, nabla_dtype compute, int32_t threads, cons
     const int parts = NV_VAE_DECODER | NV_VAE_ENCODER;
     fixture f = {0};
     nv_vae_config config;
-    nv_st_file *weights;
+    nv_weights *weights;
     GOOD(nv_st_open(NABLA_TEST_DATA "/vae_golden.safetensors", &f.golden, why));
     GOOD(nv_device_create(&options, &f.device, why));
     if (original) {
-        GOOD(nv_st_open(NABLA_TEST_DATA "/vae_original/Wan2.1_VAE.safetensors", &weights, why));
+        GOOD(nv_weights_open(NABLA_TEST_DATA "/vae_original/Wan2.1_VAE.pth", &weights, why));
         GOOD(nv_vae_config_from(weights, &config, why));
     } else {
         GOOD(nv_config_read_vae(NABLA_TEST_DATA "/vae/vae/config.json", &config, why));
-        GOOD(nv_st_open(NABLA_TEST_DATA "/vae/vae/diffusion_pytorch_model.safetensors", &weights, why));
+        GOOD(nv_weights_open(NABLA_TEST_DATA "/vae/vae/diffusion_pytorch_model.safetensors", &weights, why));
     }
     GOOD(nv_vae_create(f.device, &config, compute, parts, weights, &f.vae, why));
-    nv_st_close(weights);
+    nv_weights_close(weights);
     return f;
 }
 
@@ -272,12 +272,12 @@ static void test_wrong_file(void **state) {
     (void)state;
     nv_device *device;
     nv_vae_config config;
-    nv_st_file *weights;
+    nv_weights *weights;
     nv_vae *vae;
     nv_error err = {0};
     GOOD(nv_device_create(NULL, &device, why));
     GOOD(nv_config_read_vae(NABLA_TEST_DATA "/vae/vae/config.json", &config, why));
-    GOOD(nv_st_open(NABLA_TEST_DATA "/vae/vae/diffusion_pytorch_model.safetensors", &weights, why));
+    GOOD(nv_weights_open(NABLA_TEST_DATA "/vae/vae/diffusion_pytorch_model.safetensors", &weights, why));
     nv_vae_config other = config;
     other.decoder_base_dim = 6;
     assert_int_equal(nv_vae_create(device, &other, NABLA_FP32, 1, weights, &vae, &err), NABLA_CORRUPT);
@@ -291,11 +291,11 @@ static void test_wrong_file(void **state) {
     assert_int_equal(nv_vae_create(device, &other, NABLA_FP32, 1, weights, &vae, &err), NABLA_UNSUPPORTED);
     assert_non_null(strstr(err.text, "time_conv"));
     assert_int_equal(nv_vae_config_from(weights, &other, &err), NABLA_UNSUPPORTED); /* 4 channels: no known mean */
-    nv_st_close(weights);
-    GOOD(nv_st_open(NABLA_TEST_DATA "/dit_sta.safetensors", &weights, why));
+    nv_weights_close(weights);
+    GOOD(nv_weights_open(NABLA_TEST_DATA "/dit_sta.safetensors", &weights, why));
     assert_int_equal(nv_vae_config_from(weights, &other, &err), NABLA_UNSUPPORTED);
     assert_int_equal(nv_vae_create(device, &config, NABLA_FP32, 1, weights, &vae, &err), NABLA_CORRUPT);
-    nv_st_close(weights);
+    nv_weights_close(weights);
     nv_device_destroy(device);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Sets of files: what a folder or an index chooses, and indexes that lie. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -147,11 +148,40 @@ static void refuses_other_formats_by_name(void **state) {
     remove_all((const char *const[]){"x.gguf", "x.pth", "empty", NULL});
 }
 
+/* Of a mapped file the pages come back; those of the caller's memory must not go. */
+static void what_was_forgotten_reads_again(void **state) {
+    (void)state;
+    FILE *f = fopen(NABLA_TEST_DATA "/dit_dense.safetensors", "rb");
+    assert_non_null(f);
+    assert_int_equal(fseek(f, 0, SEEK_END), 0);
+    const size_t size = (size_t)ftell(f), page = 4096;
+    unsigned char *copy = aligned_alloc(page, (size + page - 1) / page * page);
+    assert_non_null(copy);
+    rewind(f);
+    assert_int_equal(fread(copy, 1, size, f), size);
+    fclose(f);
+    nv_weights *mapped, *memory;
+    assert_int_equal(nv_weights_open(NABLA_TEST_DATA "/dit_dense.safetensors", &mapped, NULL), NABLA_OK);
+    assert_int_equal(nv_weights_open_memory(copy, size, "memory", &memory, NULL), NABLA_OK);
+    for (size_t i = 0; i < nv_weights_count(mapped); i++) {
+        const nv_st_entry *a = nv_weights_at(mapped, i), *b = nv_weights_at(memory, i);
+        nv_weights_forget(mapped, a);
+        nv_weights_forget(memory, b);
+        if (a->bytes > 0) assert_memory_equal(a->data, b->data, a->bytes);
+    }
+    int zeros = 1;
+    for (size_t i = 0; i < size; i++)
+        zeros &= copy[i] == 0;
+    assert_false(zeros);
+    nv_weights_close(mapped);
+    nv_weights_close(memory);
+    free(copy);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(an_index_joins_its_shards),
-        cmocka_unit_test(refuses_indexes_that_lie),
-        cmocka_unit_test(chooses_a_file_of_a_folder),
+        cmocka_unit_test(an_index_joins_its_shards),     cmocka_unit_test(what_was_forgotten_reads_again),
+        cmocka_unit_test(refuses_indexes_that_lie),      cmocka_unit_test(chooses_a_file_of_a_folder),
         cmocka_unit_test(refuses_other_formats_by_name),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);

@@ -83,6 +83,31 @@ typedef struct nabla_generate_result {
 NABLA_API nabla_status nabla_generate(const nabla_generate_options *options, const nabla_video_machine *machine,
                                       nabla_generate_result *result, nabla_video_error *err);
 
+/* ---------------------------------------------------------------------------------------------- encode */
+
+typedef struct nabla_encode_options {
+    size_t size;
+    const char *model;        /* a Wan model's folder; may be NULL where text_encoder carries its tokenizer */
+    const char *text_encoder; /* its weights alone, in place of the folder's: .safetensors or an index; NULL: none */
+    const char *prompt;       /* required; may be empty */
+    const char *output;       /* .safetensors with tensor `context` fp32 [tokens, dim]; required */
+} nabla_encode_options;
+NABLA_API nabla_encode_options nabla_encode_options_default(void);
+
+typedef struct nabla_encode_result {
+    size_t size;
+    int32_t tokens; /* the true ones, the end's included */
+    int32_t dim, layers;
+    int64_t cut;   /* tokens that did not fit into the 512 */
+    double memory; /* bytes it took, mapped files not counted */
+    double load_s, encode_s;
+    char warning[256]; /* a prompt that was cut, or looks wrongly decoded; "" if none */
+} nabla_encode_result;
+
+/* What a Wan model's text encoder (UMT5) makes of a prompt. NABLA_UNSUPPORTED in a build without SentencePiece. */
+NABLA_API nabla_status nabla_encode(const nabla_encode_options *options, const nabla_video_machine *machine,
+                                    nabla_encode_result *result, nabla_video_error *err);
+
 /* ---------------------------------------------------------------------------------------------- decode */
 
 typedef struct nabla_decode_options {

@@ -13,6 +13,7 @@
 #include "dit/names.h"
 #include "media/media.h"
 #include "tensor/memory.h"
+#include "text/tokenizer.h"
 #include "video/limits.h"
 #include "weights/set.h"
 
@@ -58,12 +59,12 @@ static int print_machine_json(const char *processor, const nv_device *device) {
     const int32_t count = nabla_device_count(NABLA_CUDA);
     json_t *devices = json_pack("[s]", "cpu");
     if (count) json_array_append_new(devices, json_string("cuda"));
-    return cli_print_json("info",
-                          json_pack("{s:s, s:s, s:i, s:o, s:I, s:I, s:o, s:b, s:o, s:o, s:b}", "version",
-                                    nabla_version(), "processor", processor, "threads", cli_processors(), "levels",
-                                    levels_json(), "memory", (json_int_t)nv_memory_total(), "memory_available",
-                                    (json_int_t)nv_memory_available(), "devices", devices, "cuda", count > 0, "gpus",
-                                    gpus_json(), "products", products_json(device), "ffmpeg", nv_media_available()));
+    return cli_print_json("info", json_pack("{s:s, s:s, s:i, s:o, s:I, s:I, s:o, s:b, s:o, s:o, s:b, s:b}", "version",
+                                            nabla_version(), "processor", processor, "threads", cli_processors(),
+                                            "levels", levels_json(), "memory", (json_int_t)nv_memory_total(),
+                                            "memory_available", (json_int_t)nv_memory_available(), "devices", devices,
+                                            "cuda", count > 0, "gpus", gpus_json(), "products", products_json(device),
+                                            "ffmpeg", nv_media_available(), "sentencepiece", nv_tokenizer_available()));
 }
 
 static void print_gpus(void) {
@@ -100,6 +101,8 @@ static void print_machine(const char *processor, const nv_device *device) {
            nv_device_products(device, NABLA_BF16));
     printf("video      %s\n",
            nv_media_available() ? "FFmpeg: .mp4, .gif, folders of .png" : "folders of .png (this build has no FFmpeg)");
+    printf("text       %s\n", nv_tokenizer_available() ? "SentencePiece: prompts of Wan's models"
+                                                       : "the demo's words (this build has no SentencePiece)");
 }
 
 static int show_machine(int json) {

@@ -8,8 +8,8 @@
 #include "cli/verbs.h"
 
 static const cli_verb *const verbs[] = {
-    &cli_verb_generate, &cli_verb_decode, &cli_verb_train, &cli_verb_eval, &cli_verb_clips,
-    &cli_verb_attend,   &cli_verb_mask,   &cli_verb_bench, &cli_verb_info,
+    &cli_verb_generate, &cli_verb_encode, &cli_verb_decode, &cli_verb_train, &cli_verb_eval,
+    &cli_verb_clips,    &cli_verb_attend, &cli_verb_mask,   &cli_verb_bench, &cli_verb_info,
 };
 
 static void print_screen(void) {

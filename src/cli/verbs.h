@@ -9,6 +9,7 @@ extern const cli_verb cli_verb_attend;
 extern const cli_verb cli_verb_bench;
 extern const cli_verb cli_verb_clips;
 extern const cli_verb cli_verb_decode;
+extern const cli_verb cli_verb_encode;
 extern const cli_verb cli_verb_eval;
 extern const cli_verb cli_verb_generate;
 extern const cli_verb cli_verb_info;

@@ -156,6 +156,14 @@ typedef struct nv_device_ops {
        a forward pass need not keep it; it may be x itself. d_bias[cols] (NULL: left out) += column sums of d_x. */
     nabla_status (*activate_backward)(nv_device *dev, nv_activation act, nv_matrix x, nv_matrix d_y, nv_matrix d_x,
                                       nv_matrix again, float *d_bias, nv_error *err);
+    /* y = act(x) * z, all of one dtype; y may be x or z. No backward pass: what uses it (the text encoder) is not
+     * trained.
+     */
+    nabla_status (*gate)(nv_device *dev, nv_activation act, nv_matrix x, nv_matrix z, nv_matrix y, nv_error *err);
+    /* p[i, j] = softmax over j of scale * s[i, j] + bias[j - i + rows - 1]: attention as a text encoder (a bias by the
+       distance of two tokens) and a VAE (none) have it. s fp32 [rows, cols], written over; bias [rows + cols - 1],
+       NULL: none; p of either dtype, may be s. No backward pass either. */
+    nabla_status (*softmax)(nv_device *dev, nv_matrix s, float scale, const float *bias, nv_matrix p, nv_error *err);
     nabla_status (*cast)(nv_device *dev, nv_matrix src, nv_matrix dst, nv_error *err);
     /* sums[cols] += column sums of x. */
     nabla_status (*column_sums)(nv_device *dev, nv_matrix x, float *sums, nv_error *err);
@@ -164,8 +172,6 @@ typedef struct nv_device_ops {
 
     /* ------------------------------------------------------------ frames; forward only */
     nabla_status (*channel_norm)(nv_device *dev, const nv_channel_norm *a, nv_error *err);
-    /* Each row of x, fp32, becomes softmax(scale * x). */
-    nabla_status (*softmax)(nv_device *dev, nv_matrix x, float scale, nv_error *err);
     /* x fp32 [height * width, cols of y] -> y [2 height * 2 width, cols], each pixel four times; y fp32 or bf16. */
     nabla_status (*upsample)(nv_device *dev, const float *x, int32_t height, int32_t width, nv_matrix y, nv_error *err);
     /* values: [out, kernel, kernel, in] in the host's memory, not needed afterwards. */

@@ -60,7 +60,7 @@ struct nv_vae {
 void nv_vae_build_decoder(const nv_vae_config *c, nv_vae_stack *out);
 void nv_vae_build_encoder(const nv_vae_config *c, nv_vae_stack *out);
 /* load.c: everything that `parts` names; released with the rest. */
-nabla_status nv_vae_load(nv_vae *vae, int parts, const nv_st_file *file, nv_error *err);
+nabla_status nv_vae_load(nv_vae *vae, int parts, const nv_weights *file, nv_error *err);
 
 /* ------------------------------------------------------------------ running */
 

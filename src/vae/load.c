@@ -25,7 +25,7 @@ static const char *const suffixes[NV_VAE_HEAD + 1][SUFFIXES][2] = {
 
 typedef struct loader {
     nv_vae *vae;
-    const nv_st_file *file;
+    const nv_weights *file;
     int layout;
     int keep;             /* 0: names and shapes are checked, values left where they are */
     unsigned char *known; /* of the file's tensors */
@@ -42,7 +42,7 @@ static nabla_status find(loader *l, const char *name, const char *what, const in
     char full[128], want[128] = "";
     int at = 0;
     snprintf(full, sizeof full, "%s.%s", name, what);
-    const nv_st_entry *e = *out = nv_st_find(l->file, full);
+    const nv_st_entry *e = *out = nv_weights_find(l->file, full);
     if (!e) return nv_fail(l->err, NABLA_CORRUPT, "the VAE's file lacks the tensor \"%s\"", full);
     int good = e->rank >= rank;
     for (int i = 0; i < e->rank && good; i++)
@@ -51,7 +51,7 @@ static nabla_status find(loader *l, const char *name, const char *what, const in
         at += snprintf(want + at, sizeof want - (size_t)at, "%s%lld", i ? ", " : "", (long long)sizes[i]);
     if (!good)
         return nv_fail(l->err, NABLA_CORRUPT, "tensor \"%s\" of the VAE must be [%s] by its configuration", full, want);
-    l->known[e - nv_st_at(l->file, 0)] = 1;
+    l->known[nv_weights_index(l->file, e)] = 1;
     return NABLA_OK;
 }
 
@@ -155,19 +155,19 @@ static nabla_status load_all(loader *l, int parts) {
     nv_vae *v = l->vae;
     NV_TRY(load_part(l, parts & NV_VAE_DECODER, &v->decoder, &v->post_quant, l->layout ? "conv2" : "post_quant_conv"));
     NV_TRY(load_part(l, parts & NV_VAE_ENCODER, &v->encoder, &v->quant, l->layout ? "conv1" : "quant_conv"));
-    for (size_t i = 0; i < nv_st_count(l->file); i++)
+    for (size_t i = 0; i < nv_weights_count(l->file); i++)
         if (!l->known[i])
             return nv_fail(l->err, NABLA_UNSUPPORTED,
                            "the VAE's file holds the tensor \"%.100s\", which a Wan2.1 VAE of its sizes does not have",
-                           nv_st_at(l->file, i)->name);
+                           nv_weights_at(l->file, i)->name);
     return NABLA_OK;
 }
 
-nabla_status nv_vae_load(nv_vae *vae, int parts, const nv_st_file *file, nv_error *err) {
+nabla_status nv_vae_load(nv_vae *vae, int parts, const nv_weights *file, nv_error *err) {
     loader l = {.vae = vae, .file = file, .err = err};
-    l.layout = !nv_st_find(file, "decoder.conv_in.weight");
-    l.known = calloc(nv_st_count(file) + 1, 1);
-    if (!l.known) return no_memory(&l, nv_st_count(file));
+    l.layout = !nv_weights_find(file, "decoder.conv_in.weight");
+    l.known = calloc(nv_weights_count(file) + 1, 1);
+    if (!l.known) return no_memory(&l, nv_weights_count(file));
     const nabla_status status = load_all(&l, parts);
     free(l.known);
     return status;

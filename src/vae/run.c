@@ -198,7 +198,7 @@ static nabla_status attention(nv_vae_run *run, int32_t i, float *x, nv_error *er
         const nv_matrix scores = nv_matrix_of(p.scores, NABLA_FP32, rows, count),
                         q = nv_matrix_rows(nv_matrix_cols(qkv, 0, dim), first, rows);
         NV_TRY(dev->ops->linear(dev, q, nv_matrix_cols(qkv, dim, dim), NULL, scores, err));
-        NV_TRY(dev->ops->softmax(dev, scores, 1.0f / sqrtf((float)dim), err));
+        NV_TRY(dev->ops->softmax(dev, scores, 1.0f / sqrtf((float)dim), NULL, scores, err));
         NV_TRY(dev->ops->linear_backward_input(dev, scores, nv_matrix_cols(qkv, 2 * dim, dim),
                                                nv_matrix_rows(hidden, first, rows), 0, err));
     }

@@ -16,16 +16,16 @@ static const float wan_std[16] = {2.8184f, 1.4541f, 2.3275f, 2.6558f, 1.2196f, 1
                                   3.2687f, 2.1526f, 2.8652f, 1.5579f, 1.6382f, 1.1253f, 2.8251f, 1.9160f};
 
 /* shape[axis] of the tensor "<a>.<i><b>"; 0 where there is none or it is beyond any model's. i < 0: "<a><b>". */
-static int32_t size_of(const nv_st_file *file, const char *a, int32_t i, const char *b, int axis) {
+static int32_t size_of(const nv_weights *file, const char *a, int32_t i, const char *b, int axis) {
     char name[96], number[16] = "";
     if (i >= 0) snprintf(number, sizeof number, ".%d", i);
     snprintf(name, sizeof name, "%s%s%s", a, number, b);
-    const nv_st_entry *e = nv_st_find(file, name);
+    const nv_st_entry *e = nv_weights_find(file, name);
     return e && e->rank > axis && e->shape[axis] <= NV_VAE_MOST_CHANNELS ? (int32_t)e->shape[axis] : 0;
 }
 
 /* Walks the encoder's one list of blocks and resamplings. */
-static int read_levels(const nv_st_file *file, int original, nv_vae_config *c) {
+static int read_levels(const nv_weights *file, int original, nv_vae_config *c) {
     const char *list = original ? "encoder.downsamples" : "encoder.down_blocks";
     const char *conv = original ? ".residual.2.weight" : ".conv1.weight";
     int32_t blocks = 0, dim = c->base_dim;
@@ -48,8 +48,8 @@ static int read_levels(const nv_st_file *file, int original, nv_vae_config *c) {
     }
 }
 
-nabla_status nv_vae_config_from(const nv_st_file *file, nv_vae_config *out, nv_error *err) {
-    const int original = !nv_st_find(file, "decoder.conv_in.weight");
+nabla_status nv_vae_config_from(const nv_weights *file, nv_vae_config *out, nv_error *err) {
+    const int original = !nv_weights_find(file, "decoder.conv_in.weight");
     nv_vae_config c = {0};
     c.base_dim = size_of(file, original ? "encoder.conv1" : "encoder.conv_in", -1, ".weight", 0);
     c.z_dim = size_of(file, original ? "decoder.conv1" : "decoder.conv_in", -1, ".weight", 1);
@@ -75,7 +75,7 @@ nabla_status nv_vae_config_from(const nv_st_file *file, nv_vae_config *out, nv_e
 /* ------------------------------------------------------------------ life */
 
 nabla_status nv_vae_create(nv_device *device, const nv_vae_config *config, nabla_dtype compute, int parts,
-                           const nv_st_file *file, nv_vae **out, nv_error *err) {
+                           const nv_weights *file, nv_vae **out, nv_error *err) {
     *out = NULL;
     nv_vae *vae = calloc(1, sizeof *vae);
     if (!vae) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a VAE");

@@ -9,19 +9,19 @@
 
 #include "device/device.h"
 #include "vae/vae_config.h"
-#include "weights/safetensors.h"
+#include "weights/set.h"
 
 typedef struct nv_vae nv_vae;
 
 enum { NV_VAE_DECODER = 1, NV_VAE_ENCODER = 2 };
 
 /* Sizes from the shapes of the tensors, of either layout; mean and std are Wan2.1's constants, so z_dim must be 16. */
-nabla_status nv_vae_config_from(const nv_st_file *file, nv_vae_config *out, nv_error *err);
+nabla_status nv_vae_config_from(const nv_weights *file, nv_vae_config *out, nv_error *err);
 
 /* Reads the weights of the named parts (an or of the two), of diffusers' names or the original's. Every tensor of the
    file must be one that such a VAE has. compute: of the convolutions' inputs and weights; all else is fp32. */
 nabla_status nv_vae_create(nv_device *device, const nv_vae_config *config, nabla_dtype compute, int parts,
-                           const nv_st_file *file, nv_vae **out, nv_error *err);
+                           const nv_weights *file, nv_vae **out, nv_error *err);
 void nv_vae_destroy(nv_vae *vae); /* NULL is fine */
 const nv_vae_config *nv_vae_get_config(const nv_vae *vae);
 

@@ -19,7 +19,8 @@ typedef struct job {
     const nabla_video_machine *machine;
     nabla_decode_result *result;
     nv_device *device;
-    nv_st_file *weights, *latent_file;
+    nv_weights *weights;
+    nv_st_file *latent_file;
     nv_vae_config config;
     nv_vae *vae;
     float *latent;
@@ -224,7 +225,7 @@ nabla_status nabla_decode(const nabla_decode_options *options, const nabla_video
     nv_media_abandon(j.writer);
     nv_vae_destroy(j.vae);
     nv_device_destroy(j.device);
-    if (j.weights) nv_st_close(j.weights);
+    nv_weights_close(j.weights);
     if (j.latent_file) nv_st_close(j.latent_file);
     free(j.latent);
     free(j.rgb);

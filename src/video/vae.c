@@ -6,8 +6,8 @@
 
 #include "weights/config.h"
 
-/* The original's own name, and ComfyUI's. */
-static const char *const original_names[] = {"Wan2.1_VAE.safetensors", "wan_2.1_vae.safetensors"};
+/* The original's own name, the same converted, and ComfyUI's. */
+static const char *const original_names[] = {"Wan2.1_VAE.pth", "Wan2.1_VAE.safetensors", "wan_2.1_vae.safetensors"};
 enum { ORIGINAL_NAMES = sizeof original_names / sizeof *original_names };
 
 static int exists_in(const char *folder, const char *file, char path[NV_PATH_SIZE]) {
@@ -18,17 +18,13 @@ static int exists_in(const char *folder, const char *file, char path[NV_PATH_SIZ
 static nabla_status refuse(const char *model, nv_error *err) {
     char path[NV_PATH_SIZE];
     nv_model_index index;
-    if (exists_in(model, "Wan2.1_VAE.pth", path))
-        return nv_fail(err, NABLA_UNSUPPORTED,
-                       "%.300s is a pickle of PyTorch's: convert it to Wan2.1_VAE.safetensors beside it", path);
     if (exists_in(model, "model_index.json", path) && nv_config_read_index(path, &index, NULL) == NABLA_OK &&
         strcmp(index.kind, NV_KIND_CLIP) == 0)
         return nv_fail(err, NABLA_UNSUPPORTED,
                        "the model %.300s works on pixels and has no VAE: its latents are clips already, and nabla "
                        "generate writes them as video",
                        model);
-    return nv_fail(err, NABLA_IO,
-                   "the folder %.300s holds no VAE: neither vae/config.json nor Wan2.1_VAE.safetensors is there",
+    return nv_fail(err, NABLA_IO, "the folder %.300s holds no VAE: neither vae/config.json nor Wan2.1_VAE.pth is there",
                    model);
 }
 
@@ -51,17 +47,15 @@ nabla_status nv_vae_find(const char *model, nv_vae_place *out, nv_error *err) {
     out->config[0] = '\0';
     for (int i = 0; i < ORIGINAL_NAMES; i++)
         if (exists_in(model, original_names[i], out->weights)) return NABLA_OK;
-    if (!exists_in(model, "Wan2.1_VAE.pth", folder) && exists_in(model, weights, out->weights) &&
-        exists_in(model, "config.json", out->config))
-        return NABLA_OK;
+    if (exists_in(model, weights, out->weights) && exists_in(model, "config.json", out->config)) return NABLA_OK;
     return refuse(model, err);
 }
 
-nabla_status nv_vae_open(const nv_vae_place *place, nv_vae_config *config, nv_st_file **file, nv_error *err) {
+nabla_status nv_vae_open(const nv_vae_place *place, nv_vae_config *config, nv_weights **file, nv_error *err) {
     if (place->config[0]) NV_TRY(nv_config_read_vae(place->config, config, err));
-    NV_TRY(nv_st_open(place->weights, file, err));
+    NV_TRY(nv_weights_open(place->weights, file, err));
     if (place->config[0] || nv_vae_config_from(*file, config, err) == NABLA_OK) return NABLA_OK;
-    nv_st_close(*file);
+    nv_weights_close(*file);
     *file = NULL;
     return nv_fail_in(err, "%s", place->weights);
 }

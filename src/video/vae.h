@@ -11,10 +11,10 @@ typedef struct nv_vae_place {
     char weights[NV_PATH_SIZE];
 } nv_vae_place;
 
-/* model: a diffusers folder (vae/config.json), an original one (Wan2.1_VAE.safetensors), the VAE's own folder, or a
+/* model: a diffusers folder (vae/config.json), an original one (Wan2.1_VAE.pth), the VAE's own folder, or a
    file of its weights. Says what is missing, or that the model is of a kind without a VAE. */
 nabla_status nv_vae_find(const char *model, nv_vae_place *out, nv_error *err);
 /* The weights' file, open, and what they are. */
-nabla_status nv_vae_open(const nv_vae_place *place, nv_vae_config *config, nv_st_file **file, nv_error *err);
+nabla_status nv_vae_open(const nv_vae_place *place, nv_vae_config *config, nv_weights **file, nv_error *err);
 
 #endif

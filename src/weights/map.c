@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -32,4 +33,10 @@ nabla_status nv_map_open(const char *path, const char *kind, nv_map *out, nv_err
 void nv_map_close(nv_map *map) {
     if (map->data) munmap((void *)(uintptr_t)map->data, map->size);
     *map = (nv_map){0};
+}
+
+void nv_map_forget(const void *data, size_t size) {
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)data;
+    const uintptr_t first = (begin + page - 1) / page * page, last = (begin + size) / page * page;
+    if (last > first) madvise((void *)first, last - first, MADV_DONTNEED); /* advice: if refused, nothing is lost */
 }

@@ -181,6 +181,10 @@ const nv_st_entry *nv_weights_at(const nv_weights *w, size_t i) {
     return i < w->count ? w->items[i].entry : NULL;
 }
 
+size_t nv_weights_index(const nv_weights *w, const nv_st_entry *entry) {
+    return (size_t)(nv_weights_item_of(w, entry->name) - w->items);
+}
+
 const nv_st_entry *nv_weights_find(const nv_weights *w, const char *name) {
     const nv_weights_item *item = nv_weights_item_of(w, name);
     return item ? item->entry : NULL;
@@ -208,6 +212,11 @@ nabla_status nv_weights_get(const nv_weights *w, const char *name, const int64_t
     return nv_fail(err, NABLA_CORRUPT, "%s: tensor \"%s\" has the shape %s, but must have %s",
                    w->files[item->file].path, name, shape_text(e->shape, e->rank, found),
                    shape_text(shape, rank, wanted));
+}
+
+void nv_weights_forget(const nv_weights *w, const nv_st_entry *entry) {
+    const nv_weights_item *item = nv_weights_item_of(w, entry->name);
+    if (item && w->files[item->file].owned) nv_map_forget(entry->data, entry->bytes);
 }
 
 const char *nv_weights_path(const nv_weights *w) {

@@ -31,10 +31,15 @@ void nv_weights_close(nv_weights *w);
 
 size_t nv_weights_count(const nv_weights *w);
 const nv_st_entry *nv_weights_at(const nv_weights *w, size_t i);           /* in order of name */
+size_t nv_weights_index(const nv_weights *w, const nv_st_entry *entry);    /* of a tensor of this set */
 const nv_st_entry *nv_weights_find(const nv_weights *w, const char *name); /* NULL if there is none */
 /* The tensor of that name and shape, or a sentence that names it, both shapes and the file. */
 nabla_status nv_weights_get(const nv_weights *w, const char *name, const int64_t *shape, int rank,
                             const nv_st_entry **out, nv_error *err);
+
+/* Tells that a tensor of this set was read and is not needed soon: its pages leave this process, and come back from
+   the file where it is read again. Nothing for the caller's memory. */
+void nv_weights_forget(const nv_weights *w, const nv_st_entry *entry);
 
 const char *nv_weights_path(const nv_weights *w); /* as opened, or the file chosen in the folder */
 size_t nv_weights_files(const nv_weights *w);

@@ -3,7 +3,7 @@
 
     python3 tests/data/make_vae.py tests/data        (torch 2.15, diffusers 0.42.1, safetensors)
 
-vae/vae/: config.json and weights as diffusers keeps them. vae_original/Wan2.1_VAE.safetensors: another model under the
+vae/vae/: config.json and weights as diffusers keeps them. vae_original/Wan2.1_VAE.pth: another model under the
 original's names and without a config. Weights are bf16; the goldens are computed from the rounded ones in fp32.
 vae_latent.safetensors: `latent`, and the `frames` that the first decodes it to; vae_nan, vae_flat: latents to refuse.
 vae_golden.safetensors: a prefix d. or o. for the model; latent_*, frames_*: as the sampler leaves them, and decoded;
@@ -105,7 +105,7 @@ out["d.latent_tiled"], out["d.frames_tiled"] = latent, decode(vae, latent).half(
 vae = make(2, base_dim=4, decoder_base_dim=6, z_dim=16, dim_mult=[1, 1, 2, 1], num_res_blocks=1)
 state = {k: v.bfloat16().contiguous() for k, v in vae.state_dict().items()}
 names = {original_name(k, 2): k for k in state}
-save_file({new: state[old] for new, old in names.items()}, f"{folder}/vae_original/Wan2.1_VAE.safetensors")
+torch.save({new: state[old] for new, old in names.items()}, f"{folder}/vae_original/Wan2.1_VAE.pth")
 goldens(out, "o", vae, {"clip": (2, 3, 2)}, {"clip": (5, 16, 8)})
 
 # The table above is the inverse of diffusers' own conversion, which knows two blocks a level only.

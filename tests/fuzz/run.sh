@@ -6,11 +6,12 @@ set -eu
 cd "$(dirname "$0")/../.."
 runs=${1:-1000000}
 [ $# -gt 0 ] && shift
-[ $# -gt 0 ] || set -- config policy pth safetensors
+[ $# -gt 0 ] || set -- clean config policy pth safetensors
 clang=${CLANG:-$(command -v clang || command -v clang-14)}
 
 sources() {
     case $1 in
+    clean) echo src/text/clean.c src/text/chars.c src/text/entities.c src/tensor/error.c ;;
     config) echo src/weights/config.c src/weights/config_vae.c src/weights/json.c src/weights/file.c src/text/words.c src/text/words_file.c \
         src/tensor/error.c ;;
     policy) find src/attention -name '*.c' ! -path '*/cpu/avx*' ;;
@@ -28,7 +29,7 @@ for name in "$@"; do
     [ -f "$dict" ] || dict=tests/fuzz/json.dict
     # shellcheck disable=SC2046
     "$clang" -std=c11 -g -O1 -D_GNU_SOURCE -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
-        -Iinclude -Isrc -Isrc/attention -Itests -o "build-fuzz/fuzz_$name" "tests/fuzz/fuzz_$name.c" $(sources "$name") -ljansson -lm -fopenmp
+        -Iinclude -Isrc -Isrc/attention -Itests -o "build-fuzz/fuzz_$name" "tests/fuzz/fuzz_$name.c" $(sources "$name") -ljansson -lutf8proc -lm -fopenmp
     "build-fuzz/fuzz_$name" -runs="$runs" -max_len=4096 -print_final_stats=1 -verbosity=0 -dict="$dict" \
         -artifact_prefix="build-fuzz/$name-" "build-fuzz/$name" "tests/fuzz/corpus/$name"
 done

@@ -58,11 +58,12 @@ nabla_status nv_cpu_qk_norm_backward(nv_device *dev, const nv_qk_norm *a, nv_mat
 nabla_status nv_cpu_activate(nv_device *dev, nv_activation act, nv_matrix x, nv_matrix y, nv_error *err);
 nabla_status nv_cpu_activate_backward(nv_device *dev, nv_activation act, nv_matrix x, nv_matrix d_y, nv_matrix d_x,
                                       nv_matrix again, float *d_bias, nv_error *err);
+nabla_status nv_cpu_gate(nv_device *dev, nv_activation act, nv_matrix x, nv_matrix z, nv_matrix y, nv_error *err);
+nabla_status nv_cpu_softmax(nv_device *dev, nv_matrix s, float scale, const float *bias, nv_matrix p, nv_error *err);
 nabla_status nv_cpu_cast(nv_device *dev, nv_matrix src, nv_matrix dst, nv_error *err);
 nabla_status nv_cpu_column_sums(nv_device *dev, nv_matrix x, float *sums, nv_error *err);
 nabla_status nv_cpu_add(nv_device *dev, float *sum, const float *x, int64_t n, nv_error *err);
 nabla_status nv_cpu_channel_norm(nv_device *dev, const nv_channel_norm *a, nv_error *err);
-nabla_status nv_cpu_softmax(nv_device *dev, nv_matrix x, float scale, nv_error *err);
 nabla_status nv_cpu_upsample(nv_device *dev, const float *x, int32_t height, int32_t width, nv_matrix y, nv_error *err);
 nabla_status nv_cpu_conv_weights(nv_device *dev, const nv_conv_shape *shape, nabla_dtype dtype, const float *values,
                                  nv_conv_weights **out, nv_error *err);

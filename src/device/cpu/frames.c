@@ -14,17 +14,6 @@ nabla_status nv_cpu_channel_norm(nv_device *dev, const nv_channel_norm *a, nv_er
     return NABLA_OK;
 }
 
-nabla_status nv_cpu_softmax(nv_device *dev, nv_matrix x, float scale, nv_error *err) {
-    (void)err;
-    const nv_row_kernels *rows = nv_cpu_of(dev)->rows;
-    if (x.rows == 0 || x.cols == 0) return NABLA_OK;
-    const nv_chunks chunks = nv_cpu_chunks(x.rows, x.rows);
-#pragma omp parallel for num_threads(dev->threads) schedule(static)
-    for (int64_t i = 0; i < chunks.count; i++)
-        rows->softmax(x, scale, nv_chunk_first(&chunks, i), nv_chunk_last(&chunks, i));
-    return NABLA_OK;
-}
-
 nabla_status nv_cpu_upsample(nv_device *dev, const float *x, int32_t height, int32_t width, nv_matrix y,
                              nv_error *err) {
     (void)err;

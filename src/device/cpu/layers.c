@@ -107,6 +107,28 @@ nabla_status nv_cpu_activate_backward(nv_device *dev, nv_activation act, nv_matr
     return NABLA_OK;
 }
 
+nabla_status nv_cpu_gate(nv_device *dev, nv_activation act, nv_matrix x, nv_matrix z, nv_matrix y, nv_error *err) {
+    const nv_row_kernels *rows = nv_cpu_of(dev)->rows;
+    (void)err;
+    if (x.rows == 0) return NABLA_OK;
+    const nv_chunks chunks = nv_cpu_chunks(x.rows, x.rows);
+#pragma omp parallel for num_threads(dev->threads) schedule(static)
+    for (int64_t i = 0; i < chunks.count; i++)
+        rows->gate(act, x, z, y, nv_chunk_first(&chunks, i), nv_chunk_last(&chunks, i));
+    return NABLA_OK;
+}
+
+nabla_status nv_cpu_softmax(nv_device *dev, nv_matrix s, float scale, const float *bias, nv_matrix p, nv_error *err) {
+    const nv_row_kernels *rows = nv_cpu_of(dev)->rows;
+    (void)err;
+    if (s.rows == 0 || s.cols == 0) return NABLA_OK;
+    const nv_chunks chunks = nv_cpu_chunks(s.rows, s.rows);
+#pragma omp parallel for num_threads(dev->threads) schedule(static)
+    for (int64_t i = 0; i < chunks.count; i++)
+        rows->softmax(s, scale, bias, p, nv_chunk_first(&chunks, i), nv_chunk_last(&chunks, i));
+    return NABLA_OK;
+}
+
 nabla_status nv_cpu_cast(nv_device *dev, nv_matrix src, nv_matrix dst, nv_error *err) {
     (void)err;
     const nv_row_kernels *rows = nv_cpu_of(dev)->rows;

@@ -24,10 +24,11 @@ typedef struct nv_row_kernels {
     /* partial: [cols] for bias, or NULL. */
     void (*activate_backward)(nv_activation act, nv_matrix x, nv_matrix d_y, nv_matrix d_x, nv_matrix again,
                               int64_t first, int64_t last, float *partial);
+    void (*gate)(nv_activation act, nv_matrix x, nv_matrix z, nv_matrix y, int64_t first, int64_t last);
+    void (*softmax)(nv_matrix s, float scale, const float *bias, nv_matrix p, int64_t first, int64_t last);
     void (*cast)(nv_matrix src, nv_matrix dst, int64_t first, int64_t last);
     void (*column_sums)(nv_matrix x, int64_t first, int64_t last, float *partial);
     void (*channel_norm)(const nv_channel_norm *a, int64_t first, int64_t last);
-    void (*softmax)(nv_matrix x, float scale, int64_t first, int64_t last);
     void (*add)(float *sum, const float *x, int64_t n); /* sum += x */
     double (*sum_squares)(const float *x, int64_t n);
     void (*adamw)(const nv_adamw *a, int64_t n, float *value, const float *grad, float *m, float *v, float *ema);

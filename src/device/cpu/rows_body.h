@@ -343,21 +343,68 @@ static void channel_norm(const nv_channel_norm *a, int64_t first, int64_t last) 
     }
 }
 
-static void softmax(nv_matrix x, float scale, int64_t first, int64_t last) {
+/* y = act(x) * z */
+NV_INLINE void gate_row(nv_activation act, nv_matrix x, nv_matrix z, nv_matrix y, int64_t row, int bf16) {
+    const void *from = row_at(x, row), *factor = row_at(z, row);
+    void *to = row_at(y, row);
+    for (int64_t c = 0; c < x.cols; c += NV_LANES) {
+        int n = vleft(x.cols, c);
+        vf v = vload(from, c, n, bf16), slope;
+        vstore(to, c, v * gate_of(act, v, &slope) * vload(factor, c, n, bf16), n, bf16);
+    }
+}
+
+static void gate(nv_activation act, nv_matrix x, nv_matrix z, nv_matrix y, int64_t first, int64_t last) {
     for (int64_t r = first; r < last; r++) {
-        float *row = row_at(x, r), most = row[0];
-        vf sum = {0};
-        for (int64_t c = 1; c < x.cols; c++)
-            most = row[c] > most ? row[c] : most;
-        for (int64_t c = 0; c < x.cols; c += NV_LANES) {
-            const int n = vleft(x.cols, c);
-            const vf e = vfirst(vexp((vload_f32(row + c, n) - most) * scale), n);
-            vstore_f32(row + c, e, n);
-            sum += e;
-        }
-        const float share = 1.0f / vsum(sum);
-        for (int64_t c = 0; c < x.cols; c++)
-            row[c] *= share;
+        if (x.dtype == NABLA_BF16)
+            gate_row(act, x, z, y, r, 1);
+        else
+            gate_row(act, x, z, y, r, 0);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------ softmax */
+
+NV_INLINE float vlargest(vf v) {
+    float m = v[0];
+    for (int i = 1; i < NV_LANES; i++)
+        m = v[i] > m ? v[i] : m;
+    return m;
+}
+
+/* Three walks: scores with their bias and the largest, exponentials and their sum, probabilities. */
+NV_INLINE void softmax_row(nv_matrix s, float scale, const float *bias, nv_matrix p, int64_t row, int bf16) {
+    const vi lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    float *score = row_at(s, row);
+    void *to = row_at(p, row);
+    vf largest = vset(-INFINITY), sum = {0};
+    for (int64_t c = 0; c < s.cols; c += NV_LANES) {
+        int n = vleft(s.cols, c);
+        vf v = vload_f32(score + c, n) * scale;
+        if (bias) v += vload_f32(bias + s.rows - 1 - row + c, n);
+        vstore_f32(score + c, v, n);
+        largest = vmax(largest, n == NV_LANES ? v : vselect(lane < n, v, largest));
+    }
+    const float most = vlargest(largest);
+    for (int64_t c = 0; c < s.cols; c += NV_LANES) {
+        int n = vleft(s.cols, c);
+        vf v = vfirst(vexp(vload_f32(score + c, n) - most), n);
+        vstore_f32(score + c, v, n);
+        sum += v;
+    }
+    const float share = 1.0f / vsum(sum);
+    for (int64_t c = 0; c < s.cols; c += NV_LANES) {
+        int n = vleft(s.cols, c);
+        vstore(to, c, vload_f32(score + c, n) * share, n, bf16);
+    }
+}
+
+static void softmax(nv_matrix s, float scale, const float *bias, nv_matrix p, int64_t first, int64_t last) {
+    for (int64_t r = first; r < last; r++) {
+        if (p.dtype == NABLA_BF16)
+            softmax_row(s, scale, bias, p, r, 1);
+        else
+            softmax_row(s, scale, bias, p, r, 0);
     }
 }
 
@@ -436,6 +483,6 @@ static void product_tile(const float *a, const float *b, int64_t k, float *tile)
     memcpy(tile, sum, sizeof sum);
 }
 
-const nv_row_kernels NV_ROWS = {seam,  seam_backward, qk_norm,      qk_norm_backward, activate, activate_backward,
-                                cast,  column_sums,   channel_norm, softmax,          add,      sum_squares,
-                                adamw, product_tile};
+const nv_row_kernels NV_ROWS = {
+    seam,        seam_backward, qk_norm, qk_norm_backward, activate, activate_backward, gate, softmax, cast,
+    column_sums, channel_norm,  add,     sum_squares,      adamw,    product_tile};
