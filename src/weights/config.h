@@ -8,8 +8,8 @@
 #include "vae/vae_config.h"
 
 /* A transformer's config.json, in diffusers' spelling of WanTransformer3DModel (dit_config.h names the keys) or in the
-   original code's of WanModel (dim, num_heads, in_dim ...). Keys that begin with '_' are ignored, other unknown ones are
-   errors. Image-to-video, VACE and Wan2.2 5B models are NABLA_UNSUPPORTED. Written in diffusers' spelling. */
+   original code's of WanModel (dim, num_heads, in_dim ...). Keys that begin with '_' are ignored, other unknown ones
+   are errors. Image-to-video, VACE and Wan2.2 5B models are NABLA_UNSUPPORTED. Written in diffusers' spelling. */
 nabla_status nv_config_read_dit(const char *path, nv_dit_config *out, nv_error *err);
 nabla_status nv_config_parse_dit(const char *text, size_t size, const char *name, nv_dit_config *out, nv_error *err);
 nabla_status nv_config_write_dit(const char *path, const nv_dit_config *config, nv_error *err);
