@@ -45,7 +45,7 @@ static const cli_option options[] = {
     CLI_FLAG("model", TEXT, "DIR", to.model, "a Wan model's folder, diffusers' or the original's"),
     CLI_FLAG("prompt", PROMPT, "TEXT", to.prompt, "what to encode; the argument does as well"),
     CLI_FLAG("o,output", TEXT, "FILE", to.output, "gets tensor `context`, fp32 [tokens, dim], no padding"),
-    CLI_FLAG("text-encoder", TEXT, "FILE", to.text_encoder, "its weights alone (.safetensors or an index)"),
+    CLI_FLAG("text-encoder", TEXT, "FILE", to.text_encoder, "its weights alone: .safetensors, .pth, an index"),
     CLI_THREADS,
     CLI_DTYPE("to compute in [bf16]"),
     CLI_JSON,
