@@ -48,12 +48,6 @@ typedef struct fixture {
     size_t outputs, contexts;
 } fixture;
 
-#define GOOD(call)                                                        \
-    do {                                                                  \
-        nv_error good_err = {0}, *why = &good_err;                        \
-        if ((call) != NABLA_OK) fail_msg("%s: %s", #call, good_err.text); \
-    } while (0)
-
 static float *read_tensor(const nv_weights *file, const char *name, size_t *count) {
     const nv_st_entry *e = nv_weights_find(file, name);
     if (!e) fail_msg("no tensor %s", name);

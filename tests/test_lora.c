@@ -9,37 +9,9 @@
 #include "check.h"
 #include "dit/lora.h"
 #include "scratch.h"
+#include "tiny_wan.h"
 
-#define GOOD(call)                                                        \
-    do {                                                                  \
-        nv_error good_err = {0}, *why = &good_err;                        \
-        if ((call) != NABLA_OK) fail_msg("%s: %s", #call, good_err.text); \
-    } while (0)
-
-static const nv_dit_config config = {.patch = {1, 2, 1},
-                                     .in_channels = 3,
-                                     .out_channels = 4,
-                                     .heads = 2,
-                                     .head_dim = 16,
-                                     .layers = 1,
-                                     .ffn_dim = 40,
-                                     .freq_dim = 32,
-                                     .text_dim = 20,
-                                     .cross_attn_norm = 1,
-                                     .rope_max = 64,
-                                     .eps = 1e-6f};
-
-static nv_device *device;
-
-static nv_dit *load(void) {
-    nv_weights *w;
-    nv_dit *m;
-    GOOD(nv_weights_open(NABLA_TEST_DATA "/wan/original.safetensors", &w, why));
-    GOOD(nv_dit_create(device, &config, NABLA_FP32, 0, &m, why));
-    GOOD(nv_dit_load(m, w, NULL, why));
-    nv_weights_close(w);
-    return m;
-}
+static const char original[] = NABLA_TEST_DATA "/wan/original.safetensors";
 
 static nabla_status merge(nv_dit *m, const char *path, float strength, nv_error *err) {
     nv_weights *w;
@@ -57,7 +29,7 @@ static float *copy_of(nv_dit *m) {
 static void several_files_merge_as_in_torch(void **state) {
     (void)state;
     nv_weights *expected;
-    nv_dit *m = load(), *plain = load();
+    nv_dit *m = tiny_wan_load(original, NULL), *plain = tiny_wan_load(original, NULL);
     size_t changed = 0;
     GOOD(merge(m, NABLA_TEST_DATA "/wan/lora_diffusers.safetensors", 0.5f, why));
     GOOD(merge(m, NABLA_TEST_DATA "/wan/lora_comfy.safetensors", -1.25f, why));
@@ -85,7 +57,7 @@ static void several_files_merge_as_in_torch(void **state) {
 
 static void a_strength_of_zero_changes_nothing(void **state) {
     (void)state;
-    nv_dit *m = load();
+    nv_dit *m = tiny_wan_load(original, NULL);
     float *before = copy_of(m);
     GOOD(merge(m, NABLA_TEST_DATA "/wan/lora_comfy.safetensors", 0.0f, why));
     for (size_t i = 0; i < nv_dit_values(m); i++)
@@ -132,7 +104,7 @@ static const struct {
 static void what_does_not_fit_changes_nothing(void **state) {
     (void)state;
     static const float zeros[4096];
-    nv_dit *m = load();
+    nv_dit *m = tiny_wan_load(original, NULL);
     float *before = copy_of(m);
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         nv_st_entry entries[4];
@@ -154,21 +126,11 @@ static void what_does_not_fit_changes_nothing(void **state) {
     nv_dit_destroy(m);
 }
 
-static int make_device(void **state) {
-    const nv_device_options options = {.threads = 2};
-    return scratch_make(state) || nv_device_create(&options, &device, NULL) != NABLA_OK;
-}
-
-static int destroy_device(void **state) {
-    nv_device_destroy(device);
-    return scratch_remove(state);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(several_files_merge_as_in_torch),
         cmocka_unit_test(a_strength_of_zero_changes_nothing),
         cmocka_unit_test(what_does_not_fit_changes_nothing),
     };
-    return cmocka_run_group_tests(tests, make_device, destroy_device);
+    return cmocka_run_group_tests(tests, tiny_wan_setup, tiny_wan_teardown);
 }

@@ -20,12 +20,6 @@
 
 enum { MOST_PROMPTS = 16 };
 
-#define GOOD(call)                                                        \
-    do {                                                                  \
-        nv_error good_err = {0}, *why = &good_err;                        \
-        if ((call) != NABLA_OK) fail_msg("%s: %s", #call, good_err.text); \
-    } while (0)
-
 typedef struct goldens {
     nv_st_file *file;
     int32_t count;

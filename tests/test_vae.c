@@ -10,12 +10,6 @@
 #include "vae/vae.h"
 #include "weights/config.h"
 
-#define GOOD(call)                                                        \
-    do {                                                                  \
-        nv_error good_err = {0}, *why = &good_err;                        \
-        if ((call) != NABLA_OK) fail_msg("%s: %s", #call, good_err.text); \
-    } while (0)
-
 typedef struct fixture {
     nv_st_file *golden;
     nv_device *device;

@@ -9,49 +9,10 @@
 #include "dit/dit.h"
 #include "scratch.h"
 #include "tensor/bf16.h"
-
-#define GOOD(call)                                                        \
-    do {                                                                  \
-        nv_error good_err = {0}, *why = &good_err;                        \
-        if ((call) != NABLA_OK) fail_msg("%s: %s", #call, good_err.text); \
-    } while (0)
+#include "tiny_wan.h"
 
 static const nv_dit_names golden_names = {NV_DIT_DIFFUSERS, "model."};
-static const nv_dit_config config = {.patch = {1, 2, 1},
-                                     .in_channels = 3,
-                                     .out_channels = 4,
-                                     .heads = 2,
-                                     .head_dim = 16,
-                                     .layers = 1,
-                                     .ffn_dim = 40,
-                                     .freq_dim = 32,
-                                     .text_dim = 20,
-                                     .cross_attn_norm = 1,
-                                     .rope_max = 64,
-                                     .eps = 1e-6f};
 static const char golden[] = NABLA_TEST_DATA "/dit_nabla.safetensors";
-
-static nv_device *device;
-
-static int make_device(void **state) {
-    const nv_device_options options = {.threads = 2};
-    return scratch_make(state) || nv_device_create(&options, &device, NULL) != NABLA_OK;
-}
-
-static int destroy_device(void **state) {
-    nv_device_destroy(device);
-    return scratch_remove(state);
-}
-
-static nv_dit *load(const char *path, const nv_dit_names *names) {
-    nv_weights *w;
-    nv_dit *m;
-    GOOD(nv_weights_open(path, &w, why));
-    GOOD(nv_dit_create(device, &config, NABLA_FP32, 0, &m, why));
-    GOOD(nv_dit_load(m, w, names, why));
-    nv_weights_close(w);
-    return m;
-}
 
 static const float *values(nv_dit *m) {
     return nv_dit_parameter(m, 0)->value; /* all lie in one run */
@@ -88,9 +49,9 @@ static void recognises_layouts(void **state) {
 
 static void fp32_loads_the_same_bits(void **state) {
     (void)state;
-    nv_dit *a = load(golden, &golden_names);
+    nv_dit *a = tiny_wan_load(golden, &golden_names);
     for (size_t i = 0; i < 2; i++) {
-        nv_dit *b = load(layouts[i].path, NULL);
+        nv_dit *b = tiny_wan_load(layouts[i].path, NULL);
         assert_memory_equal(values(a), values(b), nv_dit_values(a) * sizeof(float));
         nv_dit_destroy(b);
     }
@@ -99,7 +60,8 @@ static void fp32_loads_the_same_bits(void **state) {
 
 static void half_precisions_load_rounded(void **state) {
     (void)state;
-    nv_dit *a = load(golden, &golden_names), *f16 = load(layouts[2].path, NULL), *bf16 = load(layouts[3].path, NULL);
+    nv_dit *a = tiny_wan_load(golden, &golden_names), *f16 = tiny_wan_load(layouts[2].path, NULL),
+           *bf16 = tiny_wan_load(layouts[3].path, NULL);
     for (size_t i = 0; i < nv_dit_values(a); i++) {
         const float x = values(a)[i], half = values(f16)[i];
         assert_true(values(bf16)[i] == nv_bf16_to_float(nv_bf16_from_float(x)));
@@ -136,7 +98,7 @@ static float *forward(nv_dit *m) {
     float *context = read_golden("context", &count), *expected = read_golden("out", &count);
     float *out = malloc(count * sizeof *out);
     double difference = 0, norm = 0;
-    assert_int_equal(nabla_policy_parse(device->context, "nabla-0.6_sta-1-3-1", &policy), NABLA_OK);
+    assert_int_equal(nabla_policy_parse(tiny_wan_device->context, "nabla-0.6_sta-1-3-1", &policy), NABLA_OK);
     const nv_dit_inputs in = {latent, time, context, &policy};
     GOOD(nv_dit_run_create(m, &shape, &run, why));
     GOOD(nv_dit_forward(m, run, &in, out, why));
@@ -157,7 +119,8 @@ static void every_fp32_layout_predicts_as_diffusers(void **state) {
     (void)state;
     size_t count;
     free(read_golden("out", &count));
-    nv_dit *models[] = {load(golden, &golden_names), load(layouts[0].path, NULL), load(layouts[1].path, NULL)};
+    nv_dit *models[] = {tiny_wan_load(golden, &golden_names), tiny_wan_load(layouts[0].path, NULL),
+                        tiny_wan_load(layouts[1].path, NULL)};
     float *first = forward(models[0]);
     for (int i = 0; i < 3; i++) {
         float *out = i ? forward(models[i]) : first;
@@ -173,7 +136,7 @@ static void every_fp32_layout_predicts_as_diffusers(void **state) {
 static void names_translate_both_ways(void **state) {
     (void)state;
     char there[NV_DIT_NAME_SIZE], back[NV_DIT_NAME_SIZE];
-    nv_dit *m = load(golden, &golden_names);
+    nv_dit *m = tiny_wan_load(golden, &golden_names);
     for (size_t i = 0; i < nv_dit_parameter_count(m); i++) {
         const char *name = nv_dit_parameter(m, i)->name;
         assert_true(nv_dit_translate(NV_DIT_DIFFUSERS, name, NV_DIT_ORIGINAL, there));
@@ -314,7 +277,7 @@ static void names_what_is_missing_and_what_is_too_much(void **state) {
     nv_weights *w;
     nv_dit *m;
     nv_error err = {0};
-    GOOD(nv_dit_create(device, &config, NABLA_FP32, 0, &m, why));
+    GOOD(nv_dit_create(tiny_wan_device, &tiny_wan_config, NABLA_FP32, 0, &m, why));
     GOOD(nv_weights_open(write_zeros(few), &w, why));
     assert_int_equal(nv_dit_load(m, w, NULL, &err), NABLA_CORRUPT);
     assert_non_null(strstr(err.text, "lacks \"patch_embedding.weight\", \"patch_embedding.bias\", "
@@ -332,9 +295,9 @@ static void a_wrong_shape_is_told_with_both(void **state) {
     nv_weights *w;
     nv_dit *m;
     nv_error err = {0};
-    nv_dit_config wider = config;
+    nv_dit_config wider = tiny_wan_config;
     wider.ffn_dim = 48;
-    GOOD(nv_dit_create(device, &wider, NABLA_FP32, 0, &m, why));
+    GOOD(nv_dit_create(tiny_wan_device, &wider, NABLA_FP32, 0, &m, why));
     GOOD(nv_weights_open(layouts[0].path, &w, why));
     assert_int_equal(nv_dit_load(m, w, NULL, &err), NABLA_CORRUPT);
     assert_non_null(strstr(err.text, "\"blocks.0.ffn.0.weight\" has the shape [40, 32], but must have [48, 32]"));
@@ -354,5 +317,5 @@ int main(void) {
         cmocka_unit_test(names_what_is_missing_and_what_is_too_much),
         cmocka_unit_test(a_wrong_shape_is_told_with_both),
     };
-    return cmocka_run_group_tests(tests, make_device, destroy_device);
+    return cmocka_run_group_tests(tests, tiny_wan_setup, tiny_wan_teardown);
 }
