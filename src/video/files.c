@@ -47,6 +47,19 @@ int nv_file_exists(const char *path) {
     return access(path, F_OK) == 0;
 }
 
+int nv_path_in(char path[NV_PATH_SIZE], const char *folder, const char *name) {
+    if (nv_path_join(path, folder, name, NULL) == NABLA_OK && nv_file_exists(path)) return 1;
+    path[0] = '\0';
+    return 0;
+}
+
+int nv_path_find(char path[NV_PATH_SIZE], const char *folder, const char *const *names) {
+    path[0] = '\0';
+    while (*names && !nv_path_in(path, folder, *names))
+        names++;
+    return *names != NULL;
+}
+
 nabla_status nv_memory_check(size_t bytes, const char *what, const char *remedy, nv_error *err) {
     double available = nv_memory_available();
     if (available == 0 || (double)bytes <= available) return NABLA_OK;

@@ -8,19 +8,7 @@ static const char embedded[] = "spiece_model"; /* ComfyUI's tensor: the bytes of
 static const char *const weights_places[] = {
     "text_encoder/model.safetensors.index.json", "text_encoder/model.safetensors",
     "models_t5_umt5-xxl-enc-bf16.safetensors", "models_t5_umt5-xxl-enc-bf16.pth", NULL};
-static const char *const config_places[] = {"text_encoder/config.json", NULL};
 static const char *const tokenizer_places[] = {"tokenizer/spiece.model", "google/umt5-xxl/spiece.model", NULL};
-
-/* The first of the places that exists; found 0 where none does. */
-static nabla_status look(const char *model, const char *const *places, char path[NV_PATH_SIZE], int *found,
-                         nv_error *err) {
-    *found = 0;
-    for (; *places && !*found; places++) {
-        NV_TRY(nv_path_join(path, model, *places, err));
-        *found = nv_file_exists(path);
-    }
-    return NABLA_OK;
-}
 
 static nabla_status no_weights(const char *model, nv_error *err) {
     if (!nv_file_exists(model))
@@ -31,17 +19,13 @@ static nabla_status no_weights(const char *model, nv_error *err) {
 
 static nabla_status open_weights(const char *model, const char *file, nv_umt5 **out, nv_error *err) {
     char weights[NV_PATH_SIZE], config[NV_PATH_SIZE];
-    int found, has_config = 0;
     if (file) return nv_umt5_open(file, NULL, out, err);
-    NV_TRY(look(model, weights_places, weights, &found, err));
-    if (!found) return no_weights(model, err);
-    NV_TRY(look(model, config_places, config, &has_config, err));
-    return nv_umt5_open(weights, has_config ? config : NULL, out, err);
+    if (!nv_path_find(weights, model, weights_places)) return no_weights(model, err);
+    return nv_umt5_open(weights, nv_path_in(config, model, "text_encoder/config.json") ? config : NULL, out, err);
 }
 
 static nabla_status open_tokenizer(const char *model, const char *file, nv_text_encoder *t, nv_error *err) {
     char path[NV_PATH_SIZE];
-    int found = 0;
     const nv_st_entry *bytes = file ? nv_umt5_find(t->umt5, embedded) : NULL;
     if (bytes && bytes->dtype == NV_ST_U8)
         return nv_tokenizer_create(bytes->data, bytes->bytes, file, &t->tokenizer, err);
@@ -49,8 +33,7 @@ static nabla_status open_tokenizer(const char *model, const char *file, nv_text_
         return nv_fail(err, NABLA_INVALID_ARGUMENT,
                        "%.300s carries no tokenizer (a tensor \"%s\"): name a model's folder that has one", file,
                        embedded);
-    NV_TRY(look(model, tokenizer_places, path, &found, err));
-    if (!found)
+    if (!nv_path_find(path, model, tokenizer_places))
         return nv_fail(err, NABLA_IO, "%.200s has no tokenizer: neither %s nor %s", model, tokenizer_places[0],
                        tokenizer_places[1]);
     return nv_tokenizer_read(path, &t->tokenizer, err);

@@ -7,18 +7,15 @@
 #include "weights/config.h"
 
 /* The original's own name, the same converted, and ComfyUI's. */
-static const char *const original_names[] = {"Wan2.1_VAE.pth", "Wan2.1_VAE.safetensors", "wan_2.1_vae.safetensors"};
-enum { ORIGINAL_NAMES = sizeof original_names / sizeof *original_names };
-
-static int exists_in(const char *folder, const char *file, char path[NV_PATH_SIZE]) {
-    return nv_path_join(path, folder, file, NULL) == NABLA_OK && nv_file_exists(path);
-}
+static const char *const original_names[] = {"Wan2.1_VAE.pth", "Wan2.1_VAE.safetensors", "wan_2.1_vae.safetensors",
+                                             NULL};
+static const char own_weights[] = "diffusion_pytorch_model.safetensors";
 
 /* A folder without a VAE: says why, as far as it can be told. */
 static nabla_status refuse(const char *model, nv_error *err) {
     char path[NV_PATH_SIZE];
     nv_model_index index;
-    if (exists_in(model, "model_index.json", path) && nv_config_read_index(path, &index, NULL) == NABLA_OK &&
+    if (nv_path_in(path, model, "model_index.json") && nv_config_read_index(path, &index, NULL) == NABLA_OK &&
         strcmp(index.kind, NV_KIND_CLIP) == 0)
         return nv_fail(err, NABLA_UNSUPPORTED,
                        "the model %.300s works on pixels and has no VAE: its latents are clips already, and nabla "
@@ -29,7 +26,6 @@ static nabla_status refuse(const char *model, nv_error *err) {
 }
 
 nabla_status nv_vae_find(const char *model, nv_vae_place *out, nv_error *err) {
-    static const char weights[] = "diffusion_pytorch_model.safetensors";
     char folder[NV_PATH_SIZE];
     struct stat info;
     *out = (nv_vae_place){0};
@@ -40,14 +36,12 @@ nabla_status nv_vae_find(const char *model, nv_vae_place *out, nv_error *err) {
         memcpy(out->weights, model, strlen(model) + 1);
         return NABLA_OK;
     }
-    if (exists_in(model, "vae/config.json", out->config)) {
+    if (nv_path_in(out->config, model, "vae/config.json")) {
         NV_TRY(nv_path_join(folder, model, "vae", err));
-        return nv_path_join(out->weights, folder, weights, err);
+        return nv_path_join(out->weights, folder, own_weights, err);
     }
-    out->config[0] = '\0';
-    for (int i = 0; i < ORIGINAL_NAMES; i++)
-        if (exists_in(model, original_names[i], out->weights)) return NABLA_OK;
-    if (exists_in(model, weights, out->weights) && exists_in(model, "config.json", out->config)) return NABLA_OK;
+    if (nv_path_find(out->weights, model, original_names)) return NABLA_OK;
+    if (nv_path_in(out->weights, model, own_weights) && nv_path_in(out->config, model, "config.json")) return NABLA_OK;
     return refuse(model, err);
 }
 

@@ -19,22 +19,9 @@ static int is_folder(const char *path) {
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
 }
 
-/* path/name into out if it is there, else "". */
-static int find(const char *path, const char *name, char out[NV_PATH_SIZE]) {
-    if (nv_path_join(out, path, name, NULL) == NABLA_OK && nv_file_exists(out)) return 1;
-    out[0] = '\0';
-    return 0;
-}
-
 static nabla_status set_path(char out[NV_PATH_SIZE], const char *path, nv_error *err) {
     if (snprintf(out, NV_PATH_SIZE, "%s", path) < NV_PATH_SIZE) return NABLA_OK;
     return nv_fail(err, NABLA_INVALID_ARGUMENT, "the path %.100s... is longer than %d bytes", path, NV_PATH_SIZE - 1);
-}
-
-/* The first of several names that is there. */
-static void find_first(const char *path, const char *const *names, char out[NV_PATH_SIZE]) {
-    while (*names && !find(path, *names, out))
-        names++;
 }
 
 /* ------------------------------------------------------------------ the policy */
@@ -146,12 +133,12 @@ static nabla_status find_diffusers(const char *path, const char *index, nv_wan_f
     status = check_pipeline(&j, path);
     nv_json_close(&j);
     if (status != NABLA_OK) return status;
-    if (!find(path, "transformer", f->transformer))
+    if (!nv_path_in(f->transformer, path, "transformer"))
         return nv_fail(err, NABLA_IO, "%.300s has no folder transformer: download it", path);
-    find(path, "transformer/config.json", f->config);
-    find_first(path, (const char *const[]){"text_encoder", NULL}, f->text_encoder);
-    find_first(path, (const char *const[]){"tokenizer/spiece.model", NULL}, f->tokenizer);
-    find_first(path, (const char *const[]){"vae", NULL}, f->vae);
+    nv_path_in(f->config, path, "transformer/config.json");
+    nv_path_in(f->text_encoder, path, "text_encoder");
+    nv_path_in(f->tokenizer, path, "tokenizer/spiece.model");
+    nv_path_in(f->vae, path, "vae");
     return NABLA_OK;
 }
 
@@ -159,17 +146,17 @@ static nabla_status find_diffusers(const char *path, const char *index, nv_wan_f
 
 static nabla_status find_original(const char *path, nv_wan_folder *f, nv_error *err) {
     char other[NV_PATH_SIZE];
-    if (find(path, "high_noise_model", other) || find(path, "low_noise_model", other))
+    if (nv_path_in(other, path, "high_noise_model") || nv_path_in(other, path, "low_noise_model"))
         return refuse(err, path, "a Wan2.2 model of two transformers (high_noise_model, low_noise_model)");
-    if (find(path, "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth", other))
+    if (nv_path_in(other, path, "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"))
         return refuse(err, path, "an image-to-video model (it has a CLIP image encoder)");
     NV_TRY(set_path(f->transformer, path, err));
-    find(path, "config.json", f->config);
-    find_first(
-        path, (const char *const[]){"models_t5_umt5-xxl-enc-bf16.pth", "models_t5_umt5-xxl-enc-bf16.safetensors", NULL},
-        f->text_encoder);
-    find_first(path, (const char *const[]){"google/umt5-xxl/spiece.model", "spiece.model", NULL}, f->tokenizer);
-    find_first(path, (const char *const[]){"Wan2.1_VAE.pth", "Wan2.1_VAE.safetensors", NULL}, f->vae);
+    nv_path_in(f->config, path, "config.json");
+    nv_path_find(
+        f->text_encoder, path,
+        (const char *const[]){"models_t5_umt5-xxl-enc-bf16.pth", "models_t5_umt5-xxl-enc-bf16.safetensors", NULL});
+    nv_path_find(f->tokenizer, path, (const char *const[]){"google/umt5-xxl/spiece.model", "spiece.model", NULL});
+    nv_path_find(f->vae, path, (const char *const[]){"Wan2.1_VAE.pth", "Wan2.1_VAE.safetensors", NULL});
     return NABLA_OK;
 }
 
@@ -182,7 +169,7 @@ static nabla_status find_file(const char *path, nv_wan_folder *f, nv_error *err)
     /* A ComfyUI file among others in a folder has no config.json of its own; an index or the file of a folder has. */
     char folder[NV_PATH_SIZE];
     snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
-    if (strncmp(name, "diffusion_pytorch_model", 23) == 0) find(folder, "config.json", f->config);
+    if (strncmp(name, "diffusion_pytorch_model", 23) == 0) nv_path_in(f->config, folder, "config.json");
     return NABLA_OK;
 }
 
@@ -191,9 +178,9 @@ nabla_status nv_wan_find(const char *path, nv_wan_folder *f, nv_error *err) {
     *f = (nv_wan_folder){.policy_from = ""};
     if (!nv_file_exists(path))
         return nv_fail(err, NABLA_IO, "%.300s does not exist: name a model's folder or its transformer's file", path);
-    nabla_status status = !is_folder(path)                        ? find_file(path, f, err)
-                          : find(path, "model_index.json", index) ? find_diffusers(path, index, f, err)
-                                                                  : find_original(path, f, err);
+    nabla_status status = !is_folder(path)                              ? find_file(path, f, err)
+                          : nv_path_in(index, path, "model_index.json") ? find_diffusers(path, index, f, err)
+                                                                        : find_original(path, f, err);
     return status == NABLA_OK ? find_policy(path, f, err) : status;
 }
 
