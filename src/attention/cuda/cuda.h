@@ -20,6 +20,7 @@ extern "C" {
 enum {
     NABLA_CUDA_ROWS = 64, /* rows of a unit */
     NABLA_CUDA_PAIRINGS = 2,
+    NABLA_CUDA_LONE = 4,          /* a flag beside a pairing: neighbours share next to nothing */
     NABLA_CUDA_WORKSPACE = 256,   /* bytes of an attention launcher's workspace: counters that jobs are drawn from */
     NABLA_CUDA_MOST_HEADS = 65535 /* B * H of one attention launch: some kernels have heads along the grid's y */
 };
@@ -41,8 +42,8 @@ typedef struct nabla_cuda_side {
     /* [NABLA_CUDA_PAIRINGS][pair_count][2]: pairing 0 takes neighbours in order (along the width of the grid), pairing
        1 the same place in neighbouring frames; both are one pairing where there is no grid. */
     const nabla_cuda_unit *pairs;
-    /* [sets]: which of them has the most blocks in common, counted when the plan is finished (of keys: only with
-       columns) */
+    /* [sets]: which of them has the most blocks in common, and NABLA_CUDA_LONE where that is little; counted when the
+       plan is finished (of keys: only with columns) */
     int32_t *pairing;
 } nabla_cuda_side;
 

@@ -7,6 +7,9 @@
 
 enum { TILE = 64, TRANSPOSE_WARPS = 8, TRANSPOSE_THREADS = TRANSPOSE_WARPS * NABLA_WARP, PAIRING_THREADS = 1024 };
 
+/* A head whose pairs have fewer than one in so many blocks in common is one for lone units. */
+enum { LONE_SHARE = 9 };
+
 /* A warp turns one tile of 64 x 64 bits: a lane holds rows `lane` and `lane + 32`, and a vote over bit j of all rows is
    column j. The warps of a thread block take neighbouring words of the same rows. */
 static __global__ void __launch_bounds__(TRANSPOSE_THREADS) transpose(nabla_cuda_plan plan, int32_t strips) {
@@ -46,18 +49,29 @@ typedef struct paired_side {
     int32_t *pairing;
 } paired_side;
 
-/* A thread's part of the blocks that the pairs of one pairing have in common. */
-static __device__ uint64_t common_blocks(const paired_side &side, const nabla_cuda_unit *pairs, const uint64_t *bits) {
-    uint64_t common = 0;
+/* Blocks that the pairs of each pairing have in common, and that they keep. */
+typedef struct pair_counts {
+    uint64_t common[NABLA_CUDA_PAIRINGS], kept;
+} pair_counts;
+
+/* A thread's part; all pairings at once, since it is waiting for memory that takes the time. */
+static __device__ pair_counts count_pairs(const paired_side &side, const uint64_t *bits) {
+    pair_counts n = {};
     const int64_t items = (int64_t)side.pair_count * side.words;
 #pragma unroll 4
     for (int64_t i = threadIdx.x; i < items; i += PAIRING_THREADS) {
         const int64_t pair = i / side.words, word = i % side.words;
-        const int32_t a = pairs[2 * pair].block, b = pairs[2 * pair + 1].block;
-        if (a >= 0 && b >= 0)
-            common += __popcll(bits[(int64_t)a * side.words + word] & bits[(int64_t)b * side.words + word]);
+#pragma unroll
+        for (int p = 0; p < NABLA_CUDA_PAIRINGS; p++) {
+            const nabla_cuda_unit *units = side.pairs + 2 * (p * (int64_t)side.pair_count + pair);
+            const int32_t a = units[0].block, b = units[1].block;
+            const uint64_t x = a >= 0 ? bits[(int64_t)a * side.words + word] : 0;
+            const uint64_t y = b >= 0 ? bits[(int64_t)b * side.words + word] : 0;
+            n.common[p] += __popcll(x & y);
+            if (p == 0) n.kept += __popcll(x) + __popcll(y); /* every pairing has all units */
+        }
     }
-    return common;
+    return n;
 }
 
 /* A thread block for each set and side. */
@@ -65,18 +79,18 @@ static __global__ void __launch_bounds__(PAIRING_THREADS) choose_pairings(paired
     __shared__ uint64_t room[PAIRING_THREADS / NABLA_WARP];
     const int32_t set = (int32_t)(blockIdx.x % sets);
     const paired_side side = blockIdx.x < (unsigned)sets ? q : k;
-    const uint64_t *bits = side.bits + (int64_t)set * side.blocks * side.words;
+    const pair_counts n = count_pairs(side, side.bits + (int64_t)set * side.blocks * side.words);
+    const uint64_t kept = block_sum(n.kept, room);
     uint64_t most = 0;
     int32_t best = 0;
     for (int32_t p = 0; p < NABLA_CUDA_PAIRINGS; p++) {
-        const uint64_t part = common_blocks(side, side.pairs + (int64_t)p * side.pair_count * 2, bits);
-        const uint64_t common = block_sum(part, room);
+        const uint64_t common = block_sum(n.common[p], room);
         if (common > most) { /* of equals the first */
             most = common;
             best = p;
         }
     }
-    if (threadIdx.x == 0) side.pairing[set] = best;
+    if (threadIdx.x == 0) side.pairing[set] = best | (most * LONE_SHARE < kept ? NABLA_CUDA_LONE : 0);
 }
 
 static paired_side side_of(const uint64_t *bits, const nabla_cuda_side *side, const nabla_cuda_side *other) {

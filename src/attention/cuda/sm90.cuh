@@ -25,21 +25,21 @@ __device__ __forceinline__ uint32_t uniform(uint32_t x) {
     return __shfl_sync(0xffffffff, x, 0);
 }
 
-/* Where a product finds an operand. The 128-byte swizzle repeats every 8 rows, 1024 bytes. Operands whose rows run
-   along the sum (K-major) move 32 bytes for 16 terms; operands whose rows run across it (transposed) 16 rows, and their
-   panels follow each other at the leading offset. */
+/* Where a product finds an operand; address: the same in all lanes, best in a way that the compiler sees. The 128-byte
+   swizzle repeats every 8 rows, 1024 bytes. Operands whose rows run along the sum (K-major) move 32 bytes for 16 terms;
+   operands whose rows run across it (transposed) 16 rows, and their panels follow each other at the leading offset. */
 __device__ __forceinline__ uint64_t operand_at(uint32_t address) {
-    const uint64_t swizzle_128 = UINT64_C(1) << 62;
-    return swizzle_128 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)(PANEL_BYTES >> 4) << 16 | uniform(address) >> 4;
+    const uint32_t swizzle_128 = 1u << 30, stride = 1024 >> 4, leading = PANEL_BYTES >> 4;
+    return (uint64_t)(swizzle_128 | stride) << 32 | (leading << 16 | address >> 4);
 }
 
 __device__ __forceinline__ uint64_t operand(const void *tile) {
-    return operand_at(shared_address(tile));
+    return operand_at(uniform(shared_address(tile)));
 }
 
-/* It, `bytes` further on. */
+/* It, `bytes` further on: never past the address's own bits, so the upper half stays a constant. */
 __device__ __forceinline__ uint64_t moved(uint64_t operand, int bytes) {
-    return operand + (uint64_t)(bytes >> 4);
+    return operand & UINT64_C(0xffffffff00000000) | (uint32_t)((uint32_t)operand + (uint32_t)(bytes >> 4));
 }
 
 /* How far 16 terms of a K-major tile lie behind its first. */

@@ -12,6 +12,7 @@
  * products instead of the five that atomic additions to dQ would need; the price of an order.
  */
 #include "sm90_launch.cuh"
+#include "sm90_ring.cuh"
 
 template <int D> struct backward_shared {
     static constexpr int STAGES = D == 128 ? 2 : 4, TILE = D / 64 * PANEL_BYTES;
@@ -131,7 +132,7 @@ template <typename T, int D, bool KEYS> struct backward_unit {
         }
     }
 
-    __device__ __forceinline__ void begin(const nabla_cuda_attention &a, const ring_task &task) {
+    __device__ __forceinline__ void begin(const nabla_cuda_attention &a, const row_task &task) {
         const int64_t delta = (int64_t)a.plan.batch * a.plan.heads * a.row_stats_stride;
 #pragma unroll
         for (int i = 0; i < D / 2; i++)
@@ -153,7 +154,7 @@ template <typename T, int D, bool KEYS> struct backward_unit {
     }
 
     __device__ __forceinline__ void store(const nabla_cuda_attention &a, const nabla_cuda_tensor &t,
-                                          const ring_task &task, const float (&x)[D / 2], float factor) const {
+                                          const row_task &task, const float (&x)[D / 2], float factor) const {
         if (!t.data) return;
 #pragma unroll
         for (int r = 0; r < 2; r++) {
@@ -168,7 +169,7 @@ template <typename T, int D, bool KEYS> struct backward_unit {
     }
 
     __device__ __forceinline__ void run(const nabla_cuda_attention &a) {
-        ring_task task;
+        row_task task;
         while (reader.begin(&task)) {
             begin(a, task);
             for (reader.look(); reader.more; reader.look()) {
@@ -237,7 +238,8 @@ __device__ __forceinline__ void backward_feed(const backward_args &g, backward_s
                     copy_bytes(s->stats[slot][half][which], from + which * deltas + (half ? row1 : row0), 256, full);
     };
     const nabla_cuda_side &own = KEYS ? plan.k : plan.q, &partner = KEYS ? plan.q : plan.k;
-    ring_feed<STAGES, ROLE, false>(&s->r, plan, own, partner, KEYS ? plan.columns : plan.rows, g.counter, begin, copy);
+    ring_feed<STAGES, ROLE, false, false>(&s->r, plan, own, partner, KEYS ? plan.columns : plan.rows, g.counter, begin,
+                                          copy);
 }
 
 template <typename T, int D, bool KEYS>
@@ -277,9 +279,9 @@ template <typename T, int D> static int launch(const nabla_cuda_attention *a) {
     const size_t shared = sizeof(backward_shared<D>);
     int code = cudaSuccess;
     if (a->d_k.data || a->d_v.data)
-        code = launch_ring(backward_kernel<T, D, true>, keys, shared, a, a->plan.k.pair_count);
+        code = launch_jobs(backward_kernel<T, D, true>, keys, shared, a->plan.k.pair_count, RING_THREADS, 1);
     if (!code && a->d_q.data)
-        code = launch_ring(backward_kernel<T, D, false>, queries, shared, a, a->plan.q.pair_count);
+        code = launch_jobs(backward_kernel<T, D, false>, queries, shared, a->plan.q.pair_count, RING_THREADS, 1);
     return code;
 }
 

@@ -3,9 +3,15 @@
 #ifndef NABLA_SM90_LAUNCH_CUH
 #define NABLA_SM90_LAUNCH_CUH
 
-#include "sm90_ring.cuh"
+#include "sm90.cuh"
 
 #include <cuda_runtime.h>
+
+/* One unit of one head. */
+typedef struct row_task {
+    int32_t first, count; /* rows */
+    int32_t head, batch, head_in_batch;
+} row_task;
 
 /* Two neighbouring columns of one row. base: the row's element 0. beta 0: what was there is not read. */
 template <typename T>
@@ -89,19 +95,19 @@ static inline cudaError_t map_tensor(CUtensorMap *map, const nabla_cuda_tensor *
                : cudaSuccess;
 }
 
-/* One thread block a multiprocessor, or one a job where those are fewer. g.counter: where jobs are drawn from. */
+/* `each` thread blocks a multiprocessor, or one a job where those are fewer. */
 template <typename ARGS>
-static int launch_ring(void (*kernel)(const ARGS), const ARGS &g, size_t shared, const nabla_cuda_attention *a,
-                       int64_t pairs) {
+static int launch_jobs(void (*kernel)(const ARGS), const ARGS &g, size_t shared, int64_t jobs_a_head, int32_t threads,
+                       int32_t each) {
     const size_t bytes = shared + 1024; /* room to align */
-    const int64_t jobs = pairs * a->plan.batch * a->plan.heads;
-    const cudaStream_t stream = (cudaStream_t)a->stream;
+    const int64_t jobs = jobs_a_head * g.a.plan.batch * g.a.plan.heads, most = (int64_t)g.a.processors * each;
+    const cudaStream_t stream = (cudaStream_t)g.a.stream;
     /* numbers of jobs are int32, and each thread block draws one that is past the last */
-    if (jobs > INT32_MAX - 2 * a->processors) return cudaErrorInvalidConfiguration;
+    if (jobs > INT32_MAX - 2 * most) return cudaErrorInvalidConfiguration;
     cudaError_t e = cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
     if (!e) e = cudaMemsetAsync(g.counter, 0, sizeof *g.counter, stream);
     if (e) return e;
-    NABLA_LAUNCH(kernel, (unsigned)(jobs < a->processors ? jobs : a->processors), RING_THREADS, bytes, stream)(g);
+    NABLA_LAUNCH(kernel, (unsigned)(jobs < most ? jobs : most), (unsigned)threads, bytes, stream)(g);
     return cudaGetLastError();
 }
 

@@ -13,7 +13,8 @@
 #ifndef NABLA_SM90_RING_CUH
 #define NABLA_SM90_RING_CUH
 
-#include "sm90.cuh"
+#include "sm90_launch.cuh"
+#include "sm90_walk.cuh"
 
 /* Registers a thread: what a thread block starts with, 168 each, is all that its roles can share. */
 enum { UNITS = 2, RING_THREADS = (UNITS + 1) * WARPGROUP, FEED_REGISTERS = 40, UNIT_REGISTERS = 232 };
@@ -26,6 +27,7 @@ typedef struct ring_job {
     int32_t head; /* b * H + h; -1: nothing is left */
     int32_t batch, head_in_batch;
     int32_t blocks; /* kept by either unit */
+    int32_t phase;  /* of WALK_PHASES: where the walk begins */
 } ring_job;
 
 /* A stage's tag. Half i belongs to unit u where bit 2 i + u is set; its rows are 7 bits from 8 + 8 i on. */
@@ -64,18 +66,6 @@ template <int STAGES> __device__ __forceinline__ void ring_init(ring<STAGES> *r)
     barrier_init_done();
 }
 
-/* Where a warp is in the ring. */
-template <int STAGES> struct ring_place {
-    int slot = 0;
-    uint32_t parity = 0;
-    __device__ __forceinline__ void next() {
-        if (++slot == STAGES) {
-            slot = 0;
-            parity ^= 1;
-        }
-    }
-};
-
 /* ---- feeding */
 
 /* The bits of a job's two units. */
@@ -88,28 +78,15 @@ __device__ __forceinline__ uint64_t ring_word(const ring_rows &rows, int unit, i
     return rows.row[unit] && word < rows.words ? __ldg((const unsigned long long *)rows.row[unit] + word) : 0;
 }
 
-/* Bit k (from 0) of those that are set in x; k must be below their number. */
-__device__ __forceinline__ int ring_select(uint64_t x, int k) {
-    int at = 0;
-#pragma unroll
-    for (int width = 32; width; width /= 2) {
-        const int below = __popcll(x & ((UINT64_C(1) << width) - 1));
-        const bool above = k >= below;
-        k -= above ? below : 0;
-        at += above ? width : 0;
-        x >>= above ? width : 0;
-    }
-    return at;
-}
-
 /* A strip of 32 words of both units, a word a lane, as three lists of blocks: those of both units (0), of the first
    alone (1), of the second alone (2). */
 struct ring_strip {
-    uint64_t a, b;    /* this lane's words */
-    uint64_t through; /* entries of the three lists in the lanes up to this one, 16 bits each */
+    uint64_t a, b;       /* this lane's words */
+    uint64_t through;    /* entries of the three lists in the lanes up to this one, 16 bits each */
+    uint64_t all, start; /* entries in all lanes, and in those before the phase */
     int32_t both, alone_a, alone_b;
 
-    __device__ __forceinline__ ring_strip(const ring_rows &rows, int first_word) {
+    __device__ __forceinline__ ring_strip(const ring_rows &rows, int first_word, int32_t phase) {
         const int lane = threadIdx.x % 32;
         a = ring_word(rows, 0, first_word + lane);
         b = ring_word(rows, 1, first_word + lane);
@@ -119,7 +96,10 @@ struct ring_strip {
             const uint64_t before = __shfl_up_sync(0xffffffff, through, step);
             through += lane >= step ? before : 0;
         }
-        const uint64_t all = __shfl_sync(0xffffffff, through, 31);
+        const int32_t before = phase * min(rows.words - first_word, 32) / WALK_PHASES;
+        all = __shfl_sync(0xffffffff, through, 31);
+        start = __shfl_sync(0xffffffff, through, max(before - 1, 0));
+        start = before == 0 ? 0 : start;
         both = (int32_t)(all & 0xffff);
         alone_a = (int32_t)(all >> 16 & 0xffff);
         alone_b = (int32_t)(all >> 32 & 0xffff);
@@ -128,6 +108,9 @@ struct ring_strip {
     /* Entry k of a list, counted from the strip's first block. All lanes together, each with a k of its own, which must
        be there where the result is used. */
     __device__ __forceinline__ int32_t entry(int which, int32_t k) const {
+        const int32_t count = (int32_t)(all >> 16 * which & 0xffff);
+        k += (int32_t)(start >> 16 * which & 0xffff);
+        k -= k >= count ? count : 0;
         int lane = 0; /* the first with more than k entries through it */
 #pragma unroll
         for (int step = 16; step; step /= 2) {
@@ -137,7 +120,7 @@ struct ring_strip {
         const uint64_t x = __shfl_sync(0xffffffff, a, lane), y = __shfl_sync(0xffffffff, b, lane);
         const uint64_t before = __shfl_sync(0xffffffff, through, lane > 0 ? lane - 1 : 0);
         const int32_t skipped = lane > 0 ? (int32_t)(before >> 16 * which & 0xffff) : 0;
-        return lane * 64 + ring_select(which == 0 ? x & y : which == 1 ? x & ~y : y & ~x, k - skipped);
+        return lane * 64 + nth_bit(which == 0 ? x & y : which == 1 ? x & ~y : y & ~x, k - skipped);
     }
 
     __device__ __forceinline__ int32_t shared_stages() const {
@@ -189,11 +172,12 @@ struct ring_strip {
 /* Calls push(row0, row1, tag) for each stage of the job: the first rows of its two runs of up to 64 rows, whose counts
    are in the tag. All lanes of a warp together. left: blocks that either unit keeps. */
 template <bool TWOS, typename PUSH>
-__device__ __forceinline__ void ring_walk(const ring_rows &rows, const int32_t *offsets, int32_t left, PUSH push) {
+__device__ __forceinline__ void ring_walk(const ring_rows &rows, const int32_t *offsets, int32_t left, int32_t phase,
+                                          PUSH push) {
     const int32_t lane = threadIdx.x % 32;
 #pragma unroll 1
     for (int first = 0; first < rows.words; first += 32) {
-        const ring_strip strip(rows, first);
+        const ring_strip strip(rows, first, phase);
         const int32_t stages = strip.stages<TWOS>();
         left -= strip.both + strip.alone_a + strip.alone_b;
 #pragma unroll 1
@@ -246,21 +230,23 @@ __device__ __forceinline__ ring_rows ring_rows_of(const ring_job &job, const nab
 
 __device__ __forceinline__ ring_job ring_make_job(int32_t number, const nabla_cuda_plan &plan,
                                                   const nabla_cuda_side &own, const nabla_cuda_side &partner,
-                                                  const uint64_t *bits) {
+                                                  const uint64_t *bits, head_finder *shared) {
+    const int32_t rank = number / own.pair_count;
     ring_job job;
-    job.head = number / own.pair_count;
-    if (job.head >= plan.batch * plan.heads) {
-        job.head = -1;
-        return job;
-    }
+    if (shared)
+        job.head = shared->find(plan, false, rank);
+    else
+        job.head = rank < plan.batch * plan.heads ? rank : -1;
+    if (job.head < 0) return job;
     job.batch = job.head / plan.heads;
     job.head_in_batch = job.head % plan.heads;
-    const int32_t pairing = __ldg(own.pairing + (plan.sets == 1 ? 0 : job.head));
+    const int32_t flags = pairing_of(plan, own, job.head), pairing = flags & ~NABLA_CUDA_LONE;
     const nabla_cuda_unit *pair = own.pairs + ((int64_t)pairing * own.pair_count + number % own.pair_count) * UNITS;
 #pragma unroll
     for (int i = 0; i < UNITS; i++)
         job.unit[i] = pair[i];
     const ring_rows rows = ring_rows_of(job, plan, own, partner, bits);
+    job.phase = walk_phase(flags, number, 1);
     job.blocks = 0;
 #pragma unroll 1
     for (int strip = threadIdx.x % 32; strip < rows.words; strip += 32)
@@ -288,18 +274,19 @@ enum ring_role { FIRST, SECOND };
 
 /* One such warp. bits: [sets][own.blocks][partner.words]. begin(job) copies what is the job's, on job_full; copy(slot,
    row0, row1, tag, job, gate), which all lanes call, passes the gate and copies the warp's part of a stage. */
-template <int STAGES, ring_role ROLE, bool TWOS, typename BEGIN, typename COPY>
+template <int STAGES, ring_role ROLE, bool TWOS, bool SHARED, typename BEGIN, typename COPY>
 __device__ __forceinline__ void ring_feed(ring<STAGES> *r, const nabla_cuda_plan &plan, const nabla_cuda_side &own,
                                           const nabla_cuda_side &partner, const uint64_t *bits, int32_t *counter,
                                           BEGIN begin, COPY copy) {
     const int lane = threadIdx.x % 32;
     ring_place<STAGES> place;
+    head_finder shared;
     int32_t drawn = ROLE == FIRST && lane == 0 ? atomicAdd(counter, 1) : 0;
     uint64_t *const empty = ROLE == SECOND ? r->second_empty : r->first_empty;
     for (uint32_t parity = 0;; parity ^= 1) {
         ring_job job;
         if (ROLE == FIRST) {
-            job = ring_make_job(__shfl_sync(0xffffffff, drawn, 0), plan, own, partner, bits);
+            job = ring_make_job(__shfl_sync(0xffffffff, drawn, 0), plan, own, partner, bits, SHARED ? &shared : NULL);
             barrier_wait(&r->job_empty, parity ^ 1);
             if (lane == 0) {
                 r->job = job;
@@ -317,7 +304,7 @@ __device__ __forceinline__ void ring_feed(ring<STAGES> *r, const nabla_cuda_plan
             if (lane == 0) barrier_arrive(&r->job_empty);
         }
         if (job.head < 0) return;
-        ring_walk<TWOS>(ring_rows_of(job, plan, own, partner, bits), partner.offsets, job.blocks,
+        ring_walk<TWOS>(ring_rows_of(job, plan, own, partner, bits), partner.offsets, job.blocks, job.phase,
                         [&](int32_t row0, int32_t row1, int32_t tag) {
                             const ring_gate gate = {&empty[place.slot], place.parity ^ 1,
                                                     ROLE == FIRST ? &r->tag[place.slot] : NULL, tag};
@@ -342,12 +329,6 @@ __device__ __forceinline__ int ring_tiles(int32_t tag) {
 
 /* ---- reading */
 
-/* One warpgroup's part of a job. */
-typedef struct ring_task {
-    int32_t first, count; /* rows */
-    int32_t head, batch, head_in_batch;
-} ring_task;
-
 /* A warpgroup's reading of the ring: first tiles of a stage, and their tag, before its second tiles. */
 template <int STAGES> struct ring_reader {
     ring<STAGES> *r;
@@ -367,11 +348,11 @@ template <int STAGES> struct ring_reader {
     }
 
     /* Waits for a job and its first stage; false where there is none. */
-    __device__ __forceinline__ bool begin(ring_task *task) {
+    __device__ __forceinline__ bool begin(row_task *task) {
         const ring_job *job = &r->job;
         barrier_wait(&r->job_full, job_parity);
         job_parity ^= 1;
-        *task = (ring_task){job->unit[unit].first, job->unit[unit].count, job->head, job->batch, job->head_in_batch};
+        *task = (row_task){job->unit[unit].first, job->unit[unit].count, job->head, job->batch, job->head_in_batch};
         more = uniform(job->blocks) > 0;
         return task->head >= 0;
     }
