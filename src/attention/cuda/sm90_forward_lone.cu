@@ -2,28 +2,27 @@
 /*
  * Attention forward on Hopper, a warpgroup for itself: where neighbouring query blocks keep different key blocks, so
  * that nothing is gained by sharing them, and for short heads, whose softmax takes longer than their copies. A thread
- * block is one warpgroup and owns 64 query rows; three of them on a multiprocessor hide each other's waits. Its first
- * thread copies a step's keys when those before have been multiplied, and its values when those before have. As in
- * sm90_forward.cu, the scores of one step are under way together with the weighted values of the step before.
+ * block is one warpgroup and owns 64 query rows; several on a multiprocessor hide each other's waits. Its first
+ * thread copies a block's keys when those before have been multiplied, and its values when those before have. As in
+ * sm90_forward.cu, the scores of one block are under way together with the weighted values of the block before.
  */
 #include "sm90_forward.cuh"
 #include "sm90_softmax.cuh"
 #include "sm90_walk.cuh"
 
-/* A step takes BLOCKS key blocks, as many as registers hold the scores of. */
 template <int D> struct lone_shared {
-    static constexpr int TILE = D / 64 * PANEL_BYTES, BLOCKS = D == 128 ? 1 : 2, PER_PROCESSOR = 3;
-    char queries[TILE], keys[BLOCKS * TILE], values[2][BLOCKS * TILE];
+    static constexpr int TILE = D / 64 * PANEL_BYTES, PER_PROCESSOR = D == 128 ? 3 : 4;
+    char queries[TILE], keys[TILE], values[2][TILE];
     uint64_t queries_full, keys_full, values_full[2];
     int32_t number;
 };
 
 template <typename T, int D> struct lone_unit {
-    static constexpr int BLOCKS = lone_shared<D>::BLOCKS, TILE = lone_shared<D>::TILE;
+    static constexpr int TILE = lone_shared<D>::TILE;
 
-    /* The key rows of a step. */
+    /* Key rows, 64 at most. */
     struct step {
-        int32_t row[BLOCKS], count[BLOCKS]; /* counts are 0 from the first block on that is not there */
+        int32_t row, count; /* 0: the walk is over */
     };
 
     const forward_args &g;
@@ -43,103 +42,88 @@ template <typename T, int D> struct lone_unit {
 
     __device__ __forceinline__ step next_step() {
         step to;
-#pragma unroll
-        for (int n = 0; n < BLOCKS; n++)
-            to.count[n] = n > 0 && !to.count[n - 1] ? 0 : walk.next(g.a.plan.k.offsets, &to.row[n]);
+        to.count = walk.next(g.a.plan.k.offsets, &to.row);
         return to;
     }
 
-    __device__ __forceinline__ void copy(char *to, const CUtensorMap *map, uint64_t *full, const step &of) const {
-        if (threadIdx.x || !of.count[0]) return;
-        barrier_expect(full, (BLOCKS == 1 || !of.count[BLOCKS - 1] ? 1 : 2) * TILE);
-#pragma unroll
-        for (int n = 0; n < BLOCKS; n++)
-            if (of.count[n]) copy_tile<D>(to + n * TILE, map, full, of.row[n], head_in_batch, batch, READ_OFTEN);
+    __device__ __forceinline__ void copy(char *to, const CUtensorMap *map, uint64_t *full, int32_t row,
+                                         cache_hint hint) const {
+        if (threadIdx.x) return;
+        barrier_expect(full, TILE);
+        copy_tile<D>(to, map, full, row, head_in_batch, batch, hint);
     }
 
     __device__ __forceinline__ void copy_keys(const step &of) const {
-        copy(s->keys, &g.k, &s->keys_full, of);
+        if (of.count) copy(s->keys, &g.k, &s->keys_full, of.row, READ_OFTEN);
     }
 
     __device__ __forceinline__ void copy_values(int slot, const step &of) const {
-        copy(s->values[slot], &g.v, &s->values_full[slot], of);
+        if (of.count) copy(s->values[slot], &g.v, &s->values_full[slot], of.row, READ_OFTEN);
     }
 
-    __device__ __forceinline__ void issue_scores(float (&scored)[BLOCKS][32]) {
-        const uint64_t q = operand_at(shared_address(s->queries)), k = operand_at(shared_address(s->keys));
+    __device__ __forceinline__ void issue_scores(float (&scored)[1][32]) {
         barrier_wait(&s->keys_full, keys_parity);
         keys_parity ^= 1;
         products_begin();
-#pragma unroll
-        for (int n = 0; n < BLOCKS; n++)
-            scores<T, D>(scored[n], q, moved(k, n * TILE));
+        scores<T, D>(scored[0], operand_at(shared_address(s->queries)), operand_at(shared_address(s->keys)));
         products_commit();
     }
 
     /* Rows of other blocks become zero. */
-    __device__ __forceinline__ void issue_values(const uint32_t (&p)[BLOCKS][16], const step &of) {
-        const uint64_t v = operand_at(shared_address(s->values[values.slot]));
+    __device__ __forceinline__ void issue_values(const uint32_t (&p)[16], int32_t count) {
+        char *const tile = s->values[values.slot];
         barrier_wait(&s->values_full[values.slot], values.parity);
-        if (of.count[BLOCKS - 1] < 64 || of.count[0] < 64) {
-#pragma unroll
-            for (int n = 0; n < BLOCKS; n++)
-                clear_rows<D>(s->values[values.slot] + n * TILE, of.count[n]);
+        if (count < 64) {
+            clear_rows<D>(tile, count);
             fence_async();
             __syncthreads();
         }
         products_begin();
-#pragma unroll
-        for (int n = 0; n < BLOCKS; n++)
-            weigh<T, D>(o, p[n], moved(v, n * TILE));
+        weigh<T, D>(o, p, operand_at(shared_address(tile)));
         products_commit();
     }
 
-    __device__ __forceinline__ void to_operand(uint32_t (&p)[BLOCKS][16], const float (&scored)[BLOCKS][32]) {
-        rows.apply(o);
-#pragma unroll
-        for (int n = 0; n < BLOCKS; n++)
-            pack_operand<T>(p[n], scored[n]);
+    __device__ __forceinline__ void soften(float (&scored)[1][32], int32_t count) {
+        const int32_t columns[1] = {count};
+        rows.step(scored, columns, slope);
     }
 
     /* All steps of a row: the weights of one are multiplied with its values when the next one's scores are. */
     __device__ __forceinline__ void walk_over() {
-        float scored[BLOCKS][32];
-        uint32_t p[BLOCKS][16];
+        float scored[1][32];
+        uint32_t p[16];
         step now = next_step(), next;
+        if (!now.count) return;
         copy_keys(now);
         copy_values(values.slot, now);
-        if (!now.count[0]) return;
         issue_scores(scored);
         products_wait<0>();
-#pragma unroll
-        for (int n = 0; n < BLOCKS; n++)
-            settled(scored[n]);
+        settled(scored[0]);
         __syncthreads(); /* all warps are done with the keys */
         next = next_step();
         copy_keys(next);
         copy_values(values.slot ^ 1, next);
-        rows.step(scored, now.count, slope);
-        to_operand(p, scored);
-        while (next.count[0]) {
+        soften(scored, now.count);
+        pack_operand<T>(p, scored[0]);
+        while (next.count) {
             issue_scores(scored);
-            issue_values(p, now);
+            issue_values(p, now.count);
             products_wait<1>();
-#pragma unroll
-            for (int n = 0; n < BLOCKS; n++)
-                settled(scored[n]);
+            settled(scored[0]);
             __syncthreads();
             now = next;
             next = next_step();
             copy_keys(next);
-            rows.step(scored, now.count, slope);
+            soften(scored, now.count);
             products_wait<0>();
             settled(o);
             __syncthreads(); /* and with the values */
             copy_values(values.slot, next);
             values.next();
-            to_operand(p, scored);
+            rows.apply(o);
+            pack_operand<T>(p, scored[0]);
         }
-        issue_values(p, now);
+        issue_values(p, now.count);
         products_wait<0>();
         settled(o);
         values.next();
@@ -173,10 +157,7 @@ template <typename T, int D> struct lone_unit {
             head_in_batch = head % plan.heads;
             if (threadIdx.x == 0) drawn = atomicAdd(g.counter, 1); /* comes while this job is walked */
             const nabla_cuda_unit unit = plan.q.units[number % plan.q.unit_count];
-            if (threadIdx.x == 0) {
-                barrier_expect(&s->queries_full, TILE);
-                copy_tile<D>(s->queries, &g.q, &s->queries_full, unit.first, head_in_batch, batch, READ_ONCE);
-            }
+            copy(s->queries, &g.q, &s->queries_full, unit.first, READ_ONCE);
             const int64_t row = (int64_t)(plan.sets == 1 ? 0 : head) * plan.q.blocks + unit.block;
             walk.begin(plan.rows + row * plan.k.words, plan.k.words,
                        walk_phase(pairing_of(plan, plan.q, head), number, lone_shared<D>::PER_PROCESSOR));
