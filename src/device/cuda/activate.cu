@@ -70,7 +70,7 @@ nabla_status nv_cuda_gate(nv_device *dev, nv_activation act, nv_matrix x, nv_mat
                           : gate<NV_GELU_TANH, float, 4>(dev, x, z, y, err);
 }
 
-template <nv_activation ACT, typename T, int V, bool WIDE> struct backward_body {
+template <nv_activation ACT, typename T, int V, bool WIDE> struct activate_backward_body {
     struct piece {
         float x[V], d[V];
     };
@@ -94,10 +94,11 @@ template <nv_activation ACT, typename T, int V, bool WIDE> struct backward_body 
 };
 
 template <nv_activation ACT, typename T, int V>
-static nabla_status backward(nv_device *dev, const backward_body<ACT, T, V, true> &wide, float *d_bias, nv_error *err) {
+static nabla_status backward(nv_device *dev, const activate_backward_body<ACT, T, V, true> &wide, float *d_bias,
+                             nv_error *err) {
     if (nv_wide(wide.x, V) && nv_wide(wide.d_y, V) && nv_wide(wide.d_x, V) && nv_wide(wide.again, V))
         return nv_walk<V>(nv_cuda_of(dev), wide, wide.x.rows, wide.x.cols, d_bias, "an activation backwards", err);
-    const backward_body<ACT, T, 1, false> narrow = {wide.x, wide.d_y, wide.d_x, wide.again};
+    const activate_backward_body<ACT, T, 1, false> narrow = {wide.x, wide.d_y, wide.d_x, wide.again};
     return nv_walk<1>(nv_cuda_of(dev), narrow, wide.x.rows, wide.x.cols, d_bias, "an activation backwards", err);
 }
 

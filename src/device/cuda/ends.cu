@@ -47,8 +47,7 @@ template <typename T> struct unpatchify_body {
     }
 };
 
-nabla_status nv_cuda_patchify(nv_device *dev, const nv_patches *p, const float *latent, nv_matrix rows,
-                              nv_error *err) {
+nabla_status nv_cuda_patchify(nv_device *dev, const nv_patches *p, const float *latent, nv_matrix rows, nv_error *err) {
     void *stream = nv_cuda_of(dev)->stream;
     if (rows.dtype == NABLA_BF16)
         return nv_over_cells<1>(patchify_body<__nv_bfloat16>{*p, latent, rows}, rows.rows, rows.cols, stream,
@@ -86,8 +85,7 @@ struct sinusoid_body {
     }
 };
 
-nabla_status nv_cuda_sinusoid(nv_device *dev, const float *time, int64_t rows, int64_t dim, float *out,
-                              nv_error *err) {
+nabla_status nv_cuda_sinusoid(nv_device *dev, const float *time, int64_t rows, int64_t dim, float *out, nv_error *err) {
     return nv_over_cells<1>(sinusoid_body{time, dim / 2, out}, rows, dim / 2, nv_cuda_of(dev)->stream, "a sinusoid",
                             err);
 }

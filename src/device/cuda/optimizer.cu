@@ -19,7 +19,8 @@ template <int THREADS> NV_FN double block_total(double x) {
 
 template <int V, bool WIDE>
 static __global__ void __launch_bounds__(SQUARES_THREADS) squares_of_pieces(const float *x, int64_t n, double *sums) {
-    const int64_t first = (int64_t)blockIdx.x * SQUARES_PIECE, last = first + SQUARES_PIECE < n ? first + SQUARES_PIECE : n;
+    const int64_t first = (int64_t)blockIdx.x * SQUARES_PIECE,
+                  last = first + SQUARES_PIECE < n ? first + SQUARES_PIECE : n;
     double sum = 0.0;
 #pragma unroll 4
     for (int64_t i = first + (int64_t)threadIdx.x * V; i < last; i += SQUARES_THREADS * V) {
@@ -52,10 +53,9 @@ nabla_status nv_cuda_sum_squares(nv_device *dev, const float *x, size_t n, doubl
     double *sums = (double *)scratch;
     if (n % 4 == 0 && nv_on_boundary(x, NABLA_FP32, 4))
         NABLA_LAUNCH((squares_of_pieces<4, true>), (unsigned)pieces, SQUARES_THREADS, 0, d->stream)
-        (x, (int64_t)n, sums);
-    else
-        NABLA_LAUNCH((squares_of_pieces<1, false>), (unsigned)pieces, SQUARES_THREADS, 0, d->stream)
-        (x, (int64_t)n, sums);
+    (x, (int64_t)n, sums);
+    else NABLA_LAUNCH((squares_of_pieces<1, false>), (unsigned)pieces, SQUARES_THREADS, 0, d->stream)(x, (int64_t)n,
+                                                                                                      sums);
     NABLA_LAUNCH(total_of_pieces, 1, TOTAL_THREADS, 0, d->stream)(sums, pieces);
     cudaMemcpyAsync(sum, sums + pieces, sizeof *sum, cudaMemcpyDeviceToHost, (cudaStream_t)d->stream);
     cudaStreamSynchronize((cudaStream_t)d->stream);

@@ -44,8 +44,7 @@ template <typename T, int V, bool WIDE> struct sums_body {
     }
 };
 
-template <typename T, int V>
-static nabla_status column_sums(nv_device *dev, nv_matrix x, float *sums, nv_error *err) {
+template <typename T, int V> static nabla_status column_sums(nv_device *dev, nv_matrix x, float *sums, nv_error *err) {
     nv_cuda *d = nv_cuda_of(dev);
     if (nv_wide(x, V)) return nv_walk<V>(d, sums_body<T, V, true>{x}, x.rows, x.cols, sums, "sums of columns", err);
     return nv_walk<1>(d, sums_body<T, 1, false>{x}, x.rows, x.cols, sums, "sums of columns", err);

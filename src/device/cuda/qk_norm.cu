@@ -63,14 +63,14 @@ static __global__ void __launch_bounds__(NV_MOST_THREADS) qk_norm_rows(const __g
     if (a.rstd && threadIdx.x == 0) a.rstd[row] = rstd;
 }
 
-typedef struct backward_args {
+typedef struct qk_backward_args {
     nv_qk_norm a;
     nv_matrix d_y, d_x;
-} backward_args;
+} qk_backward_args;
 
 template <typename T, int V, bool WIDE>
 static __global__ void __launch_bounds__(NV_SUMMED_THREADS)
-    qk_norm_backward_rows(const __grid_constant__ backward_args k, const __grid_constant__ nv_chunked c) {
+    qk_norm_backward_rows(const __grid_constant__ qk_backward_args k, const __grid_constant__ nv_chunked c) {
     enum { PIECES = NV_HELD / V };
     NABLA_LAUNCH_SHARED(memory, 16);
     float *sums = (float *)memory;
@@ -153,7 +153,7 @@ nabla_status nv_cuda_qk_norm(nv_device *dev, const nv_qk_norm *a, nv_error *err)
     return nv_cuda_launched(err, "a norm of queries and keys");
 }
 
-template <typename T, int V> static void launch_backward(const backward_args *k, const nv_chunked *c, void *stream) {
+template <typename T, int V> static void launch_backward(const qk_backward_args *k, const nv_chunked *c, void *stream) {
     if (wide_norm(&k->a, V) && nv_wide(k->d_y, V) && nv_wide(k->d_x, V))
         nv_launch_summed(qk_norm_backward_rows<T, V, true>, *k, *c, stream);
     else
@@ -163,7 +163,7 @@ template <typename T, int V> static void launch_backward(const backward_args *k,
 nabla_status nv_cuda_qk_norm_backward(nv_device *dev, const nv_qk_norm *a, nv_matrix d_y, nv_matrix d_x,
                                       float *d_weight, float *d_bias, nv_error *err) {
     nv_cuda *d = nv_cuda_of(dev);
-    const backward_args k = {*a, d_y, d_x};
+    const qk_backward_args k = {*a, d_y, d_x};
     nv_sums sums = {};
     nv_chunked c;
     if (a->x.rows == 0) return NABLA_OK;

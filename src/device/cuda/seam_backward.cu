@@ -5,17 +5,15 @@
 
 enum { GAIN, SHIFT, GATE, BIAS };
 
-typedef struct backward_args {
+typedef struct seam_backward_args {
     nv_seam a;
     nv_seam_grad g;
-} backward_args;
+} seam_backward_args;
 
 /* Pieces of a row. */
-template <int V> struct held {
-    float at[NV_HELD / V][V];
-};
+template <int V> struct seam_row { float at[NV_HELD / V][V]; };
 
-template <int V, bool WIDE, typename T> NV_FN void load_row(const T *row, int dim, held<V> &to) {
+template <int V, bool WIDE, typename T> NV_FN void load_row(const T *row, int dim, seam_row<V> &to) {
 #pragma unroll
     for (int p = 0; p < NV_HELD / V; p++) {
         const int column = (p * (int)blockDim.x + (int)threadIdx.x) * V;
@@ -25,8 +23,8 @@ template <int V, bool WIDE, typename T> NV_FN void load_row(const T *row, int di
 
 /* d norm(x) = rstd * (h - mean(h) - xhat * mean(h xhat)) with h = d_n * gain, of which d becomes the bracket. */
 template <int V, bool WIDE>
-NV_FN void norm_backward(const backward_args &k, const nv_chunked &c, float *sums, const float *gain,
-                         const held<V> &xhat, held<V> &d) {
+NV_FN void norm_backward(const seam_backward_args &k, const nv_chunked &c, float *sums, const float *gain,
+                         const seam_row<V> &xhat, seam_row<V> &d) {
     float total[2] = {0.0f, 0.0f};
 #pragma unroll
     for (int p = 0; p < NV_HELD / V; p++) {
@@ -55,7 +53,7 @@ NV_FN void norm_backward(const backward_args &k, const nv_chunked &c, float *sum
 
 template <typename Y, typename N, int V, bool WIDE>
 static __global__ void __launch_bounds__(NV_SUMMED_THREADS)
-    seam_backward_rows(const __grid_constant__ backward_args k, const __grid_constant__ nv_chunked c) {
+    seam_backward_rows(const __grid_constant__ seam_backward_args k, const __grid_constant__ nv_chunked c) {
     NABLA_LAUNCH_SHARED(memory, 16);
     float *sums = (float *)memory;
     nv_clear_sums(c, sums);
@@ -64,7 +62,7 @@ static __global__ void __launch_bounds__(NV_SUMMED_THREADS)
     const float *gain = k.a.gain + group * k.a.gain_stride;
     const float *gate = k.a.gate ? k.a.gate + group * k.a.gate_stride : NULL;
     for (int64_t row = nv_chunk_first(c, chunk); row < last; row++) {
-        held<V> d, xhat, further, y;
+        seam_row<V> d, xhat, further, y;
         float rstd = 1.0f;
         load_row<V, WIDE>(nv_row<N>(k.g.d_n, row), dim, d);
         if (k.a.normalise) load_row<V, WIDE>((const N *)k.a.xhat + row * dim, dim, xhat);
@@ -104,7 +102,7 @@ static __global__ void __launch_bounds__(NV_SUMMED_THREADS)
     nv_keep_sums<V, WIDE>(c, chunk, sums);
 }
 
-template <typename Y, typename N> static void launch(const backward_args *k, const nv_chunked *c, void *stream) {
+template <typename Y, typename N> static void launch(const seam_backward_args *k, const nv_chunked *c, void *stream) {
     enum { V = 4 };
     const nv_seam *a = &k->a;
     const bool wide = a->dim % V == 0 && nv_on_boundary(k->g.d_x, NABLA_FP32, V) && nv_wide(a->y, V) &&
@@ -132,7 +130,7 @@ nabla_status nv_cuda_seam_backward(nv_device *dev, const nv_seam *a, const nv_se
     if (g->d_y.data) sums.to[BIAS] = g->d_bias;
     nv_chunked c;
     NV_TRY(nv_cuda_chunk(d, a->rows, a->group_rows, a->dim, NV_PIECES, 16, &sums, &c, err));
-    const backward_args k = {*a, *g};
+    const seam_backward_args k = {*a, *g};
     const nv_matrix *branch = a->y.data ? &a->y : &g->d_y;
     const bool y_bf16 = branch->data && branch->dtype == NABLA_BF16, n_bf16 = g->d_n.dtype == NABLA_BF16;
     if (y_bf16 && n_bf16)

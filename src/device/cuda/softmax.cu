@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Softmax over rows with a bias by distance. Rows up to NV_MOST_COLUMNS are held by a team; longer ones are read twice. */
+/* Softmax over rows with a bias by distance. Rows up to NV_MOST_COLUMNS are held by a team; longer ones are read twice.
+ */
 #include "device/cuda/rows.cuh"
 
 #include <float.h>

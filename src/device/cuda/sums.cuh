@@ -14,8 +14,8 @@ enum {
     NV_PIECES = 1056 /* chunks to aim at: eight for each multiprocessor of an H100 */
 };
 
-/* Where the sums of quantity i go: to[i][group * stride[i] + column] += ..., all groups to one place where the stride is
-   0. NULL: not wanted. */
+/* Where the sums of quantity i go: to[i][group * stride[i] + column] += ..., all groups to one place where the stride
+   is 0. NULL: not wanted. */
 typedef struct nv_sums {
     float *to[NV_SUMS];
     int64_t stride[NV_SUMS];
@@ -48,8 +48,8 @@ NV_FN int32_t nv_chunk_last(const nv_chunked &c, int32_t i) {
     return i / c.per_group * c.group_rows + (end < c.group_rows ? end : c.group_rows);
 }
 
-/* ---- sums in shared memory, [wanted][dim]. A piece is the same thread's for all rows, so there is nothing to wait for.
-   Wide pieces of 8 lie as two halves, dim / 2 apart, for neighbouring threads to touch neighbouring 16 bytes. */
+/* ---- sums in shared memory, [wanted][dim]. A piece is the same thread's for all rows, so there is nothing to wait
+   for. Wide pieces of 8 lie as two halves, dim / 2 apart, for neighbouring threads to touch neighbouring 16 bytes. */
 
 template <int V, bool WIDE> NV_FN void nv_sum_piece(float *sums, int column, int dim, const float (&v)[V]) {
     if constexpr (WIDE) {
@@ -89,7 +89,8 @@ template <int V, bool WIDE> NV_FN void nv_keep_sums(const nv_chunked &c, int32_t
     }
 }
 
-/* A thread block of one team, and its shared memory; a kernel that keeps its sums there takes up to NV_SUMMED_COLUMNS. */
+/* A thread block of one team, and its shared memory; a kernel that keeps its sums there takes up to NV_SUMMED_COLUMNS.
+ */
 enum { NV_SUMMED_COLUMNS = 10240, NV_SUMMED_THREADS = NV_SUMMED_COLUMNS / NV_HELD };
 
 static inline nabla_status nv_check_summed(int64_t rows, int64_t cols, const char *what, nv_error *err) {
@@ -99,7 +100,8 @@ static inline nabla_status nv_check_summed(int64_t rows, int64_t cols, const cha
     return NABLA_OK;
 }
 
-template <typename K, typename A> static void nv_launch_summed(K kernel, const A &a, const nv_chunked &c, void *stream) {
+template <typename K, typename A>
+static void nv_launch_summed(K kernel, const A &a, const nv_chunked &c, void *stream) {
     const unsigned team = nv_team_for(c.dim), threads = team < NV_WARP ? (unsigned)NV_WARP : team;
     const size_t bytes = (size_t)c.wanted * (size_t)c.dim * sizeof(float);
     if (bytes > 48 << 10) cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
