@@ -96,7 +96,8 @@ template <typename F> NV_FN void nv_keep_sums(const nv_chunked &c, int32_t chunk
     }
 }
 
-/* Of kernels that keep their sums so: a thread block of one team walks a chunk. */
+/* Of kernels that keep their sums so: a thread block of one team walks a chunk. The most columns whose four sums an
+   A100's shared memory takes; their threads leave each 96 registers. */
 enum { NV_SUMMED_COLUMNS = 10240, NV_SUMMED_THREADS = NV_SUMMED_COLUMNS / NV_HELD };
 
 static inline nabla_status nv_check_summed(int64_t rows, int64_t cols, const char *what, nv_error *err) {
