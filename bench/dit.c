@@ -45,9 +45,11 @@ static double product_peak(nv_device *dev, nabla_dtype dtype) {
         m[i] = nv_matrix_of(data[i], dtype, n, n);
     }
     for (int i = 0; i < 8; i++) {
-        nv_device_clock_reset(dev);
+        nv_clock clock;
+        dev->ops->clock_reset(dev);
         check(dev->ops->linear(dev, m[0], m[1], NULL, m[2], &err), &err);
-        const double rate = dev->clock.product_flop / dev->clock.products_s;
+        dev->ops->clock_read(dev, &clock);
+        const double rate = clock.product_flop / clock.seconds[NV_PRODUCTS];
         if (rate > best) best = rate;
     }
     for (int i = 0; i < 3; i++)

@@ -281,14 +281,14 @@ nabla_status nv_dit_run_memory(const nv_dit *m, const nv_dit_shape *shape, size_
 }
 
 void nv_dit_get_stats(const nv_dit_run *run, nv_dit_stats *stats) {
-    const nv_clock *c = &run->clock;
+    const double *s = run->clock.seconds;
     *stats = (nv_dit_stats){.density = run->density,
-                            .plan_s = c->plan_s,
-                            .attention_s = c->attention_s,
-                            .products_s = c->products_s,
-                            .other_s = run->seconds - c->plan_s - c->attention_s - c->products_s,
-                            .product_flop = c->product_flop,
-                            .attention_flop = c->attention_flop};
+                            .plan_s = s[NV_PLAN],
+                            .attention_s = s[NV_ATTENTION],
+                            .products_s = s[NV_PRODUCTS],
+                            .other_s = run->seconds - s[NV_PLAN] - s[NV_ATTENTION] - s[NV_PRODUCTS],
+                            .product_flop = run->clock.product_flop,
+                            .attention_flop = run->attention_flop};
 }
 
 const nabla_plan *nv_dit_run_plan(const nv_dit_run *run, int32_t layer) {

@@ -33,7 +33,7 @@ struct nv_dit_run {
     size_t bytes;
     int filled;     /* a forward pass was done and no backward pass since */
     nv_clock clock; /* of the last forward pass, and the backward passes since */
-    double seconds, density;
+    double seconds, density, attention_flop;
 
     int32_t *raster;                   /* [tokens] */
     float *rope;                       /* [tokens, head_dim] */

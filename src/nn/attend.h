@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The bridge from the engine's matrices to libnabla: [B * S, H * D] columns are [B, S, H, D] tensors with strides.
-   Times are kept on the device's clock. */
+   Times are kept on the device's clock. On a GPU nothing here waits. */
 #ifndef NV_ATTEND_H
 #define NV_ATTEND_H
 
