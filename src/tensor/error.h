@@ -5,6 +5,10 @@
 
 #include "nabla/nabla.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct nv_error {
     nabla_status status;
     char text[512];
@@ -23,4 +27,7 @@ nabla_status nv_fail_in(nv_error *err, const char *format, ...) __attribute__((f
         if (nv_try_status != NABLA_OK) return nv_try_status; \
     } while (0)
 
+#ifdef __cplusplus
+}
+#endif
 #endif
