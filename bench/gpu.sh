@@ -1,19 +1,20 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Builds, checks and measures the GPU side on this machine: bench/gpu.sh [FOLDER [PART]...]
-# FOLDER takes the CSVs and logs (default build-gpu/bench). Parts: check, bench, peers (default: all, in that order). Peers
-# attend over the lists that bench leaves in build-gpu/lists. A part that fails does not stop the others; what became of
+# FOLDER takes the CSVs and logs (default build-gpu/bench). Parts: check, bench, ops, peers (default: all, in that order).
+# Ops are the engine's kernels, checked and measured; they build alone. Peers attend over the lists that bench leaves in
+# build-gpu/lists. A part that fails does not stop the others; what became of
 # each is told at the end. BUILD (default build-gpu) is the build's folder, BENCH_FLAGS and PEER_FLAGS go to gpu_attention
 # and peer_gpu.py, PYTHON is a Python that has torch (default python3).
 build=${BUILD:-build-gpu}
 out=${1:-$build/bench}
 [ $# -gt 0 ] && shift
-[ $# -gt 0 ] || set -- check bench peers
+[ $# -gt 0 ] || set -- check bench ops peers
 for part; do
   case $part in
-  check | bench | peers) ;;
+  check | bench | ops | peers) ;;
   *)
-    echo "gpu.sh: there is no part '$part'; use check, bench or peers" >&2
+    echo "gpu.sh: there is no part '$part'; use check, bench, ops or peers" >&2
     exit 2
     ;;
   esac
@@ -52,20 +53,26 @@ step() {
   return "$code"
 }
 
-built=0
+built=
+# build TARGET...: once
 build() {
-  [ $built = 1 ] && return
-  built=1
+  [ "$built" = "${built#*"$*"}" ] || return
+  built="$built $*"
   # shellcheck disable=SC2016 # $1 is the inner shell's
-  step build.txt 420 sh -c 'cmake -S . -B "$1" -DNABLA_CUDA=ON -DNABLA_ENGINE=OFF -DNABLA_CMOCKA=OFF &&
-    cmake --build "$1" -j "$(nproc)" --target test_check_attention gpu_attention' build "$build"
+  step build.txt 420 sh -c 'cmake -S . -B "$1" -DNABLA_CUDA=ON -DNABLA_ENGINE=OFF -DNABLA_CMOCKA=OFF && build=$1 && shift &&
+    cmake --build "$build" -j "$(nproc)" --target "$@"' build "$build" "$@"
 }
 
 # shellcheck disable=SC2086 # the flags are words
 for part; do
   case $part in
-  check) build; step check.txt 180 "$build/bin/test_check_attention" --level cuda ;;
-  bench) build; step bench.csv 150 "$build/bin/gpu_attention" --dump "$build/lists" ${BENCH_FLAGS:-} ;;
+  check) build test_check_attention gpu_attention; step check.txt 180 "$build/bin/test_check_attention" --level cuda ;;
+  bench) build test_check_attention gpu_attention; step bench.csv 150 "$build/bin/gpu_attention" --dump "$build/lists" ${BENCH_FLAGS:-} ;;
+  ops)
+    build test_ops_cuda gpu_ops
+    step check_ops.txt 120 "$build/bin/test_ops_cuda"
+    step ops.csv 120 "$build/bin/gpu_ops"
+    ;;
   peers) step peers.csv 300 "${PYTHON:-python3}" bench/peer_gpu.py --lists "$build/lists" ${PEER_FLAGS:-} ;;
   esac
 done

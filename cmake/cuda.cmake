@@ -37,6 +37,15 @@ if(NABLA_CUDA)
   set(CMAKE_CUDA_STANDARD_REQUIRED ON)
   find_package(CUDAToolkit REQUIRED)
   message(STATUS "CUDA: ${CMAKE_CUDA_COMPILER} ${CMAKE_CUDA_COMPILER_VERSION}")
+
+  # What kernels for every card from 8.0 on are compiled for: newer ones than those named compile the PTX when they run.
+  set(NABLA_CUDA_TARGETS --generate-code=arch=compute_80,code=[compute_80,sm_80]
+                         --generate-code=arch=compute_90,code=[sm_90])
+  # Flags of all our kernels. Nothing of libstdc++: no exceptions, no guarded statics.
+  function(nabla_cuda_flags target)
+    target_compile_options(${target} PRIVATE -O3 $<$<NOT:$<CONFIG:Release>>:-lineinfo> -Xfatbin=-compress-all
+      -Xcompiler=-Wall,-Wextra,-fvisibility=hidden,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics)
+  endfunction()
 elseif(NABLA_CUDA STREQUAL "OFF")
   message(STATUS "CUDA: none (no nvcc, or NABLA_CUDA is OFF); this build has no GPU side")
 endif()

@@ -11,53 +11,15 @@
 #include <stdio.h>
 #include <string.h>
 
-typedef void (*ops_fn)(ops_case *c);
-
-static const struct {
-    const char *name;
-    ops_fn run;
-} operations[] = {
-    {"linear", ops_linear},       {"activations", ops_activations},
-    {"seam", ops_seam},           {"qk_norm", ops_qk_norm},
-    {"plain", ops_plain},         {"ends", ops_ends},
-    {"optimizer", ops_optimizer}, {"frames", ops_frames},
-    {"gate", ops_gate},           {"softmax", ops_softmax},
-};
-
-/* Rows, columns, groups: whole vectors and tails, one row, several chunks a group, weight gradients in two parts and a
-   rest. */
-static const int64_t shapes[][3] = {{1, 16, 1},   {37, 24, 1},  {6, 13, 3},   {70, 192, 2},
-                                    {600, 48, 3}, {301, 72, 1}, {4099, 24, 1}};
-
-static int run_all(nv_device *dev, nabla_dtype dtype, const int64_t shape[3], int perf) {
-    int failures = 0;
-    for (size_t i = 0; i < sizeof operations / sizeof *operations; i++) {
-        ops_case c = {.dev = dev, .dtype = dtype, .rows = shape[0], .cols = shape[1], .groups = shape[2], .perf = perf};
-        snprintf(c.text, sizeof c.text, "%s, %s, %d threads, %s, %lld x %lld in %lld groups", operations[i].name,
-                 dev->level, (int)dev->threads, dtype == NABLA_BF16 ? "bf16" : "fp32", (long long)shape[0],
-                 (long long)shape[1], (long long)shape[2]);
-        operations[i].run(&c);
-        ops_finish(&c);
-        failures += c.failures;
-    }
-    return failures;
-}
-
 static int with_device(const char *level, int32_t threads, int perf) {
     const nv_device_options options = {.threads = threads, .level = level};
-    const int64_t demo[3] = {4 * 4608, 192, 4};
     nv_device *dev;
     nv_error err = {0};
-    int failures = 0;
     if (nv_device_create(&options, &dev, &err) != NABLA_OK) {
         fprintf(stderr, "check_ops: %s\n", err.text);
         return 1;
     }
-    for (int dtype = 0; dtype < 2; dtype++) {
-        if (perf) failures += run_all(dev, dtype ? NABLA_BF16 : NABLA_FP32, demo, 1);
-        for (size_t i = 0; !perf && i < sizeof shapes / sizeof *shapes; i++)
-            failures += run_all(dev, dtype ? NABLA_BF16 : NABLA_FP32, shapes[i], 0);
-    }
+    const int failures = ops_run_all(dev, perf);
     nv_device_destroy(dev);
     return failures;
 }

@@ -19,35 +19,74 @@ static void *take(ops_case *c, size_t bytes) {
     return p;
 }
 
-double *ops_doubles(ops_case *c, int64_t count) {
-    return take(c, (size_t)count * sizeof(double));
+static void *take_host(ops_case *c, size_t bytes) {
+    void *p = malloc(bytes);
+    if (!p || c->host_taken == (int)(sizeof c->host / sizeof *c->host)) abort();
+    c->host[c->host_taken++] = p;
+    return p;
+}
+
+int32_t *ops_ints(ops_case *c, const int32_t *values, int64_t count) {
+    int32_t *p = take(c, (size_t)count * sizeof *p);
+    c->dev->ops->upload(c->dev, p, values, (size_t)count * sizeof *p);
+    return p;
+}
+
+/* A matrix as the device holds it, in the host's memory; the caller frees it. */
+static void *image_of(nv_matrix m) {
+    void *image = malloc(nv_matrix_bytes(m));
+    if (!image) abort();
+    return image;
+}
+
+static double number(const void *image, nabla_dtype dtype, int64_t at) {
+    return dtype == NABLA_BF16 ? (double)nv_bf16_to_float(((const nv_bf16 *)image)[at])
+                               : (double)((const float *)image)[at];
+}
+
+void ops_write(const ops_case *c, ops_tensor t) {
+    uint16_t *image = image_of(t.m);
+    for (size_t i = 0; i < nv_matrix_bytes(t.m) / sizeof gap; i++)
+        image[i] = gap;
+    for (int64_t i = 0; i < t.m.rows * t.m.cols; i++) {
+        const int64_t at = i / t.m.cols * t.m.stride + i % t.m.cols;
+        const float x = (float)t.v[i];
+        if (t.m.dtype == NABLA_BF16)
+            image[at] = nv_bf16_from_float(x);
+        else
+            memcpy(image + 2 * at, &x, sizeof x);
+    }
+    c->dev->ops->upload(c->dev, t.m.data, image, nv_matrix_bytes(t.m));
+    free(image);
+}
+
+void ops_read(const ops_case *c, ops_tensor t) {
+    void *image = image_of(t.m);
+    c->dev->ops->download(c->dev, image, t.m.data, nv_matrix_bytes(t.m));
+    for (int64_t i = 0; i < t.m.rows * t.m.cols; i++)
+        t.v[i] = number(image, t.m.dtype, i / t.m.cols * t.m.stride + i % t.m.cols);
+    free(image);
 }
 
 static ops_tensor make(ops_case *c, nabla_dtype dtype, int64_t rows, int64_t cols, int64_t stride, double scale) {
-    ops_tensor t = {.m = nv_matrix_of(take(c, (size_t)(rows * stride) * 4), dtype, rows, cols)};
+    ops_tensor t = {.m = nv_matrix_of(NULL, dtype, rows, cols)};
     nv_philox g = nv_philox_at(7, c->stream++);
-    float *numbers = take(c, (size_t)(rows * cols) * sizeof *numbers);
+    float *numbers = take_host(c, (size_t)(rows * cols) * sizeof *numbers);
     t.m.stride = stride;
-    t.v = ops_doubles(c, rows * cols);
+    t.m.data = take(c, nv_matrix_bytes(t.m));
+    t.v = take_host(c, (size_t)(rows * cols) * sizeof *t.v);
     nv_philox_normal(&g, numbers, (size_t)(rows * cols));
-    for (int64_t i = 0; i < rows * stride * (dtype == NABLA_BF16 ? 1 : 2); i++)
-        ((uint16_t *)t.m.data)[i] = gap;
     for (int64_t i = 0; i < rows * cols; i++) {
-        const int64_t at = i / cols * stride + i % cols;
-        float x = (float)scale * numbers[i];
-        if (dtype == NABLA_BF16) {
-            ((nv_bf16 *)t.m.data)[at] = nv_bf16_from_float(x);
-            x = nv_bf16_to_float(nv_bf16_from_float(x));
-        } else {
-            ((float *)t.m.data)[at] = x;
-        }
-        t.v[i] = (double)x;
+        const float x = (float)scale * numbers[i];
+        t.v[i] = (double)(dtype == NABLA_BF16 ? nv_bf16_to_float(nv_bf16_from_float(x)) : x);
     }
+    ops_write(c, t);
     return t;
 }
 
 ops_tensor ops_random(ops_case *c, nabla_dtype dtype, int64_t rows, int64_t cols, double scale) {
-    return make(c, dtype, rows, cols, c->perf ? cols : cols + 3, scale);
+    const int64_t behind = rows % 2 ? 8 : 3; /* 8 keeps rows on the boundaries of wide loads */
+    return make(c, dtype, rows, cols, c->perf ? cols : cols + behind, scale);
 }
 
 ops_tensor ops_flat(ops_case *c, nabla_dtype dtype, int64_t rows, int64_t cols, double scale) {
@@ -63,40 +102,42 @@ void ops_fail(ops_case *c, const char *name, const char *why) {
     fprintf(stderr, "FAILED %s: %s: %s\n", c->text, name, why);
 }
 
-static double got(nv_matrix m, int64_t at) {
-    return m.dtype == NABLA_BF16 ? (double)nv_bf16_to_float(((nv_bf16 *)m.data)[at]) : (double)((float *)m.data)[at];
-}
-
-double ops_value(ops_tensor t, int64_t i) {
-    return got(t.m, i);
-}
-
-void ops_expect(ops_case *c, const char *what, ops_tensor t, double scale) {
+/* "" where all is well, else what is not. */
+static void compare(ops_tensor t, const void *image, double scale, char *why, size_t size) {
     const double rounding = t.m.dtype == NABLA_BF16 ? 1.0 / 256 : 1e-6, sums = 4e-6 * scale;
-    char why[160];
-    if (c->perf) return;
+    *why = '\0';
     for (int64_t r = 0; r < t.m.rows; r++)
         for (int64_t i = 0; i < t.m.stride; i++) {
             const int64_t at = r * t.m.stride + i;
             if (i >= t.m.cols) {
-                const size_t size = t.m.dtype == NABLA_BF16 ? 2 : 4;
-                if (memcmp((unsigned char *)t.m.data + (size_t)at * size, &gap, 2) == 0) continue;
-                snprintf(why, sizeof why, "wrote behind row %lld", (long long)r);
-                ops_fail(c, what, why);
+                const size_t bytes = t.m.dtype == NABLA_BF16 ? 2 : 4;
+                if (memcmp((const unsigned char *)image + (size_t)at * bytes, &gap, sizeof gap) == 0) continue;
+                snprintf(why, size, "wrote behind row %lld", (long long)r);
                 return;
             }
-            const double want = t.v[r * t.m.cols + i], have = got(t.m, at);
+            const double want = t.v[r * t.m.cols + i], have = number(image, t.m.dtype, at);
             if (fabs(have - want) <= rounding * fabs(want) + sums) continue;
-            snprintf(why, sizeof why, "[%lld, %lld] is %.9g, not %.9g", (long long)r, (long long)i, have, want);
-            ops_fail(c, what, why);
+            snprintf(why, size, "[%lld, %lld] is %.9g, not %.9g", (long long)r, (long long)i, have, want);
             return;
         }
+}
+
+void ops_expect(ops_case *c, const char *what, ops_tensor t, double scale) {
+    char why[160];
+    if (c->perf) return;
+    void *image = image_of(t.m);
+    c->dev->ops->download(c->dev, image, t.m.data, nv_matrix_bytes(t.m));
+    compare(t, image, scale, why, sizeof why);
+    free(image);
+    if (*why) ops_fail(c, what, why);
 }
 
 void ops_finish(ops_case *c) {
     for (int i = 0; i < c->taken; i++)
         c->dev->ops->release(c->dev, c->memory[i]);
-    c->taken = 0;
+    for (int i = 0; i < c->host_taken; i++)
+        free(c->host[i]);
+    c->taken = c->host_taken = 0;
 }
 
 void ops_report(const ops_case *c, const char *name, double seconds, double bytes) {

@@ -13,22 +13,25 @@ typedef struct ops_case {
     char text[160];
     uint64_t stream; /* of the next random numbers */
     int failures;
-    void *memory[64];
-    int taken;
+    void *memory[64], *host[64]; /* of its tensors */
+    int taken, host_taken;
 } ops_case;
 
 typedef struct ops_tensor {
-    nv_matrix m;
-    double *v; /* [rows, cols] */
+    nv_matrix m; /* in the device's memory, which the host cannot reach */
+    double *v;   /* [rows, cols], in the host's: what m holds, then what it should hold */
 } ops_tensor;
 
-/* scale * N(0, 1), rounded to dtype. Rows lie further apart than they need to; the gap is watched. */
+/* scale * N(0, 1), rounded to dtype. Rows lie further apart than they need to, on boundaries of 16 bytes or not; the
+   gap is watched. */
 ops_tensor ops_random(ops_case *c, nabla_dtype dtype, int64_t rows, int64_t cols, double scale);
 /* The same without gaps, where an operation wants that. */
 ops_tensor ops_flat(ops_case *c, nabla_dtype dtype, int64_t rows, int64_t cols, double scale);
-float *ops_floats(ops_tensor t);
-double ops_value(ops_tensor t, int64_t i);       /* the i-th number that a flat tensor holds now */
-double *ops_doubles(ops_case *c, int64_t count); /* zeros */
+float *ops_floats(ops_tensor t);                 /* m's data, to pass on */
+void ops_write(const ops_case *c, ops_tensor t); /* m = v */
+void ops_read(const ops_case *c, ops_tensor t);  /* v = m */
+/* A copy in the device's memory. */
+int32_t *ops_ints(ops_case *c, const int32_t *values, int64_t count);
 
 /* Fails the case where m is further than its dtype's rounding (and fp32 sums') from t.v, or a gap was written. scale:
    the size of numbers that were added up to make one. */
@@ -53,6 +56,9 @@ void ops_finish(ops_case *c);
 void ops_fail(ops_case *c, const char *name, const char *why);
 void ops_report(const ops_case *c, const char *name, double seconds, double bytes);
 
+/* Runs every operation of the list that the device has, over every shape (perf: over one) and both dtypes; failures. */
+int ops_run_all(nv_device *dev, int perf);
+
 /* The cases, by file. */
 void ops_linear(ops_case *c);
 void ops_activations(ops_case *c);
@@ -62,6 +68,7 @@ void ops_plain(ops_case *c);
 void ops_ends(ops_case *c);
 void ops_optimizer(ops_case *c);
 void ops_frames(ops_case *c);
+void ops_conv(ops_case *c);
 void ops_gate(ops_case *c);
 void ops_softmax(ops_case *c);
 

@@ -153,8 +153,7 @@ static void seam_one(ops_case *c, const seam_case *k) {
     ops_expect(c, "seam n", t.n, 4);
     if (k->normalise) ops_expect(c, "seam xhat", t.xhat, 4);
     if (k->normalise) ops_expect(c, "seam rstd", t.rstd, 1);
-    for (int64_t i = 0; i < rows * dim && !c->perf && c->dtype == NABLA_BF16; i++) /* backward sees it rounded */
-        t.xhat.v[i] = ops_value(t.xhat, i);
+    if (k->normalise && !c->perf) ops_read(c, t.xhat); /* backward sees it rounded */
     if (!c->perf) seam_naive_backward(c, k, &t);
     OPS_RUN(c, "seam_backward", row_bytes(c, 2 - k->first, 3 + k->has_y),
             c->dev->ops->seam_backward(c->dev, &a, &g, err));

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Cases of the products, the plain passes, the model's ends and the optimizer. */
 #include "ops_case.h"
+#include "tensor/bf16.h"
 #include <math.h>
 
 /* ------------------------------------------------------------------------------------------ products */
@@ -84,7 +85,7 @@ static void patches_one(ops_case *c, int last) {
     int32_t raster[TOKENS];
     for (int32_t i = 0; i < TOKENS; i++)
         raster[i] = (7 * i + 3) % TOKENS; /* any permutation */
-    const nv_patches p = {BATCH, CHANNELS, {F, H, W}, {PF, PH, PW}, raster, last};
+    const nv_patches p = {BATCH, CHANNELS, {F, H, W}, {PF, PH, PW}, ops_ints(c, raster, TOKENS), last};
     ops_tensor latent = ops_flat(c, NABLA_FP32, BATCH * CHANNELS * F * H, W, 1),
                back = ops_flat(c, NABLA_FP32, BATCH * CHANNELS * F * H, W, 1),
                rows = ops_random(c, c->dtype, (int64_t)BATCH * TOKENS, cols, 1);
@@ -99,8 +100,10 @@ static void patches_one(ops_case *c, int last) {
     OPS_RUN(c, "patchify", 0, c->dev->ops->patchify(c->dev, &p, ops_floats(latent), rows.m, err));
     ops_expect(c, "patchify", rows, 0);
     OPS_RUN(c, "unpatchify", 0, c->dev->ops->unpatchify(c->dev, &p, rows.m, ops_floats(back), err));
-    for (int64_t i = 0; i < (int64_t)BATCH * CHANNELS * F * H * W; i++)
-        back.v[i] = c->dtype == NABLA_BF16 ? ops_floats(back)[i] : latent.v[i];
+    for (int64_t i = 0; i < (int64_t)BATCH * CHANNELS * F * H * W; i++) {
+        const float x = (float)latent.v[i];
+        back.v[i] = (double)(c->dtype == NABLA_BF16 ? nv_bf16_to_float(nv_bf16_from_float(x)) : x);
+    }
     ops_expect(c, "unpatchify", back, 0);
 }
 
@@ -140,7 +143,7 @@ static void modulation_one(ops_case *c, int64_t chunks, int64_t e_chunks) {
 }
 
 static void embed_one(ops_case *c) {
-    const int32_t ids[6] = {4, 0, 4, 2, 4, 1};
+    const int32_t ids[6] = {4, 0, 4, 2, 4, 1}, *device_ids = ops_ints(c, ids, 6);
     const int64_t dim = c->cols;
     ops_tensor table = ops_flat(c, NABLA_FP32, 5, dim, 1), out = ops_flat(c, NABLA_FP32, 6, dim, 1),
                d_out = ops_flat(c, NABLA_FP32, 6, dim, 1), d_table = ops_flat(c, NABLA_FP32, 5, dim, 1);
@@ -148,9 +151,9 @@ static void embed_one(ops_case *c) {
         out.v[i] = table.v[ids[i / dim] * dim + i % dim];
         d_table.v[ids[i / dim] * dim + i % dim] += d_out.v[i];
     }
-    OPS_RUN(c, "embed", 0, c->dev->ops->embed(c->dev, ops_floats(table), ids, 6, dim, ops_floats(out), err));
+    OPS_RUN(c, "embed", 0, c->dev->ops->embed(c->dev, ops_floats(table), device_ids, 6, dim, ops_floats(out), err));
     OPS_RUN(c, "embed_backward", 0,
-            c->dev->ops->embed_backward(c->dev, ops_floats(d_out), ids, 6, dim, ops_floats(d_table), err));
+            c->dev->ops->embed_backward(c->dev, ops_floats(d_out), device_ids, 6, dim, ops_floats(d_table), err));
     ops_expect(c, "embed", out, 0);
     ops_expect(c, "embed_backward", d_table, 4);
 }
@@ -183,12 +186,14 @@ void ops_optimizer(ops_case *c) {
                m = ops_flat(c, NABLA_FP32, 1, n, 1), v = ops_flat(c, NABLA_FP32, 1, n, 1),
                ema = ops_flat(c, NABLA_FP32, 1, n, 1);
     double squares = 0, got = 0;
+    for (int64_t i = 0; i < n; i++)
+        v.v[i] = fabs(v.v[i]); /* a mean of squares */
+    ops_write(c, v);
     for (int64_t i = 0; i < n; i++) {
-        ops_floats(v)[i] = fabsf(ops_floats(v)[i]); /* a mean of squares */
         const double g = (double)a.grad_scale * grad.v[i], b1 = (double)a.beta1, b2 = (double)a.beta2;
         squares += grad.v[i] * grad.v[i];
         m.v[i] = b1 * m.v[i] + (1 - b1) * g;
-        v.v[i] = b2 * fabs(v.v[i]) + (1 - b2) * g * g;
+        v.v[i] = b2 * v.v[i] + (1 - b2) * g * g;
         const double step = m.v[i] / (1 - pow(b1, 3)) / (sqrt(v.v[i] / (1 - pow(b2, 3))) + (double)a.eps);
         value.v[i] -= (double)a.lr * (step + (double)a.weight_decay * value.v[i]);
         ema.v[i] += (1 - (double)a.ema_decay) * (value.v[i] - ema.v[i]);

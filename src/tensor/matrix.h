@@ -17,6 +17,10 @@ static inline nv_matrix nv_matrix_of(const void *data, nabla_dtype dtype, int64_
     return m;
 }
 
+static inline size_t nv_matrix_bytes(nv_matrix m) {
+    return (size_t)(m.rows * m.stride) * (m.dtype == NABLA_FP32 ? 4 : 2);
+}
+
 /* Columns [first, first + cols) of m. */
 static inline nv_matrix nv_matrix_cols(nv_matrix m, int64_t first, int64_t cols) {
     size_t size = m.dtype == NABLA_FP32 ? 4 : 2;

@@ -53,6 +53,9 @@ inline float2 make_float2(float x, float y) {
 inline float4 make_float4(float x, float y, float z, float w) {
     return {x, y, z, w};
 }
+inline uint2 make_uint2(uint32_t x, uint32_t y) {
+    return {x, y};
+}
 inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w) {
     return {x, y, z, w};
 }
@@ -208,6 +211,13 @@ template <typename T> T __ldg(const T *p) {
     if ((uintptr_t)p % alignof(T)) emulator_fail("a load that is not aligned");
     return *p;
 }
+template <typename T> T __ldcs(const T *p) {
+    return __ldg(p);
+}
+template <typename T> void __stcs(T *p, T x) {
+    if ((uintptr_t)p % alignof(T)) emulator_fail("a store that is not aligned");
+    *p = x;
+}
 inline int __popc(unsigned x) {
     return __builtin_popcount(x);
 }
@@ -242,6 +252,12 @@ inline float __fsub_rn(float x, float y) {
 inline float __fadd_rn(float x, float y) {
     volatile float z = x + y;
     return z;
+}
+inline float __expf(float x) {
+    return std::exp(x);
+}
+inline float __fdividef(float x, float y) {
+    return x / y;
 }
 template <typename T> T atomicAdd(T *p, T x) {
     const T before = *p;

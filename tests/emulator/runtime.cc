@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The emulated device: memory with its bounds remembered, streams that do their work at once, and graphs that record
-// it.
+// The emulated device: memory that only its own work can reach, streams that do their work at once, and graphs that
+// record it.
 #include "cuda_runtime.h"
 
 #include <cstdlib>
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <sys/mman.h>
 
 struct CUgraph_st {
     std::vector<std::function<void()>> work;
@@ -23,8 +24,18 @@ struct CUmemPool_st {
 
 namespace {
 const size_t device_bytes = (size_t)4 << 30;
-std::map<const char *, size_t> pieces; // what was allocated, by address
+const size_t page = 4096;
+
+// Memory lies at the end of whole pages, up to 255 bytes short of it for the sake of alignment; the page behind must
+// not be touched, and none of them but while the device works.
+struct piece {
+    size_t bytes;
+    char *pages;
+    size_t page_bytes; // without the last
+};
+std::map<const char *, piece> pieces; // by address
 size_t taken = 0;
+int working = 0; // kernels and copies that run
 std::mutex memory_lock;
 thread_local cudaError_t last = cudaSuccess;
 
@@ -37,10 +48,14 @@ cudaError_t take(void **out, size_t bytes) {
     const std::lock_guard<std::mutex> alone(memory_lock);
     *out = nullptr;
     if (bytes > device_bytes - taken) return say(cudaErrorMemoryAllocation);
-    char *memory = (char *)aligned_alloc(256, (bytes + 255) / 256 * 256 + 256);
-    if (!memory) return say(cudaErrorMemoryAllocation);
+    const size_t rounded = (bytes + 255) / 256 * 256, page_bytes = (rounded + page - 1) / page * page;
+    char *pages = (char *)mmap(nullptr, page_bytes + page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (pages == MAP_FAILED) return say(cudaErrorMemoryAllocation);
+    char *memory = pages + page_bytes - rounded;
+    mprotect(pages, page_bytes, PROT_READ | PROT_WRITE);
     std::memset(memory, 0xff, bytes); // NaN: what is read before it is written shows
-    pieces[memory] = bytes;
+    if (!working) mprotect(pages, page_bytes, PROT_NONE);
+    pieces[memory] = {bytes, pages, page_bytes};
     taken += bytes;
     *out = memory;
     return cudaSuccess;
@@ -49,20 +64,35 @@ cudaError_t take(void **out, size_t bytes) {
 cudaError_t drop(void *memory) {
     if (!memory) return cudaSuccess;
     const std::lock_guard<std::mutex> alone(memory_lock);
-    const auto piece = pieces.find((const char *)memory);
-    if (piece == pieces.end()) return say(cudaErrorInvalidValue);
-    taken -= piece->second;
-    pieces.erase(piece);
-    std::free(memory);
+    const auto found = pieces.find((const char *)memory);
+    if (found == pieces.end()) return say(cudaErrorInvalidValue);
+    taken -= found->second.bytes;
+    munmap(found->second.pages, found->second.page_bytes + page);
+    pieces.erase(found);
     return cudaSuccess;
 }
 
 bool on_device(const void *pointer) {
     const std::lock_guard<std::mutex> alone(memory_lock);
-    auto piece = pieces.upper_bound((const char *)pointer);
-    if (piece == pieces.begin()) return false;
-    --piece;
-    return (const char *)pointer < piece->first + piece->second;
+    auto after = pieces.upper_bound((const char *)pointer);
+    if (after == pieces.begin()) return false;
+    --after;
+    return (const char *)pointer < after->first + after->second.bytes;
+}
+
+void reach(int protection) {
+    for (const auto &p : pieces)
+        mprotect(p.second.pages, p.second.page_bytes, protection);
+}
+
+void run(const std::function<void()> &work) {
+    {
+        const std::lock_guard<std::mutex> alone(memory_lock);
+        if (working++ == 0) reach(PROT_READ | PROT_WRITE);
+    }
+    work();
+    const std::lock_guard<std::mutex> alone(memory_lock);
+    if (--working == 0) reach(PROT_NONE);
 }
 } // namespace
 
@@ -70,7 +100,7 @@ void emulator_queue(cudaStream_t stream, std::function<void()> work) {
     if (stream && stream->recording)
         stream->recording->work.push_back(std::move(work));
     else
-        work();
+        run(work);
 }
 
 extern "C" {
@@ -232,7 +262,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsig
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t) {
     for (const auto &work : exec->graph.work)
-        work();
+        run(work);
     return cudaSuccess;
 }
 
