@@ -35,7 +35,7 @@ typedef struct nv_seam {
     float gain_offset; /* 1 for scales of a modulation, 0 for an affine norm's weights */
     const float *gain, *shift;
     int64_t gain_stride; /* of both */
-    nv_matrix n;         /* [rows, dim] output */
+    nv_matrix n;         /* [rows, dim] output; may be y where both are of one dtype */
     void *xhat;          /* [rows, dim] of n's dtype, contiguous; NULL: not saved */
     float *rstd;         /* [rows]; NULL: not saved */
 } nv_seam;

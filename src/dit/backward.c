@@ -55,8 +55,8 @@ static nabla_status block_backward(nv_dit_run *run, int32_t layer, nv_error *err
     nv_device *dev = m->device;
     const nv_dit_block *p = &m->blocks[layer];
     nv_dit_block_run *b = &run->blocks[layer];
-    const nv_matrix wide = nv_dit_narrow(run->wide, m->config.ffn_dim), d_qkv = nv_dit_narrow(run->wide, 3 * m->dim),
-                    d_q = nv_dit_narrow(run->wide, m->dim);
+    const nv_matrix wide = nv_shared_wide(&run->shared, m->config.ffn_dim),
+                    d_qkv = nv_shared_wide(&run->shared, 3 * m->dim), d_q = nv_shared_wide(&run->shared, m->dim);
     NV_TRY(nv_feed_forward_backward(dev, &p->ffn, b->norm[2].n, b->ffn_u, run->d_y, wide, run->d_n, NULL, err));
     NV_TRY(seam_backward(run, layer, 2, err));
     NV_TRY(nv_cross_attention_backward(dev, &p->cross, &b->cross, b->norm[1].n, run->text, run->d_y, d_q, run->d_kv,

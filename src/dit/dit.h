@@ -22,14 +22,17 @@ typedef struct nv_parameter {
     int32_t rank;
     int64_t shape[5];
     size_t count;
-    float *value;  /* fp32 master, in the device's memory */
-    float *grad;   /* NULL unless made with train */
-    int32_t decay; /* 1: weight decay applies (matrices), 0: not (biases, norms, modulation) */
+    float *value;    /* fp32, in the device's memory; NULL where only what products read is kept */
+    float *grad;     /* NULL unless made with train */
+    void *copy;      /* bf16, what products read; NULL where that is `value` */
+    int32_t rounded; /* 1: products read it in bf16 */
+    int32_t decay;   /* 1: weight decay applies (matrices), 0: not (biases, norms, modulation) */
 } nv_parameter;
 
 /* compute: NABLA_FP32 or NABLA_BF16, the dtype of products and stored activations; the residual stream, modulation,
-   norms' statistics and accumulation are fp32 either way. train: also hold gradients. Parameters lie in one arena:
-   value and grad of all of them are each one contiguous run, in the order of nv_dit_parameter(). */
+   norms' statistics and accumulation are fp32 either way. train: also hold gradients, and fp32 masters of everything;
+   value and grad of all parameters are then each one contiguous run, in the order of nv_dit_parameter(). Without it no
+   weight is held twice: matrices are in the compute dtype alone. */
 nabla_status nv_dit_create(nv_device *device, const nv_dit_config *config, nabla_dtype compute, int train, nv_dit **out,
                            nv_error *err);
 void nv_dit_destroy(nv_dit *m);
@@ -47,6 +50,10 @@ void nv_dit_init(nv_dit *m, uint64_t seed);
 nabla_status nv_dit_load(nv_dit *m, const nv_weights *w, const nv_dit_names *names, nv_error *err);
 /* Whether nv_dit_load will find every tensor and its shape, without making a model. */
 nabla_status nv_dit_check(const nv_dit_config *config, const nv_weights *w, const nv_dit_names *names, nv_error *err);
+/* count numbers of a parameter from the first on, from and to the host, in whatever way it is kept; not the copy of a
+   parameter that has a master. */
+void nv_dit_write(nv_dit *m, const nv_parameter *p, size_t first, const float *values, size_t count);
+void nv_dit_read(nv_dit *m, const nv_parameter *p, size_t first, float *values, size_t count);
 /* Call after the masters changed (optimizer step, load): refreshes the compute copy. */
 nabla_status nv_dit_update(nv_dit *m, nv_error *err);
 

@@ -85,7 +85,7 @@ static nabla_status block_forward(nv_dit_run *run, int32_t layer, const nabla_po
     nv_device *dev = m->device;
     const nv_dit_block *p = &m->blocks[layer];
     nv_dit_block_run *b = &run->blocks[layer];
-    const nv_matrix wide = nv_dit_narrow(run->wide, m->config.ffn_dim);
+    const nv_matrix wide = nv_shared_wide(&run->shared, m->config.ffn_dim);
     NV_TRY(seam(run, layer, 0, err));
     NV_TRY(nv_self_attention_forward(dev, &p->self, &b->self, b->norm[0].n, policy, err));
     NV_TRY(seam(run, layer, 1, err));
