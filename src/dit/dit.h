@@ -44,6 +44,8 @@ size_t nv_dit_values(const nv_dit *m); /* numbers in all */
 /* Random start (as the public Wan code: Xavier uniform linears, zero biases, N(0, 0.02) for time and text embedders,
    modulation N(0, 1) / sqrt(dim), zero head). Then call nv_dit_update. */
 void nv_dit_init(nv_dit *m, uint64_t seed);
+/* Random numbers everywhere, the head too, of the sizes that a start has: for timing. All threads draw. */
+nabla_status nv_dit_randomise(nv_dit *m, uint64_t seed, nv_error *err);
 /* From files of either layout (names.h); names NULL: recognised. Every tensor must be there with its shape, and under
    the prefix there must be no others: the error names the first few of both. Tensors are converted one at a time.
    Updates the compute copy. */
@@ -78,7 +80,8 @@ typedef struct nv_dit_inputs {
     const float *latent;        /* [B, in_channels, F, H, W] */
     const float *time;          /* [B], 0 .. 1000 */
     const float *context;       /* [B, text_length, text_dim] */
-    const nabla_policy *policy; /* self-attention of every block; built anew for every layer, sample and head */
+    const nabla_policy *policy; /* self-attention of every block; built anew for every layer, sample and head. NULL: the
+                                   run's plans as they are (nv_dit_run_import) */
 } nv_dit_inputs;
 
 /* out: [B, out_channels, F, H, W] */
@@ -96,6 +99,8 @@ typedef struct nv_dit_stats {
     double product_flop, attention_flop; /* 2 a multiply-add; attention counts kept pairs only */
 } nv_dit_stats;
 void nv_dit_get_stats(const nv_dit_run *run, nv_dit_stats *stats);
+/* Gives every layer the same lists (nabla_plan_import_lists), for passes without a policy. */
+nabla_status nv_dit_run_import(nv_dit_run *run, const int32_t *num, const int32_t *indices, nv_error *err);
 /* The plan of a layer as the last forward left it (to draw it); layer in [0, layers). */
 const nabla_plan *nv_dit_run_plan(const nv_dit_run *run, int32_t layer);
 

@@ -131,9 +131,9 @@ static nabla_status measure_density(nv_dit_run *run, nv_error *err) {
 
 static nabla_status check_inputs(const nv_dit_run *run, const nv_dit_inputs *in, nv_error *err) {
     const int32_t batch = run->shape.batch;
-    if (!in->latent || !in->time || !in->context || !in->policy)
-        return nv_fail(err, NABLA_INVALID_ARGUMENT,
-                       "a forward pass of %d samples needs latent, time, context and policy", (int)batch);
+    if (!in->latent || !in->time || !in->context)
+        return nv_fail(err, NABLA_INVALID_ARGUMENT, "a forward pass of %d samples needs latent, time and context",
+                       (int)batch);
     return NABLA_OK;
 }
 

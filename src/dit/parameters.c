@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The parameters of a Wan2.1 transformer: their names in both layouts, shapes, and how each begins. */
 #include "dit/model.h"
+#include "tensor/bf16.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -233,4 +234,39 @@ void nv_dit_init(nv_dit *m, uint64_t seed) {
             nv_dit_write(m, p, at, piece, n);
         }
     }
+}
+
+enum { PIECE = 1 << 22, LINE = 1 << 12 /* numbers of a piece, and of what a thread draws in one go */ };
+
+/* `count` numbers of parameter i from `first` on, as they are kept. */
+static void draw_piece(const nv_dit *m, size_t i, uint64_t seed, size_t first, size_t count, void *out) {
+    const nv_parameter *p = &m->parameters[i];
+    const start begin = entry_of(p)->begin == ZEROS ? NARROW : entry_of(p)->begin;
+#pragma omp parallel for schedule(static) num_threads(m->device->threads)
+    for (size_t at = 0; at < count; at += LINE) {
+        const size_t n = count - at < LINE ? count - at : LINE;
+        float line[LINE];
+        nv_philox g = nv_philox_at(seed, (uint64_t)i << 32 | (first + at) / LINE);
+        draw(&g, p, begin, m->dim, line, n);
+        if (p->value) memcpy((float *)out + at, line, n * sizeof *line);
+        for (size_t j = 0; j < n && !p->value; j++)
+            ((nv_bf16 *)out)[at + j] = nv_bf16_from_float(line[j]);
+    }
+}
+
+nabla_status nv_dit_randomise(nv_dit *m, uint64_t seed, nv_error *err) {
+    void *piece = malloc((size_t)PIECE * sizeof(float));
+    if (!piece) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for random weights");
+    for (size_t i = 0; i < m->count; i++) {
+        const nv_parameter *p = &m->parameters[i];
+        const size_t size = p->value ? sizeof(float) : sizeof(nv_bf16);
+        unsigned char *to = p->value ? (unsigned char *)p->value : (unsigned char *)p->copy;
+        for (size_t at = 0; at < p->count; at += PIECE) {
+            const size_t n = p->count - at < PIECE ? p->count - at : PIECE;
+            draw_piece(m, i, seed, at, n, piece);
+            m->device->ops->upload(m->device, to + at * size, piece, n * size);
+        }
+    }
+    free(piece);
+    return nv_dit_update(m, err);
 }

@@ -293,6 +293,12 @@ void nv_dit_get_stats(const nv_dit_run *run, nv_dit_stats *stats) {
                             .attention_flop = run->attention_flop};
 }
 
+nabla_status nv_dit_run_import(nv_dit_run *run, const int32_t *num, const int32_t *indices, nv_error *err) {
+    for (int32_t i = 0; i < run->m->config.layers; i++)
+        NV_TRY(passed_on(run, nabla_plan_import_lists(run->m->device->context, run->plans[i], num, indices), err));
+    return NABLA_OK;
+}
+
 const nabla_plan *nv_dit_run_plan(const nv_dit_run *run, int32_t layer) {
     return layer >= 0 && layer < run->m->config.layers ? run->plans[layer] : NULL;
 }

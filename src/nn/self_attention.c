@@ -60,7 +60,7 @@ nabla_status nv_self_attention_forward(nv_device *dev, const nv_self_attention *
     NV_TRY(nv_linear_forward(dev, &p->qkv, x, r->qkv, err));
     NV_TRY(dev->ops->qk_norm(dev, &q, err));
     NV_TRY(dev->ops->qk_norm(dev, &k, err));
-    NV_TRY(nv_attend_plan(dev, &a, policy, err));
+    if (policy) NV_TRY(nv_attend_plan(dev, &a, policy, err));
     NV_TRY(nv_attend_forward(dev, &a, err));
     return nv_linear_forward(dev, &p->out, r->o, r->y, err);
 }

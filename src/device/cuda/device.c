@@ -5,6 +5,7 @@
 #include "device/cuda/ops.h"
 #include "device/cuda/products.h"
 #include <cuda_runtime_api.h>
+#include <omp.h>
 #include <stdlib.h>
 
 nabla_status nv_cuda_check(const nv_cuda *d, int error, const char *doing, nv_error *err) {
@@ -98,7 +99,7 @@ static nabla_status start(nv_cuda *d, const nv_device_options *options, nv_error
     NV_TRY(nv_cuda_products_open(d, err));
     d->base.ops = &cuda_ops;
     d->base.kind = "cuda";
-    d->base.threads = options->threads;
+    d->base.threads = options->threads ? options->threads : omp_get_num_procs(); /* for work on the host */
     d->base.level = nabla_context_level(d->base.context);
     return NABLA_OK;
 }
