@@ -45,6 +45,7 @@ void ops_activations(ops_case *c) {
 
 typedef struct seam_case {
     int has_y, has_gate, normalise, affine, first;
+    int forward; /* alone: nothing is saved */
 } seam_case;
 
 typedef struct seam_tensors {
@@ -135,8 +136,8 @@ static void seam_one(ops_case *c, const seam_case *k) {
                        .shift = ops_floats(t.shift),
                        .gain_stride = k->affine ? 0 : dim,
                        .n = t.n.m,
-                       .xhat = t.xhat.m.data,
-                       .rstd = ops_floats(t.rstd)};
+                       .xhat = k->forward ? NULL : t.xhat.m.data,
+                       .rstd = k->forward ? NULL : ops_floats(t.rstd)};
     const nv_seam_grad g = {.d_n = t.d_n.m,
                             .d_x = ops_floats(t.d_x),
                             .first = k->first,
@@ -151,6 +152,7 @@ static void seam_one(ops_case *c, const seam_case *k) {
     OPS_RUN(c, "seam", row_bytes(c, 1 + k->has_y, 2 + k->has_y), c->dev->ops->seam(c->dev, &a, err));
     ops_expect(c, "seam x", t.x, 2);
     ops_expect(c, "seam n", t.n, 4);
+    if (k->forward) return;
     if (k->normalise) ops_expect(c, "seam xhat", t.xhat, 4);
     if (k->normalise) ops_expect(c, "seam rstd", t.rstd, 1);
     if (k->normalise && !c->perf) ops_read(c, t.xhat); /* backward sees it rounded */
@@ -168,7 +170,8 @@ static void seam_one(ops_case *c, const seam_case *k) {
 
 void ops_seam(ops_case *c) {
     static const seam_case kinds[] = {
-        {1, 1, 1, 0, 0}, {0, 0, 1, 0, 0}, {1, 0, 1, 1, 0}, {1, 1, 0, 0, 0}, {1, 1, 1, 0, 1},
+        {1, 1, 1, 0, 0, 0}, {0, 0, 1, 0, 0, 0}, {1, 0, 1, 1, 0, 0},
+        {1, 1, 0, 0, 0, 0}, {1, 1, 1, 0, 1, 0}, {1, 1, 1, 0, 0, 1},
     };
     for (size_t i = 0; i < (c->perf ? 1 : sizeof kinds / sizeof *kinds); i++) {
         seam_one(c, &kinds[i]);
@@ -242,6 +245,13 @@ static void qk_one(ops_case *c, int64_t heads, int64_t tokens) {
     ops_expect(c, "qk_norm_backward d_x", t.d, 16);
     ops_expect(c, "qk_norm_backward d_weight", t.d_weight, 16.0 * (double)c->rows);
     ops_expect(c, "qk_norm_backward d_bias", t.d_bias, 16.0 * (double)c->rows);
+    if (c->perf) return;
+    nv_qk_norm in_place = a;
+    in_place.y = a.x;
+    in_place.rstd = NULL;
+    t.y.m = a.x;
+    OPS_RUN(c, "qk_norm", 0, ops->qk_norm(c->dev, &in_place, err));
+    ops_expect(c, "qk_norm in place", t.y, 8);
 }
 
 void ops_qk_norm(ops_case *c) {

@@ -19,9 +19,9 @@ static const struct {
 };
 
 /* Rows, columns, groups: whole vectors and tails, one row, several chunks a group, weight gradients in two parts and a
-   rest, rows wider than a warp of a GPU. */
+   rest, rows wider than a warp of a GPU that fill its warps or do not. */
 static const int64_t shapes[][3] = {{1, 16, 1},   {37, 24, 1},   {6, 13, 3},   {70, 192, 2}, {600, 48, 3},
-                                    {301, 72, 1}, {4099, 24, 1}, {5, 1544, 1}, {4, 1030, 2}};
+                                    {301, 72, 1}, {4099, 24, 1}, {5, 1544, 1}, {4, 1030, 2}, {3, 1024, 3}};
 static const int64_t demo[3] = {4 * 4608, 192, 4};
 
 /* A device may be made of kernels alone, without a library for products. */

@@ -2,6 +2,7 @@
 // The threads of a block as fibers of one thread of the processor. They run in turn; each runs until it must wait.
 #include "cuda_runtime.h"
 
+#include <csignal>
 #include <mutex>
 #include <sys/mman.h>
 
@@ -83,6 +84,14 @@ void emulator_fail(const char *what) {
     abort();
 }
 
+// Of a page that must not be touched.
+static void fault(int) {
+    signal(SIGSEGV, SIG_DFL);
+    if (alive) emulator_fail("touches memory that it must not");
+    fprintf(stderr, "emulated GPU: the host touches the device's memory, or none at all\n");
+    abort();
+}
+
 emulator_index emulator_thread() {
     const unsigned t = (unsigned)now, x = emulator_block_size.x, y = emulator_block_size.y;
     return {t % x, t / x % y, t / x / y};
@@ -130,6 +139,7 @@ void emulator_part(int id) {
 void emulator_run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &kernel) {
     static std::mutex device; // one kernel at a time
     const std::lock_guard<std::mutex> alone(device);
+    signal(SIGSEGV, fault);
     emulator_grid = grid;
     emulator_block_size = block;
     count = (int)(block.x * block.y * block.z);

@@ -6,17 +6,17 @@
 /* ---- patches */
 
 /* Where column `column` of row `row` lies in the latent. */
-NV_FN int64_t latent_at(const nv_patches &p, int64_t row, int32_t column) {
-    const int32_t wide = p.size[2] / p.patch[2], high = p.size[1] / p.patch[1];
-    const int64_t tokens = (int64_t)(p.size[0] / p.patch[0]) * high * wide, sample = row / tokens;
-    const int32_t pixels = p.patch[0] * p.patch[1] * p.patch[2], channels = (int32_t)p.channels;
-    const int32_t channel = p.channels_last ? column % channels : column / pixels;
-    const int32_t pixel = p.channels_last ? column / channels : column % pixels;
-    const int32_t token = __ldg(p.raster + row % tokens);
-    const int64_t f = (int64_t)(token / (wide * high)) * p.patch[0] + pixel / (p.patch[1] * p.patch[2]);
-    const int64_t h = token / wide % high * p.patch[1] + pixel / p.patch[2] % p.patch[1];
-    const int64_t w = token % wide * p.patch[2] + pixel % p.patch[2];
-    return (((sample * channels + channel) * p.size[0] + f) * p.size[1] + h) * p.size[2] + w;
+NV_FN int64_t latent_at(const nv_patches &p, uint32_t row, uint32_t column) {
+    const uint32_t pf = (uint32_t)p.patch[0], ph = (uint32_t)p.patch[1], pw = (uint32_t)p.patch[2];
+    const uint32_t wide = (uint32_t)p.size[2] / pw, high = (uint32_t)p.size[1] / ph;
+    const uint32_t tokens = (uint32_t)p.size[0] / pf * high * wide, sample = row / tokens;
+    const uint32_t channels = (uint32_t)p.channels, pixels = pf * ph * pw;
+    const uint32_t channel = p.channels_last ? column % channels : column / pixels;
+    const uint32_t pixel = p.channels_last ? column / channels : column % pixels;
+    const uint32_t token = (uint32_t)__ldg(p.raster + row % tokens), line = token / wide;
+    const int64_t f = line / high * pf + pixel / (ph * pw), h = line % high * ph + pixel / pw % ph;
+    const int64_t w = token % wide * pw + pixel % pw;
+    return ((((int64_t)sample * channels + channel) * p.size[0] + f) * p.size[1] + h) * p.size[2] + w;
 }
 
 template <typename T> struct patchify_body {
@@ -26,7 +26,7 @@ template <typename T> struct patchify_body {
     nv_matrix rows;
 
     __device__ void load(piece &v, int64_t row, int64_t column) const {
-        v[0] = latent[latent_at(p, row, (int32_t)column)];
+        v[0] = latent[latent_at(p, (uint32_t)row, (uint32_t)column)];
     }
     __device__ void store(piece &v, int64_t row, int64_t column) const {
         nv_from_float(v[0], nv_row<T>(rows, row) + column);
@@ -43,12 +43,13 @@ template <typename T> struct unpatchify_body {
         v[0] = nv_to_float(nv_row<T>(rows, row)[column]);
     }
     __device__ void store(piece &v, int64_t row, int64_t column) const {
-        latent[latent_at(p, row, (int32_t)column)] = v[0];
+        latent[latent_at(p, (uint32_t)row, (uint32_t)column)] = v[0];
     }
 };
 
 nabla_status nv_cuda_patchify(nv_device *dev, const nv_patches *p, const float *latent, nv_matrix rows, nv_error *err) {
     void *stream = nv_cuda_of(dev)->stream;
+    NV_TRY(nv_check_rows(rows.rows, rows.cols, "taking patches", err));
     if (rows.dtype == NABLA_BF16)
         return nv_over_cells<1>(patchify_body<__nv_bfloat16>{*p, latent, rows}, rows.rows, rows.cols, stream,
                                 "taking patches", err);
@@ -58,6 +59,7 @@ nabla_status nv_cuda_patchify(nv_device *dev, const nv_patches *p, const float *
 
 nabla_status nv_cuda_unpatchify(nv_device *dev, const nv_patches *p, nv_matrix rows, float *latent, nv_error *err) {
     void *stream = nv_cuda_of(dev)->stream;
+    NV_TRY(nv_check_rows(rows.rows, rows.cols, "putting patches back", err));
     if (rows.dtype == NABLA_BF16)
         return nv_over_cells<1>(unpatchify_body<__nv_bfloat16>{*p, rows, latent}, rows.rows, rows.cols, stream,
                                 "putting patches back", err);

@@ -3,51 +3,36 @@
 #include "device/cuda/activation.cuh"
 #include "device/cuda/cells.cuh"
 
-template <typename T, int V, bool WIDE>
+template <typename T, typename F>
 static __global__ void __launch_bounds__(NV_MOST_THREADS) channel_norm_rows(const __grid_constant__ nv_channel_norm a) {
-    enum { PIECES = NV_HELD / V };
-    const int cols = (int)a.x.cols, team = (int)blockDim.x;
-    const int64_t row = (int64_t)blockIdx.x * blockDim.y + threadIdx.y;
-    const bool live = row < a.x.rows;
-    float v[PIECES][V], squares[1] = {0.0f};
+    const int cols = nv_team_columns<F>(a.x.rows, a.x.cols);
+    const int64_t row = nv_team_row();
+    nv_held<F> v, gamma;
+    float squares[1] = {0.0f};
+    nv_load_row<F>(nv_row<const float>(a.x, row), cols, v);
+    nv_recall_row<F>(a.gamma, cols, gamma);
 #pragma unroll
-    for (int p = 0; p < PIECES; p++) {
-        const int column = (p * team + (int)threadIdx.x) * V;
+    for (int p = 0; p < F::PIECES; p++)
 #pragma unroll
-        for (int i = 0; i < V; i++)
-            v[p][i] = 0.0f;
-        if (live && column < cols) nv_load<V, WIDE>(nv_row<const float>(a.x, row) + column, v[p]);
-    }
+        for (int i = 0; i < F::V; i++)
+            squares[0] += v.at[p][i] * v.at[p][i];
+    nv_team_sum<F>(squares);
+    const float length = sqrtf(squares[0]), scale = sqrtf((float)a.x.cols) / (length > 1e-12f ? length : 1e-12f);
 #pragma unroll
-    for (int p = 0; p < PIECES; p++)
+    for (int p = 0; p < F::PIECES; p++)
 #pragma unroll
-        for (int i = 0; i < V; i++)
-            squares[0] += v[p][i] * v[p][i];
-    nv_team_sum(squares);
-    const float length = sqrtf(squares[0]), scale = sqrtf((float)cols) / (length > 1e-12f ? length : 1e-12f);
-#pragma unroll
-    for (int p = 0; p < PIECES; p++) {
-        const int column = (p * team + (int)threadIdx.x) * V;
-        if (!live || column >= cols) continue;
-        float gamma[V];
-        nv_recall<V, WIDE>(a.gamma + column, gamma);
-#pragma unroll
-        for (int i = 0; i < V; i++) {
-            v[p][i] = v[p][i] * scale * gamma[i];
-            if (a.silu) v[p][i] *= nv_sigmoid(v[p][i]);
+        for (int i = 0; i < F::V; i++) {
+            v.at[p][i] = v.at[p][i] * scale * gamma.at[p][i];
+            if (a.silu) v.at[p][i] *= nv_sigmoid(v.at[p][i]);
         }
-        nv_store<V, WIDE>(nv_row<T>(a.y, row) + column, v[p]);
-    }
+    nv_store_row<F>(nv_row<T>(a.y, row), cols, v);
 }
 
 template <typename T> static void norm(const nv_channel_norm *a, void *stream) {
     enum { V = 4 };
-    const dim3 block = nv_team_block(a->x.cols);
-    const unsigned blocks = (unsigned)nv_groups(a->x.rows, block.y);
-    if (nv_wide(a->x, V) && nv_wide(a->y, V) && nv_on_boundary(a->gamma, NABLA_FP32, V))
-        NABLA_LAUNCH((channel_norm_rows<T, V, true>), blocks, block, 0, stream)(*a);
-    else
-        NABLA_LAUNCH((channel_norm_rows<T, 1, false>), blocks, block, 0, stream)(*a);
+    const bool wide = nv_wide(a->x, V) && nv_wide(a->y, V) && nv_on_boundary(a->gamma, NABLA_FP32, V);
+    nv_launch_rows(channel_norm_rows<T, nv_fit<V, true, true>>, channel_norm_rows<T, nv_fit<V, true, false>>,
+                   channel_norm_rows<T, nv_fit<1, false, false>>, wide, a->x.rows, a->x.cols, *a, stream);
 }
 
 nabla_status nv_cuda_channel_norm(nv_device *dev, const nv_channel_norm *a, nv_error *err) {

@@ -4,63 +4,47 @@
 
 enum { WEIGHT, BIAS };
 
-/* Where a row's angles are; NULL: it is not turned. */
-NV_FN const float *angles_of(const nv_qk_norm &a, int64_t row) {
-    if (!a.rope) return NULL;
-    return a.rope + (int64_t)((uint32_t)row % (uint32_t)a.tokens) * (a.x.cols / a.heads);
-}
-
-/* Turns the pairs of a piece at `column`; sign -1 turns them back. */
-template <int V, bool WIDE> NV_FN void turn(float (&v)[V], const float *angles, int column, int head_dim, float sign) {
-    if (!angles) return;
-    float turns[V];
-    nv_recall<V, WIDE>(angles + column % head_dim, turns);
+/* Turns a row's pairs by its token's angles; sign -1 turns them back. */
+template <typename F> NV_FN void turn(const nv_qk_norm &a, int64_t row, int cols, float sign, nv_held<F> &v) {
+    const int head_dim = (int)a.x.cols / a.heads;
+    const float *angles = a.rope + (int64_t)((uint32_t)row % (uint32_t)a.tokens) * head_dim;
 #pragma unroll
-    for (int i = 0; i < V; i += 2) {
-        const float x = v[i], y = v[i + 1], cosine = turns[i], sine = sign * turns[i + 1];
-        v[i] = x * cosine - y * sine;
-        v[i + 1] = y * cosine + x * sine;
+    for (int p = 0; p < F::PIECES; p++) {
+        if (!nv_mine<F>(p, cols)) continue;
+        float turns[F::V];
+        nv_recall<F::V, F::WIDE>(angles + (uint32_t)nv_column<F>(p) % (uint32_t)head_dim, turns);
+#pragma unroll
+        for (int i = 0; i < F::V; i += 2) {
+            const float x = v.at[p][i], y = v.at[p][i + 1], cosine = turns[i], sine = sign * turns[i + 1];
+            v.at[p][i] = x * cosine - y * sine;
+            v.at[p][i + 1] = y * cosine + x * sine;
+        }
     }
 }
 
-template <typename T, int V, bool WIDE>
+template <typename T, typename F>
 static __global__ void __launch_bounds__(NV_MOST_THREADS) qk_norm_rows(const __grid_constant__ nv_qk_norm a) {
-    enum { PIECES = NV_HELD / V };
-    const int dim = (int)a.x.cols, team = (int)blockDim.x, head_dim = dim / a.heads;
-    const int64_t row = (int64_t)blockIdx.x * blockDim.y + threadIdx.y;
-    const bool live = row < a.x.rows;
-    float v[PIECES][V], squares[1] = {0.0f};
+    const int cols = nv_team_columns<F>(a.x.rows, a.x.cols);
+    const int64_t row = nv_team_row();
+    nv_held<F> v, weight;
+    float squares[1] = {0.0f};
+    nv_load_row<F>(nv_row<const T>(a.x, row), cols, v);
+    nv_recall_row<F>(a.weight, cols, weight);
 #pragma unroll
-    for (int p = 0; p < PIECES; p++) {
-        const int column = (p * team + (int)threadIdx.x) * V;
+    for (int p = 0; p < F::PIECES; p++)
 #pragma unroll
-        for (int i = 0; i < V; i++)
-            v[p][i] = 0.0f;
-        if (live && column < dim) nv_load<V, WIDE>(nv_row<T>(a.x, row) + column, v[p]);
-    }
+        for (int i = 0; i < F::V; i++)
+            squares[0] += v.at[p][i] * v.at[p][i];
+    nv_team_sum<F>(squares);
+    const float rstd = 1.0f / sqrtf(squares[0] / (float)a.x.cols + a.eps);
 #pragma unroll
-    for (int p = 0; p < PIECES; p++)
+    for (int p = 0; p < F::PIECES; p++)
 #pragma unroll
-        for (int i = 0; i < V; i++)
-            squares[0] += v[p][i] * v[p][i];
-    nv_team_sum(squares);
-    if (!live) return;
-
-    const float rstd = 1.0f / sqrtf(squares[0] / (float)dim + a.eps);
-    const float *angles = angles_of(a, row);
-#pragma unroll
-    for (int p = 0; p < PIECES; p++) {
-        const int column = (p * team + (int)threadIdx.x) * V;
-        if (column >= dim) continue;
-        float weight[V];
-        nv_recall<V, WIDE>(a.weight + column, weight);
-#pragma unroll
-        for (int i = 0; i < V; i++)
-            v[p][i] = v[p][i] * rstd * weight[i];
-        turn<V, WIDE>(v[p], angles, column, head_dim, 1.0f);
-        nv_store<V, WIDE>(nv_row<T>(a.y, row) + column, v[p]);
-    }
-    if (a.rstd && threadIdx.x == 0) a.rstd[row] = rstd;
+        for (int i = 0; i < F::V; i++)
+            v.at[p][i] *= rstd * weight.at[p][i];
+    if (a.rope) turn(a, row, cols, 1.0f, v);
+    nv_store_row<F>(nv_row<T>(a.y, row), cols, v);
+    if (a.rstd && threadIdx.x == 0 && cols) a.rstd[row] = rstd;
 }
 
 typedef struct qk_backward_args {
@@ -68,56 +52,48 @@ typedef struct qk_backward_args {
     nv_matrix d_y, d_x;
 } qk_backward_args;
 
-template <typename T, int V, bool WIDE>
-static __global__ void __launch_bounds__(NV_SUMMED_THREADS)
+/* The bound keeps it to 64 registers a thread, so that three rows of 5120 are under way on a multiprocessor. */
+template <typename T, typename F>
+static __global__ void __launch_bounds__(NV_MOST_THREADS)
     qk_norm_backward_rows(const __grid_constant__ qk_backward_args k, const __grid_constant__ nv_chunked c) {
-    enum { PIECES = NV_HELD / V };
     NABLA_LAUNCH_SHARED(memory, 16);
     float *sums = (float *)memory;
     nv_clear_sums(c, sums);
-    const int dim = c.dim, chunk = (int)blockIdx.x, last = nv_chunk_last(c, chunk), head_dim = dim / k.a.heads;
+    const int dim = c.dim, chunk = (int)blockIdx.x, last = nv_chunk_last(c, chunk);
     for (int64_t row = nv_chunk_first(c, chunk); row < last; row++) {
-        const float *angles = angles_of(k.a, row);
         const float rstd = k.a.rstd[row];
-        float x[PIECES][V], d[PIECES][V], along[1] = {0.0f};
+        nv_held<F> xhat, d, product, weight;
+        nv_load_row<F>(nv_row<const T>(k.a.x, row), dim, xhat);
+        nv_load_row<F>(nv_row<const T>(k.d_y, row), dim, d);
+        if (k.a.rope) turn(k.a, row, dim, -1.0f, d);
 #pragma unroll
-        for (int p = 0; p < PIECES; p++) {
-            const int column = (p * (int)blockDim.x + (int)threadIdx.x) * V;
-            if (column >= dim) continue;
-            nv_load<V, WIDE>(nv_row<T>(k.a.x, row) + column, x[p]);
-            nv_load<V, WIDE>(nv_row<T>(k.d_y, row) + column, d[p]);
-        }
-        /* x becomes xhat, d the gradient of what was turned times the weight */
+        for (int p = 0; p < F::PIECES; p++)
 #pragma unroll
-        for (int p = 0; p < PIECES; p++) {
-            const int column = (p * (int)blockDim.x + (int)threadIdx.x) * V;
-            if (column >= dim) continue;
-            float weight[V], product[V];
-            nv_recall<V, WIDE>(k.a.weight + column, weight);
-            turn<V, WIDE>(d[p], angles, column, head_dim, -1.0f);
-#pragma unroll
-            for (int i = 0; i < V; i++) {
-                x[p][i] *= rstd;
-                product[i] = d[p][i] * x[p][i];
-                along[0] += product[i] * weight[i];
-                d[p][i] *= weight[i];
+            for (int i = 0; i < F::V; i++) {
+                xhat.at[p][i] *= rstd;
+                product.at[p][i] = d.at[p][i] * xhat.at[p][i];
             }
-            nv_sum_piece<V, WIDE>(sums + c.at[WEIGHT] * dim, column, dim, product);
-        }
-        nv_team_sum(along);
+        nv_sum_row<F>(c, sums, WEIGHT, product);
+        nv_recall_row<F>(k.a.weight, dim, weight);
+        float along[1] = {0.0f};
+#pragma unroll
+        for (int p = 0; p < F::PIECES; p++)
+#pragma unroll
+            for (int i = 0; i < F::V; i++) {
+                d.at[p][i] *= weight.at[p][i];
+                along[0] += d.at[p][i] * xhat.at[p][i];
+            }
+        nv_team_sum<F>(along);
         const float mean = along[0] / (float)dim;
 #pragma unroll
-        for (int p = 0; p < PIECES; p++) {
-            const int column = (p * (int)blockDim.x + (int)threadIdx.x) * V;
-            if (column >= dim) continue;
+        for (int p = 0; p < F::PIECES; p++)
 #pragma unroll
-            for (int i = 0; i < V; i++)
-                d[p][i] = (d[p][i] - x[p][i] * mean) * rstd;
-            nv_store<V, WIDE>(nv_row<T>(k.d_x, row) + column, d[p]);
-            if (c.at[BIAS] >= 0) nv_sum_piece<V, WIDE>(sums + c.at[BIAS] * dim, column, dim, d[p]);
-        }
+            for (int i = 0; i < F::V; i++)
+                d.at[p][i] = (d.at[p][i] - xhat.at[p][i] * mean) * rstd;
+        nv_store_row<F>(nv_row<T>(k.d_x, row), dim, d);
+        nv_sum_row<F>(c, sums, BIAS, d);
     }
-    nv_keep_sums<V, WIDE>(c, chunk, sums);
+    nv_keep_sums<F>(c, chunk, sums);
 }
 
 /* Whether pieces of V may be wide, but for gradients. */
@@ -134,12 +110,8 @@ static nabla_status check_pairs(const nv_qk_norm *a, nv_error *err) {
 }
 
 template <typename T, int V> static void launch(const nv_qk_norm *a, void *stream) {
-    const dim3 block = nv_team_block(a->x.cols);
-    const unsigned blocks = (unsigned)nv_groups(a->x.rows, block.y);
-    if (wide_norm(a, V))
-        NABLA_LAUNCH((qk_norm_rows<T, V, true>), blocks, block, 0, stream)(*a);
-    else
-        NABLA_LAUNCH((qk_norm_rows<T, 2, false>), blocks, block, 0, stream)(*a);
+    nv_launch_rows(qk_norm_rows<T, nv_fit<V, true, true>>, qk_norm_rows<T, nv_fit<V, true, false>>,
+                   qk_norm_rows<T, nv_fit<2, false, false>>, wide_norm(a, V), a->x.rows, a->x.cols, *a, stream);
 }
 
 nabla_status nv_cuda_qk_norm(nv_device *dev, const nv_qk_norm *a, nv_error *err) {
@@ -154,10 +126,9 @@ nabla_status nv_cuda_qk_norm(nv_device *dev, const nv_qk_norm *a, nv_error *err)
 }
 
 template <typename T, int V> static void launch_backward(const qk_backward_args *k, const nv_chunked *c, void *stream) {
-    if (wide_norm(&k->a, V) && nv_wide(k->d_y, V) && nv_wide(k->d_x, V))
-        nv_launch_summed(qk_norm_backward_rows<T, V, true>, *k, *c, stream);
-    else
-        nv_launch_summed(qk_norm_backward_rows<T, 2, false>, *k, *c, stream);
+    const bool wide = wide_norm(&k->a, V) && nv_wide(k->d_y, V) && nv_wide(k->d_x, V);
+    nv_launch_summed(qk_norm_backward_rows<T, nv_fit<V, true, true>>, qk_norm_backward_rows<T, nv_fit<V, true, false>>,
+                     qk_norm_backward_rows<T, nv_fit<2, false, false>>, wide, *k, *c, stream);
 }
 
 nabla_status nv_cuda_qk_norm_backward(nv_device *dev, const nv_qk_norm *a, nv_matrix d_y, nv_matrix d_x,

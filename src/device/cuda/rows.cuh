@@ -139,21 +139,78 @@ template <typename T> NV_FN T *nv_row(const nv_matrix &m, int64_t row) {
 }
 
 /* ---- teams: threads (blockDim.x of them, numbered by threadIdx.x) that hold one row in registers, NV_HELD numbers
-   each: piece p of thread t is columns [(p * team + t) * V, + V). A thread block is blockDim.y teams. */
+   each: piece p of thread t is columns [(p * team + t) * V, + V). A thread block is blockDim.y teams.
+
+   A kernel is compiled for three ways in which rows may fit: FULL, wide pieces that fill whole warps and one team a
+   thread block, so that nothing is asked on the way; wide pieces; and narrow ones for odd shapes. */
 
 enum { NV_HELD = 16, NV_MOST_COLUMNS = NV_HELD * NV_MOST_THREADS };
 
+template <int WIDTH, bool IS_WIDE, bool IS_FULL> struct nv_fit {
+    enum { V = WIDTH, PIECES = NV_HELD / WIDTH };
+    static constexpr bool WIDE = IS_WIDE, FULL = IS_FULL;
+};
+
+template <typename F> struct nv_held { float at[F::PIECES][F::V]; };
+
+template <typename F> NV_FN int nv_column(int piece) {
+    return (piece * (int)blockDim.x + (int)threadIdx.x) * F::V;
+}
+
+/* Whether a thread's piece lies in a row of so many columns; 0 of them where a team has no row. */
+template <typename F> NV_FN bool nv_mine(int piece, int cols) {
+    return F::FULL || nv_column<F>(piece) < cols;
+}
+
+/* The row of this team. */
+NV_FN int64_t nv_team_row() {
+    return (int64_t)blockIdx.x * blockDim.y + threadIdx.y;
+}
+
+template <typename F> NV_FN int nv_team_columns(int64_t rows, int64_t cols) {
+    return F::FULL || nv_team_row() < rows ? (int)cols : 0;
+}
+
+/* Pieces that are not the thread's are 0. */
+template <typename F, bool ONCE, typename T> NV_FN void nv_load_pieces(const T *row, int cols, nv_held<F> &to) {
+#pragma unroll
+    for (int p = 0; p < F::PIECES; p++) {
+        if (nv_mine<F>(p, cols)) {
+            nv_load_piece<F::V, F::WIDE, ONCE>(row + nv_column<F>(p), to.at[p]);
+        } else {
+#pragma unroll
+            for (int i = 0; i < F::V; i++)
+                to.at[p][i] = 0.0f;
+        }
+    }
+}
+
+template <typename F, typename T> NV_FN void nv_load_row(const T *row, int cols, nv_held<F> &to) {
+    nv_load_pieces<F, true>(row, cols, to);
+}
+
+template <typename F> NV_FN void nv_recall_row(const float *row, int cols, nv_held<F> &to) {
+    nv_load_pieces<F, false>(row, cols, to);
+}
+
+template <typename F, typename T> NV_FN void nv_store_row(T *row, int cols, const nv_held<F> &from) {
+#pragma unroll
+    for (int p = 0; p < F::PIECES; p++)
+        if (nv_mine<F>(p, cols)) nv_store<F::V, F::WIDE>(row + nv_column<F>(p), from.at[p]);
+}
+
 /* Combines N numbers of each thread over each team: 8, 16 or a multiple of 32 threads. All threads of the block must
    come; every one gets its team's result, in an order that the team's size alone decides. `none` changes nothing. */
-template <int N, typename F> NV_FN void nv_team_combine(float (&x)[N], float none, F combine) {
+template <typename F, int N, typename C> NV_FN void nv_team_combine(float (&x)[N], float none, C combine) {
     __shared__ float room[N][NV_MOST_THREADS / NV_WARP];
     const int team = (int)blockDim.x, thread = (int)(threadIdx.y * blockDim.x + threadIdx.x), lane = thread % NV_WARP;
-    const int width = team < NV_WARP ? team : NV_WARP;
+    const int width = F::FULL || team > NV_WARP ? NV_WARP : team;
+#pragma unroll
     for (int step = width / 2; step; step /= 2)
 #pragma unroll
         for (int i = 0; i < N; i++)
             x[i] = combine(x[i], __shfl_xor_sync(0xffffffffu, x[i], step));
-    if (team <= NV_WARP) return;
+    if (!F::FULL && team <= NV_WARP) return;
     __syncthreads(); /* nobody reads the room from the time before */
     if (lane == 0)
 #pragma unroll
@@ -164,6 +221,7 @@ template <int N, typename F> NV_FN void nv_team_combine(float (&x)[N], float non
 #pragma unroll
     for (int i = 0; i < N; i++)
         x[i] = lane < warps ? room[i][first + lane] : none;
+#pragma unroll
     for (int step = NV_WARP / 2; step; step /= 2)
 #pragma unroll
         for (int i = 0; i < N; i++)
@@ -182,31 +240,46 @@ struct nv_greater {
     }
 };
 
-template <int N> NV_FN void nv_team_sum(float (&x)[N]) {
-    nv_team_combine(x, 0.0f, nv_adding());
+template <typename F, int N> NV_FN void nv_team_sum(float (&x)[N]) {
+    nv_team_combine<F>(x, 0.0f, nv_adding());
 }
 
-NV_FN float nv_team_most(float x) {
+template <typename F> NV_FN float nv_team_most(float x) {
     float most[1] = {x};
-    nv_team_combine(most, -INFINITY, nv_greater());
+    nv_team_combine<F>(most, -INFINITY, nv_greater());
     return most[0];
-}
-
-/* Threads of a team for so many columns. */
-static inline unsigned nv_team_for(int64_t cols) {
-    const int64_t threads = (cols + NV_HELD - 1) / NV_HELD;
-    if (threads <= 8) return 8;
-    return threads <= 16 ? 16 : (unsigned)((threads + NV_WARP - 1) / NV_WARP * NV_WARP);
-}
-
-/* Teams that fill thread blocks of about 256 threads, whole warps each. */
-static inline dim3 nv_team_block(int64_t cols) {
-    const unsigned team = nv_team_for(cols);
-    return dim3(team, team < 256 ? 256 / team : 1);
 }
 
 static inline int64_t nv_groups(int64_t items, int64_t group) {
     return (items + group - 1) / group;
+}
+
+/* Threads of a team for so many columns. */
+static inline unsigned nv_team_for(int64_t cols) {
+    const int64_t threads = nv_groups(cols, NV_HELD);
+    if (threads <= 8) return 8;
+    return threads <= 16 ? 16 : (unsigned)(nv_groups(threads, NV_WARP) * NV_WARP);
+}
+
+/* Whether rows of wide pieces fit fully. */
+static inline bool nv_full(int64_t cols) {
+    return cols % (NV_HELD * NV_WARP) == 0;
+}
+
+/* One team where they do, else teams that fill thread blocks of about 256 threads, whole warps each. */
+static inline dim3 nv_team_block(int64_t cols, bool full) {
+    const unsigned team = nv_team_for(cols);
+    return dim3(team, full || team > 256 ? 1 : 256 / team);
+}
+
+/* Queues `kernel`, a team a row, with `args` by value: one of the three ways that it was compiled for. */
+template <typename A>
+static void nv_launch_rows(void (*full)(A), void (*wide)(A), void (*narrow)(A), bool is_wide, int64_t rows,
+                           int64_t cols, const A &args, void *stream) {
+    const bool is_full = is_wide && nv_full(cols);
+    const dim3 block = nv_team_block(cols, is_full);
+    void (*const kernel)(A) = is_full ? full : is_wide ? wide : narrow;
+    NABLA_LAUNCH(kernel, (unsigned)nv_groups(rows, block.y), block, 0, stream)(args);
 }
 
 /* Whether pieces of V numbers may be wide. */

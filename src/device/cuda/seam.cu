@@ -2,87 +2,73 @@
 /* The seam between two branches: a team of threads holds the row from its sum with y until it is normalised. */
 #include "device/cuda/rows.cuh"
 
-template <typename Y, typename N, int V, bool WIDE>
+/* What v's numbers are from their mean, and 1 / sqrt(their variance + eps), which is returned. */
+template <typename F> NV_FN float normalise(nv_held<F> &v, int dim, int cols, float eps) {
+    float sum[1] = {0.0f}, squares[1] = {0.0f};
+#pragma unroll
+    for (int p = 0; p < F::PIECES; p++)
+#pragma unroll
+        for (int i = 0; i < F::V; i++)
+            sum[0] += v.at[p][i];
+    nv_team_sum<F>(sum);
+    const float mean = sum[0] / (float)dim;
+#pragma unroll
+    for (int p = 0; p < F::PIECES; p++)
+#pragma unroll
+        for (int i = 0; i < F::V; i++) {
+            v.at[p][i] = nv_mine<F>(p, cols) ? v.at[p][i] - mean : 0.0f;
+            squares[0] += v.at[p][i] * v.at[p][i];
+        }
+    nv_team_sum<F>(squares);
+    return 1.0f / sqrtf(squares[0] / (float)dim + eps);
+}
+
+template <typename Y, typename N, typename F>
 static __global__ void __launch_bounds__(NV_MOST_THREADS) seam_rows(const __grid_constant__ nv_seam a) {
-    enum { PIECES = NV_HELD / V };
-    const int dim = (int)a.dim, team = (int)blockDim.x;
-    const int64_t row = (int64_t)blockIdx.x * blockDim.y + threadIdx.y;
-    const bool live = row < a.rows;
-    const int64_t group = live ? (uint32_t)row / (uint32_t)a.group_rows : 0;
-    float *x = a.x + row * dim;
-    float v[PIECES][V];
+    const int cols = nv_team_columns<F>(a.rows, a.dim);
+    const int64_t row = nv_team_row(), group = (uint32_t)row / (uint32_t)a.group_rows;
+    float *x = a.x + row * a.dim;
+    nv_held<F> v, y;
+    nv_load_row<F>((const float *)x, cols, v);
+    if (a.y.data) {
+        nv_load_row<F>(nv_row<const Y>(a.y, row), cols, y);
+        if (a.gate) {
+            nv_held<F> gate;
+            nv_recall_row<F>(a.gate + group * a.gate_stride, cols, gate);
 #pragma unroll
-    for (int p = 0; p < PIECES; p++) {
-        const int column = (p * team + (int)threadIdx.x) * V;
+            for (int p = 0; p < F::PIECES; p++)
 #pragma unroll
-        for (int i = 0; i < V; i++)
-            v[p][i] = 0.0f;
-        if (live && column < dim) nv_load<V, WIDE>(x + column, v[p]);
-    }
-    if (a.y.data && live) {
-        const float *gate = a.gate ? a.gate + group * a.gate_stride : NULL;
-        float y[PIECES][V];
-#pragma unroll
-        for (int p = 0; p < PIECES; p++) {
-            const int column = (p * team + (int)threadIdx.x) * V;
-            if (column < dim) nv_load<V, WIDE>(nv_row<Y>(a.y, row) + column, y[p]);
+                for (int i = 0; i < F::V; i++)
+                    y.at[p][i] *= gate.at[p][i];
         }
 #pragma unroll
-        for (int p = 0; p < PIECES; p++) {
-            const int column = (p * team + (int)threadIdx.x) * V;
-            if (column >= dim) continue;
-            float factor[V];
-            if (gate) nv_recall<V, WIDE>(gate + column, factor);
+        for (int p = 0; p < F::PIECES; p++)
 #pragma unroll
-            for (int i = 0; i < V; i++)
-                v[p][i] += gate ? y[p][i] * factor[i] : y[p][i];
-            nv_store<V, WIDE>(x + column, v[p]);
-        }
+            for (int i = 0; i < F::V; i++)
+                v.at[p][i] += y.at[p][i];
+        nv_store_row<F>(x, cols, v);
     }
     if (!a.n.data) return;
 
-    float mean = 0.0f, rstd = 1.0f;
     if (a.normalise) {
-        float sum[1] = {0.0f}, squares[1] = {0.0f};
+        nv_held<F> gain, shift;
+        const float rstd = normalise<F>(v, (int)a.dim, cols, a.eps);
+        nv_recall_row<F>(a.gain + group * a.gain_stride, cols, gain);
+        nv_recall_row<F>(a.shift + group * a.gain_stride, cols, shift);
 #pragma unroll
-        for (int p = 0; p < PIECES; p++)
+        for (int p = 0; p < F::PIECES; p++)
 #pragma unroll
-            for (int i = 0; i < V; i++)
-                sum[0] += v[p][i];
-        nv_team_sum(sum);
-        mean = sum[0] / (float)dim;
+            for (int i = 0; i < F::V; i++)
+                v.at[p][i] *= rstd;
+        if (a.xhat) nv_store_row<F>((N *)a.xhat + row * a.dim, cols, v);
+        if (a.rstd && threadIdx.x == 0 && cols) a.rstd[row] = rstd;
 #pragma unroll
-        for (int p = 0; p < PIECES; p++)
+        for (int p = 0; p < F::PIECES; p++)
 #pragma unroll
-            for (int i = 0; i < V; i++) {
-                const float from = (p * team + (int)threadIdx.x) * V < dim ? v[p][i] - mean : 0.0f;
-                squares[0] += from * from;
-            }
-        nv_team_sum(squares);
-        rstd = 1.0f / sqrtf(squares[0] / (float)dim + a.eps);
+            for (int i = 0; i < F::V; i++)
+                v.at[p][i] = v.at[p][i] * (gain.at[p][i] + a.gain_offset) + shift.at[p][i];
     }
-    if (!live) return;
-
-    const float *gain = a.gain + group * a.gain_stride, *shift = a.shift + group * a.gain_stride;
-#pragma unroll
-    for (int p = 0; p < PIECES; p++) {
-        const int column = (p * team + (int)threadIdx.x) * V;
-        if (column >= dim) continue;
-        if (a.normalise) {
-            float g[V], s[V];
-            nv_recall<V, WIDE>(gain + column, g);
-            nv_recall<V, WIDE>(shift + column, s);
-#pragma unroll
-            for (int i = 0; i < V; i++)
-                v[p][i] = (v[p][i] - mean) * rstd;
-            if (a.xhat) nv_store<V, WIDE>((N *)a.xhat + row * dim + column, v[p]);
-#pragma unroll
-            for (int i = 0; i < V; i++)
-                v[p][i] = v[p][i] * (g[i] + a.gain_offset) + s[i];
-        }
-        nv_store<V, WIDE>(nv_row<N>(a.n, row) + column, v[p]);
-    }
-    if (a.normalise && a.rstd && threadIdx.x == 0) a.rstd[row] = rstd;
+    nv_store_row<F>(nv_row<N>(a.n, row), cols, v);
 }
 
 template <typename Y, typename N> static void launch(const nv_seam *a, void *stream) {
@@ -91,12 +77,8 @@ template <typename Y, typename N> static void launch(const nv_seam *a, void *str
                       nv_on_boundary(a->gate, NABLA_FP32, V) && a->gate_stride % V == 0 &&
                       nv_on_boundary(a->gain, NABLA_FP32, V) && nv_on_boundary(a->shift, NABLA_FP32, V) &&
                       a->gain_stride % V == 0 && nv_on_boundary(a->xhat, a->n.dtype, V);
-    const dim3 block = nv_team_block(a->dim);
-    const unsigned blocks = (unsigned)nv_groups(a->rows, block.y);
-    if (wide)
-        NABLA_LAUNCH((seam_rows<Y, N, V, true>), blocks, block, 0, stream)(*a);
-    else
-        NABLA_LAUNCH((seam_rows<Y, N, 1, false>), blocks, block, 0, stream)(*a);
+    nv_launch_rows(seam_rows<Y, N, nv_fit<V, true, true>>, seam_rows<Y, N, nv_fit<V, true, false>>,
+                   seam_rows<Y, N, nv_fit<1, false, false>>, wide, a->rows, a->dim, *a, stream);
 }
 
 nabla_status nv_cuda_seam(nv_device *dev, const nv_seam *a, nv_error *err) {

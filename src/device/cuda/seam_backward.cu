@@ -10,48 +10,53 @@ typedef struct seam_backward_args {
     nv_seam_grad g;
 } seam_backward_args;
 
-/* Pieces of a row. */
-template <int V> struct seam_row { float at[NV_HELD / V][V]; };
-
-template <int V, bool WIDE, typename T> NV_FN void load_row(const T *row, int dim, seam_row<V> &to) {
+template <typename F> NV_FN void multiply(nv_held<F> &x, const nv_held<F> &y) {
 #pragma unroll
-    for (int p = 0; p < NV_HELD / V; p++) {
-        const int column = (p * (int)blockDim.x + (int)threadIdx.x) * V;
-        if (column < dim) nv_load<V, WIDE>(row + column, to.at[p]);
-    }
+    for (int p = 0; p < F::PIECES; p++)
+#pragma unroll
+        for (int i = 0; i < F::V; i++)
+            x.at[p][i] *= y.at[p][i];
 }
 
-/* d norm(x) = rstd * (h - mean(h) - xhat * mean(h xhat)) with h = d_n * gain, of which d becomes the bracket. */
-template <int V, bool WIDE>
-NV_FN void norm_backward(const seam_backward_args &k, const nv_chunked &c, float *sums, const float *gain,
-                         const seam_row<V> &xhat, seam_row<V> &d) {
+template <typename F> NV_FN void multiply(nv_held<F> &x, float y) {
+#pragma unroll
+    for (int p = 0; p < F::PIECES; p++)
+#pragma unroll
+        for (int i = 0; i < F::V; i++)
+            x.at[p][i] *= y;
+}
+
+/* d norm(x) = rstd * (h - mean(h) - xhat * mean(h xhat)) with h = d_n * gain: d, which is d_n, becomes that. */
+template <typename F>
+NV_FN void norm_backward(const seam_backward_args &k, const nv_chunked &c, float *sums, const float *gains, float rstd,
+                         const nv_held<F> &xhat, nv_held<F> &d) {
     float total[2] = {0.0f, 0.0f};
+    nv_sum_row<F>(c, sums, SHIFT, d);
+    if (c.at[GAIN] >= 0) {
+        nv_held<F> product = d;
+        multiply(product, xhat);
+        nv_sum_row<F>(c, sums, GAIN, product);
+    }
+    nv_held<F> gain;
+    nv_recall_row<F>(gains, c.dim, gain);
 #pragma unroll
-    for (int p = 0; p < NV_HELD / V; p++) {
-        const int column = (p * (int)blockDim.x + (int)threadIdx.x) * V;
-        if (column >= c.dim) continue;
-        if (c.at[SHIFT] >= 0) nv_sum_piece<V, WIDE>(sums + c.at[SHIFT] * c.dim, column, c.dim, d.at[p]);
-        float g[V], product[V];
-        nv_recall<V, WIDE>(gain + column, g);
+    for (int p = 0; p < F::PIECES; p++)
 #pragma unroll
-        for (int i = 0; i < V; i++) {
-            product[i] = d.at[p][i] * xhat.at[p][i];
-            d.at[p][i] *= g[i] + k.a.gain_offset;
+        for (int i = 0; i < F::V; i++) {
+            d.at[p][i] *= gain.at[p][i] + k.a.gain_offset;
             total[0] += d.at[p][i];
             total[1] += d.at[p][i] * xhat.at[p][i];
         }
-        if (c.at[GAIN] >= 0) nv_sum_piece<V, WIDE>(sums + c.at[GAIN] * c.dim, column, c.dim, product);
-    }
-    nv_team_sum(total);
+    nv_team_sum<F>(total);
     const float mean = total[0] / (float)c.dim, along = total[1] / (float)c.dim;
 #pragma unroll
-    for (int p = 0; p < NV_HELD / V; p++)
+    for (int p = 0; p < F::PIECES; p++)
 #pragma unroll
-        for (int i = 0; i < V; i++)
-            d.at[p][i] = d.at[p][i] - mean - xhat.at[p][i] * along;
+        for (int i = 0; i < F::V; i++)
+            d.at[p][i] = (d.at[p][i] - mean - xhat.at[p][i] * along) * rstd;
 }
 
-template <typename Y, typename N, int V, bool WIDE>
+template <typename Y, typename N, typename F>
 static __global__ void __launch_bounds__(NV_SUMMED_THREADS)
     seam_backward_rows(const __grid_constant__ seam_backward_args k, const __grid_constant__ nv_chunked c) {
     NABLA_LAUNCH_SHARED(memory, 16);
@@ -59,47 +64,35 @@ static __global__ void __launch_bounds__(NV_SUMMED_THREADS)
     nv_clear_sums(c, sums);
     const int dim = c.dim, chunk = (int)blockIdx.x, last = nv_chunk_last(c, chunk);
     const int64_t group = chunk / c.per_group;
-    const float *gain = k.a.gain + group * k.a.gain_stride;
-    const float *gate = k.a.gate ? k.a.gate + group * k.a.gate_stride : NULL;
     for (int64_t row = nv_chunk_first(c, chunk); row < last; row++) {
-        seam_row<V> d, xhat, further, y;
-        float rstd = 1.0f;
-        load_row<V, WIDE>(nv_row<N>(k.g.d_n, row), dim, d);
-        if (k.a.normalise) load_row<V, WIDE>((const N *)k.a.xhat + row * dim, dim, xhat);
-        if (!k.g.first) load_row<V, WIDE>((const float *)k.g.d_x + row * dim, dim, further);
-        if (c.at[GATE] >= 0) load_row<V, WIDE>(nv_row<Y>(k.a.y, row), dim, y);
-        if (k.a.normalise) {
-            rstd = k.a.rstd[row];
-            norm_backward<V, WIDE>(k, c, sums, gain, xhat, d);
+        float *d_x = k.g.d_x + row * dim;
+        nv_held<F> d, xhat, further, y;
+        nv_load_row<F>(nv_row<const N>(k.g.d_n, row), dim, d);
+        if (k.a.normalise) nv_load_row<F>((const N *)k.a.xhat + row * dim, dim, xhat);
+        if (!k.g.first) nv_load_row<F>((const float *)d_x, dim, further);
+        if (c.at[GATE] >= 0) nv_load_row<F>(nv_row<const Y>(k.a.y, row), dim, y);
+        if (k.a.normalise) norm_backward<F>(k, c, sums, k.a.gain + group * k.a.gain_stride, k.a.rstd[row], xhat, d);
+        if (!k.g.first)
+#pragma unroll
+            for (int p = 0; p < F::PIECES; p++)
+#pragma unroll
+                for (int i = 0; i < F::V; i++)
+                    d.at[p][i] += further.at[p][i];
+        nv_store_row<F>(d_x, dim, d);
+        if (c.at[GATE] >= 0) {
+            multiply(y, d);
+            nv_sum_row<F>(c, sums, GATE, y);
         }
-#pragma unroll
-        for (int p = 0; p < NV_HELD / V; p++) {
-            const int column = (p * (int)blockDim.x + (int)threadIdx.x) * V;
-            if (column >= dim) continue;
-            float v[V], factor[V];
-#pragma unroll
-            for (int i = 0; i < V; i++)
-                v[i] = k.g.first ? d.at[p][i] * rstd : d.at[p][i] * rstd + further.at[p][i];
-            nv_store<V, WIDE>(k.g.d_x + row * dim + column, v);
-            if (c.at[GATE] >= 0) {
-                float product[V];
-#pragma unroll
-                for (int i = 0; i < V; i++)
-                    product[i] = v[i] * y.at[p][i];
-                nv_sum_piece<V, WIDE>(sums + c.at[GATE] * dim, column, dim, product);
-            }
-            if (!k.g.d_y.data) continue;
-            if (gate) {
-                nv_recall<V, WIDE>(gate + column, factor);
-#pragma unroll
-                for (int i = 0; i < V; i++)
-                    v[i] *= factor[i];
-            }
-            nv_store<V, WIDE>(nv_row<Y>(k.g.d_y, row) + column, v);
-            if (c.at[BIAS] >= 0) nv_sum_piece<V, WIDE>(sums + c.at[BIAS] * dim, column, dim, v);
+        if (!k.g.d_y.data) continue;
+        if (k.a.gate) {
+            nv_held<F> gate;
+            nv_recall_row<F>(k.a.gate + group * k.a.gate_stride, dim, gate);
+            multiply(d, gate);
         }
+        nv_store_row<F>(nv_row<Y>(k.g.d_y, row), dim, d);
+        nv_sum_row<F>(c, sums, BIAS, d);
     }
-    nv_keep_sums<V, WIDE>(c, chunk, sums);
+    nv_keep_sums<F>(c, chunk, sums);
 }
 
 template <typename Y, typename N> static void launch(const seam_backward_args *k, const nv_chunked *c, void *stream) {
@@ -109,10 +102,8 @@ template <typename Y, typename N> static void launch(const seam_backward_args *k
                       nv_wide(k->g.d_n, V) && nv_wide(k->g.d_y, V) && nv_on_boundary(a->gate, NABLA_FP32, V) &&
                       a->gate_stride % V == 0 && nv_on_boundary(a->gain, NABLA_FP32, V) && a->gain_stride % V == 0 &&
                       nv_on_boundary(a->xhat, k->g.d_n.dtype, V);
-    if (wide)
-        nv_launch_summed(seam_backward_rows<Y, N, V, true>, *k, *c, stream);
-    else
-        nv_launch_summed(seam_backward_rows<Y, N, 1, false>, *k, *c, stream);
+    nv_launch_summed(seam_backward_rows<Y, N, nv_fit<V, true, true>>, seam_backward_rows<Y, N, nv_fit<V, true, false>>,
+                     seam_backward_rows<Y, N, nv_fit<1, false, false>>, wide, *k, *c, stream);
 }
 
 nabla_status nv_cuda_seam_backward(nv_device *dev, const nv_seam *a, const nv_seam_grad *g, nv_error *err) {

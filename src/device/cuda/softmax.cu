@@ -15,50 +15,38 @@ NV_FN float score_at(const softmax_args &k, float s, int64_t row, int64_t column
     return k.bias ? s * k.scale + __ldg(k.bias + (column - row + k.s.rows - 1)) : s * k.scale;
 }
 
-template <typename T, int V, bool WIDE>
+template <typename T, typename F>
 static __global__ void __launch_bounds__(NV_MOST_THREADS) softmax_rows(const __grid_constant__ softmax_args k) {
-    enum { PIECES = NV_HELD / V };
-    const int cols = (int)k.s.cols, team = (int)blockDim.x;
-    const int64_t row = (int64_t)blockIdx.x * blockDim.y + threadIdx.y;
-    const bool live = row < k.s.rows;
-    float v[PIECES][V], most = -INFINITY, sum[1] = {0.0f};
+    const int cols = nv_team_columns<F>(k.s.rows, k.s.cols);
+    const int64_t row = nv_team_row();
+    nv_held<F> v;
+    float most = -INFINITY, sum[1] = {0.0f};
+    nv_load_row<F>(nv_row<const float>(k.s, row), cols, v);
 #pragma unroll
-    for (int p = 0; p < PIECES; p++) {
-        const int column = (p * team + (int)threadIdx.x) * V;
+    for (int p = 0; p < F::PIECES; p++) {
+        if (!nv_mine<F>(p, cols)) continue;
 #pragma unroll
-        for (int i = 0; i < V; i++)
-            v[p][i] = -INFINITY;
-        if (live && column < cols) nv_load<V, WIDE>(nv_row<const float>(k.s, row) + column, v[p]);
-    }
-#pragma unroll
-    for (int p = 0; p < PIECES; p++) {
-        const int column = (p * team + (int)threadIdx.x) * V;
-        if (!live || column >= cols) continue;
-#pragma unroll
-        for (int i = 0; i < V; i++) {
-            v[p][i] = score_at(k, v[p][i], row, column + i);
-            most = fmaxf(most, v[p][i]);
+        for (int i = 0; i < F::V; i++) {
+            v.at[p][i] = score_at(k, v.at[p][i], row, nv_column<F>(p) + i);
+            most = fmaxf(most, v.at[p][i]);
         }
     }
-    most = nv_team_most(most);
+    most = nv_team_most<F>(most);
 #pragma unroll
-    for (int p = 0; p < PIECES; p++)
+    for (int p = 0; p < F::PIECES; p++)
 #pragma unroll
-        for (int i = 0; i < V; i++) {
-            v[p][i] = (p * team + (int)threadIdx.x) * V < cols ? __expf(v[p][i] - most) : 0.0f;
-            sum[0] += v[p][i];
+        for (int i = 0; i < F::V; i++) {
+            v.at[p][i] = nv_mine<F>(p, cols) ? __expf(v.at[p][i] - most) : 0.0f;
+            sum[0] += v.at[p][i];
         }
-    nv_team_sum(sum);
+    nv_team_sum<F>(sum);
     const float share = 1.0f / sum[0];
 #pragma unroll
-    for (int p = 0; p < PIECES; p++) {
-        const int column = (p * team + (int)threadIdx.x) * V;
-        if (!live || column >= cols) continue;
+    for (int p = 0; p < F::PIECES; p++)
 #pragma unroll
-        for (int i = 0; i < V; i++)
-            v[p][i] *= share;
-        nv_store<V, WIDE>(nv_row<T>(k.p, row) + column, v[p]);
-    }
+        for (int i = 0; i < F::V; i++)
+            v.at[p][i] *= share;
+    nv_store_row<F>(nv_row<T>(k.p, row), cols, v);
 }
 
 /* A thread block a row: first the largest score so far and the sum of exponentials below it, then the probabilities. */
@@ -72,9 +60,9 @@ static __global__ void __launch_bounds__(NV_MOST_THREADS) softmax_long_rows(cons
         most = fmaxf(most, score);
         sum[0] = sum[0] * __expf(before - most) + __expf(score - most);
     }
-    const float all = nv_team_most(most);
+    const float all = nv_team_most<nv_fit<1, false, true>>(most);
     sum[0] *= __expf(most - all);
-    nv_team_sum(sum);
+    nv_team_sum<nv_fit<1, false, true>>(sum);
     const float share = 1.0f / sum[0];
     for (int64_t column = threadIdx.x; column < k.s.cols; column += NV_MOST_THREADS)
         nv_from_float(__expf(score_at(k, s[column], row, column) - all) * share, nv_row<T>(k.p, row) + column);
@@ -82,14 +70,12 @@ static __global__ void __launch_bounds__(NV_MOST_THREADS) softmax_long_rows(cons
 
 template <typename T> static void launch(const softmax_args *k, void *stream) {
     enum { V = 4 };
-    const dim3 block = nv_team_block(k->s.cols);
-    const unsigned blocks = (unsigned)nv_groups(k->s.rows, block.y);
     if (k->s.cols > NV_MOST_COLUMNS)
         NABLA_LAUNCH(softmax_long_rows<T>, (unsigned)k->s.rows, NV_MOST_THREADS, 0, stream)(*k);
-    else if (nv_wide(k->s, V) && nv_wide(k->p, V))
-        NABLA_LAUNCH((softmax_rows<T, V, true>), blocks, block, 0, stream)(*k);
     else
-        NABLA_LAUNCH((softmax_rows<T, 1, false>), blocks, block, 0, stream)(*k);
+        nv_launch_rows(softmax_rows<T, nv_fit<V, true, true>>, softmax_rows<T, nv_fit<V, true, false>>,
+                       softmax_rows<T, nv_fit<1, false, false>>, nv_wide(k->s, V) && nv_wide(k->p, V), k->s.rows,
+                       k->s.cols, *k, stream);
 }
 
 nabla_status nv_cuda_softmax(nv_device *dev, nv_matrix s, float scale, const float *bias, nv_matrix p, nv_error *err) {

@@ -51,23 +51,30 @@ NV_FN int32_t nv_chunk_last(const nv_chunked &c, int32_t i) {
 /* ---- sums in shared memory, [wanted][dim]. A piece is the same thread's for all rows, so there is nothing to wait
    for. Wide pieces of 8 lie as two halves, dim / 2 apart, for neighbouring threads to touch neighbouring 16 bytes. */
 
-template <int V, bool WIDE> NV_FN void nv_sum_piece(float *sums, int column, int dim, const float (&v)[V]) {
-    if constexpr (WIDE) {
+/* Adds a row to quantity `i`, where it is wanted. */
+template <typename F> NV_FN void nv_sum_row(const nv_chunked &c, float *sums, int i, const nv_held<F> &row) {
+    if (c.at[i] < 0) return;
+    sums += c.at[i] * c.dim;
 #pragma unroll
-        for (int i = 0; i < V; i += 4) {
-            float4 *to = (float4 *)(sums + column / (V / 4) + i / 4 * (dim / 2));
-            const float4 s = *to;
-            *to = make_float4(s.x + v[i], s.y + v[i + 1], s.z + v[i + 2], s.w + v[i + 3]);
+    for (int p = 0; p < F::PIECES; p++) {
+        const int column = nv_column<F>(p);
+        if (!nv_mine<F>(p, c.dim)) continue;
+        const float(&v)[F::V] = row.at[p];
+#pragma unroll
+        for (int j = 0; j < F::V; j += F::WIDE ? 4 : 1) {
+            if constexpr (F::WIDE) {
+                float4 *to = (float4 *)(sums + column / (F::V / 4) + j / 4 * (c.dim / 2));
+                const float4 s = *to;
+                *to = make_float4(s.x + v[j], s.y + v[j + 1], s.z + v[j + 2], s.w + v[j + 3]);
+            } else {
+                sums[column + j] += v[j];
+            }
         }
-    } else {
-#pragma unroll
-        for (int i = 0; i < V; i++)
-            sums[column + i] += v[i];
     }
 }
 
-template <int V, bool WIDE> NV_FN float nv_sum_at(const float *sums, int column, int dim) {
-    if constexpr (WIDE && V == 8)
+template <typename F> NV_FN float nv_sum_at(const float *sums, int column, int dim) {
+    if constexpr (F::WIDE && F::V == 8)
         return sums[column / 8 * 4 + column % 8 / 4 * (dim / 2) + column % 4];
     else
         return sums[column];
@@ -80,17 +87,17 @@ NV_FN void nv_clear_sums(const nv_chunked &c, float *sums) {
     __syncthreads();
 }
 
-template <int V, bool WIDE> NV_FN void nv_keep_sums(const nv_chunked &c, int32_t chunk, const float *sums) {
+template <typename F> NV_FN void nv_keep_sums(const nv_chunked &c, int32_t chunk, const float *sums) {
     __syncthreads();
     float *to = c.partial + (int64_t)chunk * c.wanted * c.dim;
     for (int i = (int)threadIdx.x; i < c.wanted * c.dim; i += (int)blockDim.x) {
         const int column = i % c.dim;
-        to[i] = nv_sum_at<V, WIDE>(sums + (i - column), column, c.dim);
+        to[i] = nv_sum_at<F>(sums + (i - column), column, c.dim);
     }
 }
 
-/* A thread block of one team, and its shared memory; a kernel that keeps its sums there takes up to NV_SUMMED_COLUMNS.
- */
+/* Of kernels that keep their sums so: a thread block of one team walks a chunk. The most columns whose four sums an
+   A100's shared memory takes; their threads leave each 96 registers. */
 enum { NV_SUMMED_COLUMNS = 10240, NV_SUMMED_THREADS = NV_SUMMED_COLUMNS / NV_HELD };
 
 static inline nabla_status nv_check_summed(int64_t rows, int64_t cols, const char *what, nv_error *err) {
@@ -100,12 +107,15 @@ static inline nabla_status nv_check_summed(int64_t rows, int64_t cols, const cha
     return NABLA_OK;
 }
 
-template <typename K, typename A>
-static void nv_launch_summed(K kernel, const A &a, const nv_chunked &c, void *stream) {
+/* As nv_launch_rows. */
+template <typename A>
+static void nv_launch_summed(void (*full)(A, nv_chunked), void (*wide)(A, nv_chunked), void (*narrow)(A, nv_chunked),
+                             bool is_wide, const A &args, const nv_chunked &c, void *stream) {
+    void (*const kernel)(A, nv_chunked) = is_wide && nv_full(c.dim) ? full : is_wide ? wide : narrow;
     const unsigned team = nv_team_for(c.dim), threads = team < NV_WARP ? (unsigned)NV_WARP : team;
     const size_t bytes = (size_t)c.wanted * (size_t)c.dim * sizeof(float);
     if (bytes > 48 << 10) cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
-    NABLA_LAUNCH(kernel, (unsigned)c.count, threads, bytes, stream)(a, c);
+    NABLA_LAUNCH(kernel, (unsigned)c.count, threads, bytes, stream)(args, c);
 }
 
 #endif
