@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "check.h"
+#include "device.h"
 #include "dit/dit.h"
 
 typedef struct dit_case {
@@ -44,7 +45,8 @@ typedef struct fixture {
     nv_device *device;
     nv_dit *model;
     nv_dit_run *run;
-    float *latent, *time, *context, *d_out, *out, *d_context;
+    float *latent, *time, *context, *d_out, *out_there, *d_context_there; /* the device's */
+    float *out, *d_context, *grads;                                       /* copies on the host */
     size_t outputs, contexts;
 } fixture;
 
@@ -58,45 +60,67 @@ static float *read_tensor(const nv_weights *file, const char *name, size_t *coun
     return data;
 }
 
+/* A tensor of the file in the device's memory. */
+static float *upload_tensor(const fixture *f, const char *name, size_t *count) {
+    size_t n;
+    float *host = read_tensor(f->file, name, &n), *there = test_upload(f->device, host, n * sizeof *host);
+    free(host);
+    if (count) *count = n;
+    return there;
+}
+
 static fixture open_case(const dit_case *c, nabla_dtype compute, int32_t threads, const char *level) {
     fixture f = {.c = c};
     char path[512];
-    const nv_device_options options = {.threads = threads, .level = level};
     snprintf(path, sizeof path, NABLA_TEST_DATA "/%s.safetensors", c->file);
     GOOD(nv_weights_open(path, &f.file, why));
-    GOOD(nv_device_create(&options, &f.device, why));
+    GOOD(test_device_create(threads, level, &f.device, why));
     GOOD(nv_dit_create(f.device, &c->config, compute, 1, &f.model, why));
     GOOD(nv_dit_load(f.model, f.file, &golden_names, why));
     GOOD(nv_dit_run_create(f.model, &c->shape, &f.run, why));
-    f.latent = read_tensor(f.file, "latent", NULL);
-    f.time = read_tensor(f.file, "time", NULL);
-    f.context = read_tensor(f.file, "context", &f.contexts);
-    f.d_out = read_tensor(f.file, "d_out", &f.outputs);
-    f.out = calloc(f.outputs, sizeof(float));
-    f.d_context = calloc(f.contexts, sizeof(float));
+    f.latent = upload_tensor(&f, "latent", NULL);
+    f.time = upload_tensor(&f, "time", NULL);
+    f.context = upload_tensor(&f, "context", &f.contexts);
+    f.d_out = upload_tensor(&f, "d_out", &f.outputs);
+    f.out_there = upload_tensor(&f, "out", NULL);
+    f.d_context_there = upload_tensor(&f, "context", NULL);
     return f;
 }
 
 static void close_case(fixture *f) {
+    float *const all[] = {f->latent, f->time, f->context, f->d_out, f->out_there, f->d_context_there};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        f->device->ops->release(f->device, all[i]);
     nv_dit_run_destroy(f->run);
     nv_dit_destroy(f->model);
     nv_device_destroy(f->device);
     nv_weights_close(f->file);
-    float *const all[] = {f->latent, f->time, f->context, f->d_out, f->out, f->d_context};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        free(all[i]);
+    free(f->out);
+    free(f->d_context);
+    free(f->grads);
 }
 
 static void forward(fixture *f, nv_dit_run *run, const char *policy_text) {
     nabla_policy policy;
     assert_int_equal(nabla_policy_parse(f->device->context, policy_text, &policy), NABLA_OK);
     const nv_dit_inputs in = {f->latent, f->time, f->context, &policy};
-    GOOD(nv_dit_forward(f->model, run, &in, f->out, why));
+    GOOD(nv_dit_forward(f->model, run, &in, f->out_there, why));
+    free(f->out);
+    f->out = test_download(f->device, f->out_there, f->outputs * sizeof(float));
 }
 
 static void backward(fixture *f) {
     const nv_dit_inputs in = {f->latent, f->time, f->context, NULL};
-    GOOD(nv_dit_backward(f->model, f->run, &in, f->d_out, f->d_context, why));
+    GOOD(nv_dit_backward(f->model, f->run, &in, f->d_out, f->d_context_there, why));
+    free(f->d_context);
+    free(f->grads);
+    f->d_context = test_download(f->device, f->d_context_there, f->contexts * sizeof(float));
+    f->grads = test_download(f->device, nv_dit_parameter(f->model, 0)->grad, nv_dit_values(f->model) * sizeof(float));
+}
+
+/* The gradient of a parameter, which lie one after the other. */
+static float *grad_of(const fixture *f, const nv_parameter *p) {
+    return f->grads + (p->grad - nv_dit_parameter(f->model, 0)->grad);
 }
 
 /* ||a - b|| / ||b|| */
@@ -132,7 +156,7 @@ static void agrees_with_diffusers_on(const char *level) {
         expect_file(&f, f.d_context, "", "d_context", 1e-4);
         for (size_t p = 0; p < nv_dit_parameter_count(f.model); p++) {
             const nv_parameter *parameter = nv_dit_parameter(f.model, p);
-            expect_file(&f, parameter->grad, "grad.", parameter->name, 1e-4);
+            expect_file(&f, grad_of(&f, parameter), "grad.", parameter->name, 1e-4);
         }
         close_case(&f);
     }
@@ -140,8 +164,8 @@ static void agrees_with_diffusers_on(const char *level) {
 
 static void agrees_with_diffusers(void **state) {
     (void)state;
-    for (int i = 0; nabla_level_name(i); i++)
-        agrees_with_diffusers_on(nabla_level_name(i));
+    for (int i = 0; test_level(i); i++)
+        agrees_with_diffusers_on(test_level(i));
 }
 
 static void adds_to_gradients(void **state) {
@@ -154,8 +178,8 @@ static void adds_to_gradients(void **state) {
     for (size_t p = 0; p < nv_dit_parameter_count(f.model); p++) {
         const nv_parameter *parameter = nv_dit_parameter(f.model, p);
         for (size_t i = 0; i < parameter->count; i++)
-            parameter->grad[i] *= 0.5f;
-        expect_file(&f, parameter->grad, "grad.", parameter->name, 1e-4);
+            grad_of(&f, parameter)[i] *= 0.5f;
+        expect_file(&f, grad_of(&f, parameter), "grad.", parameter->name, 1e-4);
     }
     close_case(&f);
 }
@@ -167,7 +191,7 @@ static void all_mass_is_dense(void **state) {
         nv_dit_stats stats;
         forward(&f, f.run, "dense");
         float *dense = f.out;
-        f.out = calloc(f.outputs, sizeof(float));
+        f.out = NULL;
         forward(&f, f.run, "nabla-1.0");
         assert_memory_equal(f.out, dense, f.outputs * sizeof(float));
         nv_dit_get_stats(f.run, &stats);
@@ -192,10 +216,10 @@ static void bf16_stays_near(void **state) {
         for (size_t p = 0; p < nv_dit_parameter_count(f.model); p++) {
             const nv_parameter *a = nv_dit_parameter(f.model, p), *b = nv_dit_parameter(g.model, p);
             /* A bias of k shifts all scores of a row alike: its gradient is zero but for rounding and the norm. */
-            if (!strstr(a->name, "to_k.bias")) expect_near(a->grad, b->grad, a->count, 0.06, a->name, g.c->file);
+            if (!strstr(a->name, "to_k.bias"))
+                expect_near(grad_of(&f, a), grad_of(&g, b), a->count, 0.06, a->name, g.c->file);
         }
-        expect_near(nv_dit_parameter(f.model, 0)->grad, nv_dit_parameter(g.model, 0)->grad, nv_dit_values(f.model),
-                    0.02, "the whole gradient in bf16", g.c->file);
+        expect_near(f.grads, g.grads, nv_dit_values(f.model), 0.02, "the whole gradient in bf16", g.c->file);
         close_case(&f);
         close_case(&g);
     }
@@ -212,8 +236,7 @@ static void repeats_itself(void **state) {
         forward(&g, g.run, cases[2].policy);
         backward(&g);
         assert_memory_equal(f.out, g.out, f.outputs * sizeof(float));
-        assert_memory_equal(nv_dit_parameter(f.model, 0)->grad, nv_dit_parameter(g.model, 0)->grad,
-                            nv_dit_values(f.model) * sizeof(float));
+        assert_memory_equal(f.grads, g.grads, nv_dit_values(f.model) * sizeof(float));
         close_case(&f);
         close_case(&g);
     }
@@ -227,7 +250,7 @@ static void infers_as_it_trains(void **state) {
     size_t train_bytes, bytes;
     forward(&f, f.run, "dense");
     float *trained = f.out;
-    f.out = calloc(f.outputs, sizeof(float));
+    f.out = NULL;
     GOOD(nv_dit_run_memory(f.model, &shape, &train_bytes, why));
     shape.train = 0;
     GOOD(nv_dit_run_memory(f.model, &shape, &bytes, why));
@@ -235,10 +258,13 @@ static void infers_as_it_trains(void **state) {
     size_t model_bytes, run_bytes;
     GOOD(nv_dit_estimate(f.device, &f.c->config, NABLA_BF16, &shape, &model_bytes, &run_bytes, why));
     assert_int_equal(run_bytes, bytes);
-    assert_in_range(model_bytes, 6 * nv_dit_values(f.model), 6 * nv_dit_values(f.model) + 128);
+    assert_in_range(model_bytes, 2 * nv_dit_values(f.model), 4 * nv_dit_values(f.model)); /* nothing is held twice */
     GOOD(nv_dit_run_create(f.model, &shape, &run, why));
     forward(&f, run, "dense");
-    assert_memory_equal(f.out, trained, f.outputs * sizeof(float));
+    if (test_on_gpu()) /* which fuses there what training must keep apart */
+        expect_near(f.out, trained, f.outputs, 0.01, "out of a run that does not train", f.c->file);
+    else
+        assert_memory_equal(f.out, trained, f.outputs * sizeof(float));
     nv_dit_run_destroy(run);
     free(trained);
     close_case(&f);
@@ -271,7 +297,7 @@ static void refuses_what_cannot_work(void **state) {
     nv_dit_config config = f.c->config;
     expect_refusal(nv_dit_backward(f.model, f.run, &none, f.d_out, NULL, &err), &err, NABLA_INVALID_ARGUMENT,
                    "forward");
-    expect_refusal(nv_dit_forward(f.model, f.run, &none, f.out, &err), &err, NABLA_INVALID_ARGUMENT, "latent");
+    expect_refusal(nv_dit_forward(f.model, f.run, &none, f.out_there, &err), &err, NABLA_INVALID_ARGUMENT, "latent");
     shape.height = 21;
     expect_refusal(nv_dit_run_create(f.model, &shape, &run, &err), &err, NABLA_INVALID_ARGUMENT, "height");
     shape.height = 20;
@@ -296,7 +322,7 @@ static void a_failed_pass_has_no_backward(void **state) {
     const nabla_policy wrong = {.size = sizeof wrong, .has_nabla = 1, .thr = 2.0f};
     const nv_dit_inputs in = {f.latent, f.time, f.context, &wrong};
     forward(&f, f.run, "dense");
-    expect_refusal(nv_dit_forward(f.model, f.run, &in, f.out, &err), &err, NABLA_INVALID_ARGUMENT, "thr");
+    expect_refusal(nv_dit_forward(f.model, f.run, &in, f.out_there, &err), &err, NABLA_INVALID_ARGUMENT, "thr");
     expect_refusal(nv_dit_backward(f.model, f.run, &in, f.d_out, NULL, &err), &err, NABLA_INVALID_ARGUMENT, "forward");
     close_case(&f);
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "check.h"
+#include "device.h"
 #include "nabla/video.h"
 #include "text/tokenizer.h"
 #include "text/umt5.h"
@@ -80,11 +81,10 @@ static double distance(const goldens *g, int32_t i, const float *a, const char *
 
 static void encode(const char *weights, const char *config, nabla_dtype compute, int32_t threads, const char *level,
                    const goldens *g, int32_t first, int32_t count) {
-    const nv_device_options options = {.threads = threads, .level = level};
     const nv_umt5_job job = {.texts = g->texts + first, .count = count, .compute = compute};
     nv_device *dev;
     nv_umt5 *m;
-    GOOD(nv_device_create(&options, &dev, why));
+    GOOD(test_device_create(threads, level, &dev, why));
     GOOD(nv_umt5_open(weights, config, &m, why));
     GOOD(nv_umt5_encode(m, dev, &job, why));
     nv_umt5_close(m);
@@ -96,13 +96,13 @@ static void agrees_with_transformers(void **state) {
     static const char *const files[] = {WAN_WEIGHTS, ORIGINAL_WEIGHTS, COMFY};
     goldens g = open_goldens();
     for (int f = 0; f < 3; f++)
-        for (int level = 0; nabla_level_name(level); level++) {
-            encode(files[f], f ? NULL : WAN "/text_encoder/config.json", NABLA_FP32, 2, nabla_level_name(level), &g, 0,
+        for (int level = 0; test_level(level); level++) {
+            encode(files[f], f ? NULL : WAN "/text_encoder/config.json", NABLA_FP32, 2, test_level(level), &g, 0,
                    g.count);
             for (int32_t i = 0; i < g.count; i++) {
                 const double d = distance(&g, i, g.texts[i].context, "context");
-                if (!(d < 1e-5)) fail_msg("%s, %s, prompt %d: %.3g away", files[f], nabla_level_name(level), (int)i, d);
-                if (f == 0 && !nabla_level_name(level + 1)) print_message("prompt %d: fp32 %.2e\n", (int)i, d);
+                if (!(d < 1e-5)) fail_msg("%s, %s, prompt %d: %.3g away", files[f], test_level(level), (int)i, d);
+                if (f == 0 && !test_level(level + 1)) print_message("prompt %d: fp32 %.2e\n", (int)i, d);
             }
         }
     close_goldens(&g);
@@ -190,7 +190,7 @@ static void refuses_what_cannot_work(void **state) {
     expect_open_failure("nowhere.safetensors", NULL, NABLA_IO, "nowhere");
     expect_open_failure(COMFY, WAN "/text_encoder/none.json", NABLA_IO, "none.json");
     expect_open_failure(COMFY, NABLA_TEST_DATA "/umt5/wan/model_index.json.none", NABLA_IO, "model_index");
-    GOOD(nv_device_create(NULL, &dev, why));
+    GOOD(test_device_create(0, NULL, &dev, why));
     GOOD(nv_umt5_open(COMFY, NULL, &m, why));
     assert_int_equal(nv_umt5_encode(m, dev, &job, &err), NABLA_INVALID_ARGUMENT);
     assert_non_null(strstr(err.text, "100000"));

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "check.h"
+#include "device.h"
 #include "vae/vae.h"
 #include "weights/config.h"
 
@@ -17,13 +18,12 @@ typedef struct fixture {
 } fixture;
 
 static fixture open_vae(int original, nabla_dtype compute, int32_t threads, const char *level) {
-    const nv_device_options options = {.threads = threads, .level = level};
     const int parts = NV_VAE_DECODER | NV_VAE_ENCODER;
     fixture f = {0};
     nv_vae_config config;
     nv_weights *weights;
     GOOD(nv_st_open(NABLA_TEST_DATA "/vae_golden.safetensors", &f.golden, why));
-    GOOD(nv_device_create(&options, &f.device, why));
+    GOOD(test_device_create(threads, level, &f.device, why));
     if (original) {
         GOOD(nv_weights_open(NABLA_TEST_DATA "/vae_original/Wan2.1_VAE.pth", &weights, why));
         GOOD(nv_vae_config_from(weights, &config, why));
@@ -188,7 +188,7 @@ static void test_bf16(void **state) {
 
 static void test_levels(void **state) {
     (void)state;
-    fixture f = open_vae(0, NABLA_FP32, 3, "generic");
+    fixture f = open_vae(0, NABLA_FP32, 3, test_level(0));
     check_decode(&f, "d", "clip", 0, 1e-5);
     close_vae(&f);
 }
@@ -269,7 +269,7 @@ static void test_wrong_file(void **state) {
     nv_weights *weights;
     nv_vae *vae;
     nv_error err = {0};
-    GOOD(nv_device_create(NULL, &device, why));
+    GOOD(test_device_create(0, NULL, &device, why));
     GOOD(nv_config_read_vae(NABLA_TEST_DATA "/vae/vae/config.json", &config, why));
     GOOD(nv_weights_open(NABLA_TEST_DATA "/vae/vae/diffusion_pytorch_model.safetensors", &weights, why));
     nv_vae_config other = config;

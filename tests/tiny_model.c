@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "check.h"
+#include "device.h"
 
 static char root[] = "/tmp/nabla-training-XXXXXX";
 
@@ -37,6 +38,7 @@ void tiny_remove(void) {
 nabla_video_machine machine_of(nabla_video_progress progress, void *user) {
     nabla_video_machine machine = nabla_video_machine_default();
     machine.threads = 2;
+    if (test_on_gpu()) machine.device = NABLA_CUDA;
     machine.progress = progress;
     machine.user = user;
     return machine;

@@ -28,7 +28,9 @@ typedef int (*nabla_video_progress)(void *user, const char *phase, int64_t done,
 
 typedef struct nabla_video_machine {
     size_t size;
-    int32_t threads;               /* 0: all */
+    nabla_device device;           /* default NABLA_CPU */
+    int32_t ordinal;               /* NABLA_CUDA: which GPU; 0 */
+    int32_t threads;               /* of the processor; 0: all */
     const char *level;             /* NULL: best */
     nabla_dtype compute;           /* default NABLA_BF16 */
     nabla_video_progress progress; /* may be NULL */

@@ -55,12 +55,15 @@ int cli_bench_close(const char *path, cli_bench_csv *csv, int code) {
 static const cli_option options[] = {
     CLI_FLAG("o,output", TEXT, "FILE.csv", to.output, "every figure as CSV"),
     CLI_FLAG("policies", TEXT, "P1,P2,...", to.policies, "the first is what the others are compared with"),
-    CLI_FLAG("grid", TEXT, "FxHxW,...", to.grids, "of bench attention, tokens []"),
+    CLI_FLAG("grid", TEXT, "FxHxW,...", to.grids, "tokens, of bench attention and dit [4x32x32; 21x30x52]"),
     CLI_RANGE("heads", INT32, to.heads, 1, 1024, "[]"),
     CLI_RANGE("head-dim", INT32, to.head_dim, 16, 256, "a multiple of 8 []"),
     CLI_RANGE("batch", INT32, to.batch, 1, 1024, "[]"),
     CLI_FLAG("dtypes", TEXT, "fp32,bf16", to.dtypes, "to compute in [both; of a model bf16]"),
     CLI_FLAG("threads", TEXT, "N1,N2,...", to.threads, "processor threads [all]"),
+    CLI_FLAG("size", TEXT, "demo|1.3B|14B", to.size, "of bench dit, whose weights are random []"),
+    CLI_RANGE("density", REAL, to.density, 0, 1, "of bench dit: random lists that keep so much, first"),
+    CLI_FLAG("guided", SWITCH, NULL, to.guided, "of bench dit: a step of two passes, as with guidance"),
     CLI_FLAG("backward", SWITCH, NULL, to.backward, "the backward pass too"),
     CLI_FLAG("any-order", SWITCH, NULL, to.any_order, "its sums in any order: not deterministic"),
     CLI_RANGE("repeat", INT32, to.repeat, 1, 100000, "runs, whose least times count []"),
@@ -73,42 +76,65 @@ static const cli_option options[] = {
     CLI_QUIET,
 };
 
-/* Flags of the other benchmark would be ignored: their figures would not be what was asked for. */
+/* Flags of another benchmark would be ignored: their figures would not be what was asked for. */
 static int check_flags(const cli_verb *verb, const cli_common *common, const char *what) {
-    static const char *const of_attention[] = {"grid", "heads", "head-dim", "batch", "backward", "any-order", NULL};
-    static const char *const of_model[] = {"model", "steps", NULL};
-    for (const char *const *name = strcmp(what, "model") == 0 ? of_attention : of_model; *name; name++)
-        if (cli_given(verb, common, *name))
-            return cli_misuse("bench", "--%s is not of bench %s: leave it out", *name, what);
+    static const struct {
+        const char *flag, *of[2]; /* benchmarks that have it */
+    } rows[] = {{"grid", {"attention", "dit"}},
+                {"heads", {"attention"}},
+                {"head-dim", {"attention"}},
+                {"batch", {"attention", "dit"}},
+                {"any-order", {"attention"}},
+                {"model", {"model"}},
+                {"backward", {"attention", "dit"}},
+                {"steps", {"model"}},
+                {"size", {"dit"}},
+                {"density", {"dit"}},
+                {"guided", {"dit"}}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const int has = strcmp(rows[i].of[0], what) == 0 || (rows[i].of[1] && strcmp(rows[i].of[1], what) == 0);
+        if (!has && cli_given(verb, common, rows[i].flag))
+            return cli_misuse("bench", "--%s is not of bench %s: leave it out", rows[i].flag, what);
+    }
     return 0;
 }
 
+static const struct {
+    const char *name, *dtypes, *policies, *grids;
+    int (*run)(const cli_common *common, const cli_bench_settings *s);
+} benchmarks[] = {
+    {"attention", "fp32,bf16", "dense,nabla-0.9,nabla-0.7,nabla-0.4,sta-1-3-3", "4x32x32", cli_bench_attention},
+    {"model", "bf16", "dense,nabla-0.9,nabla-0.7,nabla-0.4,sta-1-3-3", NULL, cli_bench_model},
+    {"dit", "bf16", "dense,nabla-0.4", "21x30x52", cli_bench_dit},
+};
+enum { BENCHMARKS = sizeof benchmarks / sizeof *benchmarks };
+
 static int run(const cli_verb *verb, int argc, char **argv) {
-    settings s = {.to = {.grids = "4x32x32",
-                         .policies = "dense,nabla-0.9,nabla-0.7,nabla-0.4,sta-1-3-3",
-                         .heads = 2,
-                         .head_dim = 128,
-                         .batch = 1,
-                         .repeat = 3}};
+    settings s = {.to = {.size = "1.3B", .heads = 2, .head_dim = 128, .batch = 1, .repeat = 3}};
     int code = cli_parse(verb, argc, argv, &s);
     if (code >= 0) return code;
     const char *what = s.common.argument_count ? s.common.arguments[0] : "attention";
-    const int attention = strcmp(what, "attention") == 0;
-    if (!attention && strcmp(what, "model") != 0)
-        return cli_misuse("bench", "nothing called '%s' to measure: give attention or model", what);
+    int i = 0;
+    while (i < BENCHMARKS && strcmp(benchmarks[i].name, what) != 0)
+        i++;
+    if (i == BENCHMARKS)
+        return cli_misuse("bench", "nothing called '%s' to measure: give attention, model or dit", what);
     code = check_flags(verb, &s.common, what);
     if (code) return code;
     if (s.to.output && cli_check_output("bench", s.to.output)) return CLI_FAILED;
-    if (!s.to.dtypes) s.to.dtypes = attention ? "fp32,bf16" : "bf16";
-    return attention ? cli_bench_attention(&s.common, &s.to) : cli_bench_model(&s.common, &s.to);
+    if (!s.to.dtypes) s.to.dtypes = benchmarks[i].dtypes;
+    /* random lists alone, where no policy was asked for */
+    if (!s.to.policies && s.to.density == 0) s.to.policies = benchmarks[i].policies;
+    if (!s.to.grids) s.to.grids = benchmarks[i].grids;
+    return benchmarks[i].run(&s.common, &s.to);
 }
 
 const cli_verb cli_verb_bench = {
     .name = "bench",
-    .arguments = "[attention | model]",
+    .arguments = "[attention | model | dit]",
     .summary = "what attention and models cost on this machine",
-    .about = "Times attention on made-up tensors, or a whole model, policy by policy in one\n"
-             "run, so that ratios hold.",
+    .about = "Times attention on made-up tensors, a whole model, or a transformer with random\n"
+             "weights, policy by policy in one run, so that ratios hold.",
     .example = "example: nabla bench --grid 4x32x32 --threads 1,2 --backward -o bench.csv",
     .options = options,
     .option_count = CLI_COUNT(options),

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The two benchmarks of `nabla bench`. */
+/* The benchmarks of `nabla bench`. */
 #ifndef CLI_BENCH_H
 #define CLI_BENCH_H
 
@@ -12,12 +12,15 @@
 typedef struct cli_bench_settings {
     const char *output;                                      /* CSV; NULL: none */
     const char *grids, *policies, *threads, *dtypes, *model; /* lists but for the last; NULL: the default */
-    int32_t heads, head_dim, batch, repeat, backward, any_order, steps;
+    const char *size;                                        /* of a transformer */
+    float density;                                           /* of random lists; 0: none */
+    int32_t heads, head_dim, batch, repeat, backward, any_order, steps, guided;
     cli_seed seed;
 } cli_bench_settings;
 
 int cli_bench_attention(const cli_common *common, const cli_bench_settings *s);
 int cli_bench_model(const cli_common *common, const cli_bench_settings *s);
+int cli_bench_dit(const cli_common *common, const cli_bench_settings *s);
 
 /* Lists in full before anything runs: a slip in the last item must not show after an hour of the others. 0, or the exit
    code. */

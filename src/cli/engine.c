@@ -16,7 +16,8 @@ int cli_engine_machine(const char *verb, const cli_common *common, cli_progress 
     out->progress = cli_progress_report;
     out->user = progress;
     if (common->dtype) out->compute = strcmp(common->dtype, "fp32") == 0 ? NABLA_FP32 : NABLA_BF16;
-    return cli_check_engine_device(verb, common);
+    const int code = cli_device(verb, common, &out->device, &out->ordinal);
+    return code ? code : cli_check_device(verb, common);
 }
 
 static int holds_model(const char *folder) {

@@ -22,20 +22,20 @@ int cli_device(const char *verb, const cli_common *common, nabla_device *device,
     return 0;
 }
 
-int cli_check_engine_device(const char *verb, const cli_common *common) {
+int cli_check_device(const char *verb, const cli_common *common) {
+    nabla_device_info info = {.size = sizeof info};
     nabla_device device;
     int32_t ordinal;
+    char message[512] = "";
     const int code = cli_device(verb, common, &device, &ordinal);
-    if (code || device == NABLA_CPU) return code;
-    return cli_fail(verb,
-                    "--device %s: models run on the processor only, GPUs serve attend, mask and bench attention; leave "
-                    "the flag out",
-                    common->device);
+    if (code || device == NABLA_CPU ||
+        nabla_device_describe(device, ordinal, &info, message, sizeof message) == NABLA_OK)
+        return code;
+    return cli_fail(verb, "--device %s: %s; leave the flag out to run on the processor", common->device, message);
 }
 
 nabla_context *cli_context(const char *verb, const cli_common *common, int *code) {
     nabla_context_options options = nabla_context_options_default();
-    nabla_device_info info = {.size = sizeof info};
     nabla_context *ctx = NULL;
     char message[512] = "";
     *code = cli_device(verb, common, &options.device, &options.ordinal);
@@ -46,11 +46,8 @@ nabla_context *cli_context(const char *verb, const cli_common *common, int *code
     }
     options.threads = common->threads;
     options.level = common->level;
-    if (options.device == NABLA_CUDA &&
-        nabla_device_describe(NABLA_CUDA, options.ordinal, &info, message, sizeof message) != NABLA_OK) {
-        *code = cli_fail(verb, "--device %s: %s; leave the flag out to run on the processor", common->device, message);
-        return NULL;
-    }
+    *code = cli_check_device(verb, common);
+    if (*code) return NULL;
     const nabla_status status = nabla_context_create(&options, &ctx, message, sizeof message);
     if (status != NABLA_OK) *code = cli_fail_status(verb, status, message);
     return ctx;

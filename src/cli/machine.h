@@ -7,8 +7,8 @@
 
 /* What --device says. 0, or the exit code after a message. */
 int cli_device(const char *verb, const cli_common *common, nabla_device *device, int32_t *ordinal);
-/* The engine runs on the processor alone: 0, or the exit code after a message. */
-int cli_check_engine_device(const char *verb, const cli_common *common);
+/* Whether that device is here: 0, or the exit code after a message. */
+int cli_check_device(const char *verb, const cli_common *common);
 /* A context as the flags want it; NULL after a message, the exit code in *code. */
 nabla_context *cli_context(const char *verb, const cli_common *common, int *code);
 /* --policy, checked. 0, or the exit code. */

@@ -35,7 +35,7 @@ typedef struct nv_seam {
     float gain_offset; /* 1 for scales of a modulation, 0 for an affine norm's weights */
     const float *gain, *shift;
     int64_t gain_stride; /* of both */
-    nv_matrix n;         /* [rows, dim] output */
+    nv_matrix n;         /* [rows, dim] output; may be y where both are of one dtype */
     void *xhat;          /* [rows, dim] of n's dtype, contiguous; NULL: not saved */
     float *rstd;         /* [rows]; NULL: not saved */
 } nv_seam;
@@ -118,24 +118,49 @@ typedef struct nv_conv {
     int32_t add;              /* y += instead of y = */
 } nv_conv;
 
-/* Where a device's time and work went since nv_device_clock_reset(). */
+/* What a device's time goes to. */
+typedef enum nv_phase { NV_OTHER, NV_PRODUCTS, NV_ATTENTION, NV_PLAN, NV_PHASES } nv_phase;
+
+/* Where a device's time and its products' work went. */
 typedef struct nv_clock {
-    double plan_s, attention_s, products_s; /* seconds */
-    double product_flop, attention_flop;    /* 2 a multiply-add; attention: visited pairs only */
+    double seconds[NV_PHASES];
+    double product_flop; /* 2 a multiply-add */
 } nv_clock;
 
+/* Memory of the device, in bytes; 0 where it cannot be found out. */
+typedef struct nv_device_memory {
+    double total, available;
+    double held; /* the most that this process held; on a GPU all that is in use, which shrinks only with the device */
+} nv_device_memory;
+
 typedef struct nv_device_ops {
+    void (*destroy)(nv_device *dev);
+    const char *(*products)(const nv_device *dev, nabla_dtype dtype); /* nv_device_products() */
+    /* Waits for the work that was queued; what of it failed, copies too, surfaces here. */
+    nabla_status (*wait)(nv_device *dev, nv_error *err);
+
+    /* ------------------------------------------------------------ time */
+    /* What follows is of that phase; returns the phase so far, to go back to. Costs next to nothing and never waits. */
+    nv_phase (*phase)(nv_device *dev, nv_phase phase);
+    void (*clock_reset)(nv_device *dev);
+    void (*clock_read)(nv_device *dev, nv_clock *out); /* since the reset; waits */
+
     /* ------------------------------------------------------------ memory */
+    void (*memory)(nv_device *dev, nv_device_memory *out);
     nabla_status (*allocate)(nv_device *dev, size_t bytes, void **out, nv_error *err); /* 64-byte aligned, zeroed */
     void (*release)(nv_device *dev, void *data);
     void (*zero)(nv_device *dev, void *data, size_t bytes);
-    void (*copy)(nv_device *dev, void *dst, const void *src, size_t bytes);     /* within the device */
-    void (*upload)(nv_device *dev, void *dst, const void *src, size_t bytes);   /* from the host */
+    void (*copy)(nv_device *dev, void *dst, const void *src, size_t bytes); /* within the device */
+    void (*upload)(nv_device *dev, void *dst, const void *src,
+                   size_t bytes); /* from the host, which may then reuse src */
     void (*download)(nv_device *dev, void *dst, const void *src, size_t bytes); /* to the host; waits */
 
     /* ------------------------------------------------------------ products; w is [out, in] as torch keeps it */
-    /* y = x w^T + bias (NULL: none). x and w of one dtype; y of that or fp32. */
+    /* y = x w^T + bias (NULL: none; it may be rounded to y's dtype). x and w of one dtype; y of that or fp32. */
     nabla_status (*linear)(nv_device *dev, nv_matrix x, nv_matrix w, const float *bias, nv_matrix y, nv_error *err);
+    /* y = act(x w^T + bias), act of the unrounded sum where the device can do it in one pass. No backward pass. */
+    nabla_status (*linear_activate)(nv_device *dev, nv_activation act, nv_matrix x, nv_matrix w, const float *bias,
+                                    nv_matrix y, nv_error *err);
     /* d_x = d_y w, or d_x += d_y w (add; fp32 d_x). */
     nabla_status (*linear_backward_input)(nv_device *dev, nv_matrix d_y, nv_matrix w, nv_matrix d_x, int add,
                                           nv_error *err);
@@ -211,11 +236,12 @@ struct nv_device {
     nabla_context *context; /* attention, on the same threads */
     int32_t threads;
     const char *level;
-    nv_clock clock;
+    const char *kind; /* "cpu", "cuda" */
 };
 
 typedef struct nv_device_options {
     nabla_device device; /* NABLA_CPU */
+    int32_t ordinal;     /* which GPU; 0. The calling thread's current GPU becomes that one */
     int32_t threads;     /* 0: every processor this process may use */
     const char *level;   /* NULL: the best. Chooses our own kernels; oneDNN's products choose for themselves */
 } nv_device_options;
@@ -224,10 +250,10 @@ typedef struct nv_device_options {
 nabla_status nv_device_create(const nv_device_options *options, nv_device **out, nv_error *err);
 void nv_device_destroy(nv_device *dev); /* NULL is fine */
 
-/* What makes the products of a dtype, in words: "oneDNN 2.6.3 brg:avx512_core_bf16", "own", "own, bf16 as fp32". */
+/* What makes the products of a dtype, in words: "oneDNN 2.6.3 brg:avx512_core_bf16", "own", "own, bf16 as fp32",
+   "cuBLASLt 13.1.0". */
 const char *nv_device_products(const nv_device *dev, nabla_dtype dtype);
 
-void nv_device_clock_reset(nv_device *dev);
 double nv_now(void); /* seconds of a clock that never goes back */
 
 #endif

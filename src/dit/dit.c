@@ -2,6 +2,7 @@
 /* A model: its memory, the layers that are views of it, and the copy that products read. */
 #include "dit/dit.h"
 #include "dit/model.h"
+#include "tensor/bf16.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,14 +36,13 @@ static nv_dit_vector vector_of(nv_dit *m, int32_t layer, const char *name) {
     return p ? (nv_dit_vector){p->value, p->grad} : (nv_dit_vector){0};
 }
 
-/* `parts` weights of shape [out, in] under `weight` and what follows it in the arena. precise: fp32. */
-static nv_linear linear_of(nv_dit *m, int32_t layer, const char *weight, const char *bias, int parts, int precise) {
+/* `parts` weights of shape [out, in] under `weight` and what follows it in the arena. */
+static nv_linear linear_of(nv_dit *m, int32_t layer, const char *weight, const char *bias, int parts) {
     const nv_parameter *w = nv_dit_find(m, layer, weight), *b = nv_dit_find(m, layer, bias);
     const int64_t out = w->shape[0], in = (int64_t)w->count / out;
-    const void *data = w->value;
-    if (!precise && m->compute == NABLA_BF16) data = (const uint16_t *)m->copy + (w->value - m->values);
-    return (nv_linear){nv_matrix_of(data, precise ? NABLA_FP32 : m->compute, parts * out, in), b->value, w->grad,
-                       b->grad};
+    const nv_matrix matrix = w->rounded ? nv_matrix_of(w->copy, NABLA_BF16, parts * out, in)
+                                        : nv_matrix_of(w->value, NABLA_FP32, parts * out, in);
+    return (nv_linear){matrix, b->value, w->grad, b->grad};
 }
 
 static void make_block(nv_dit *m, int32_t i) {
@@ -52,40 +52,37 @@ static void make_block(nv_dit *m, int32_t i) {
     b->modulation = vector_of(m, i, "scale_shift_table");
     b->norm2_weight = vector_of(m, i, "norm2.weight");
     b->norm2_bias = vector_of(m, i, "norm2.bias");
-    b->self = (nv_self_attention){.qkv = linear_of(m, i, "attn1.to_q.weight", "attn1.to_q.bias", 3, 0),
-                                  .out = linear_of(m, i, "attn1.to_out.0.weight", "attn1.to_out.0.bias", 1, 0),
+    b->self = (nv_self_attention){.qkv = linear_of(m, i, "attn1.to_q.weight", "attn1.to_q.bias", 3),
+                                  .out = linear_of(m, i, "attn1.to_out.0.weight", "attn1.to_out.0.bias", 1),
                                   .norm_q = q1.value,
                                   .norm_k = k1.value,
                                   .d_norm_q = q1.grad,
                                   .d_norm_k = k1.grad,
                                   .heads = m->config.heads,
                                   .eps = m->config.eps};
-    b->cross = (nv_cross_attention){.q = linear_of(m, i, "attn2.to_q.weight", "attn2.to_q.bias", 1, 0),
-                                    .kv = linear_of(m, i, "attn2.to_k.weight", "attn2.to_k.bias", 2, 0),
-                                    .out = linear_of(m, i, "attn2.to_out.0.weight", "attn2.to_out.0.bias", 1, 0),
+    b->cross = (nv_cross_attention){.q = linear_of(m, i, "attn2.to_q.weight", "attn2.to_q.bias", 1),
+                                    .kv = linear_of(m, i, "attn2.to_k.weight", "attn2.to_k.bias", 2),
+                                    .out = linear_of(m, i, "attn2.to_out.0.weight", "attn2.to_out.0.bias", 1),
                                     .norm_q = q2.value,
                                     .norm_k = k2.value,
                                     .d_norm_q = q2.grad,
                                     .d_norm_k = k2.grad,
                                     .heads = m->config.heads,
                                     .eps = m->config.eps};
-    b->ffn.up = linear_of(m, i, "ffn.net.0.proj.weight", "ffn.net.0.proj.bias", 1, 0);
-    b->ffn.down = linear_of(m, i, "ffn.net.2.weight", "ffn.net.2.bias", 1, 0);
+    b->ffn.up = linear_of(m, i, "ffn.net.0.proj.weight", "ffn.net.0.proj.bias", 1);
+    b->ffn.down = linear_of(m, i, "ffn.net.2.weight", "ffn.net.2.bias", 1);
 }
 
 static void make_layers(nv_dit *m) {
 #define EMBEDDER "condition_embedder."
-    m->patch = linear_of(m, -1, "patch_embedding.weight", "patch_embedding.bias", 1, 0);
-    m->time.in =
-        linear_of(m, -1, EMBEDDER "time_embedder.linear_1.weight", EMBEDDER "time_embedder.linear_1.bias", 1, 1);
-    m->time.out =
-        linear_of(m, -1, EMBEDDER "time_embedder.linear_2.weight", EMBEDDER "time_embedder.linear_2.bias", 1, 1);
-    m->time.project = linear_of(m, -1, EMBEDDER "time_proj.weight", EMBEDDER "time_proj.bias", 1, 1);
-    m->text.up =
-        linear_of(m, -1, EMBEDDER "text_embedder.linear_1.weight", EMBEDDER "text_embedder.linear_1.bias", 1, 0);
+    m->patch = linear_of(m, -1, "patch_embedding.weight", "patch_embedding.bias", 1);
+    m->time.in = linear_of(m, -1, EMBEDDER "time_embedder.linear_1.weight", EMBEDDER "time_embedder.linear_1.bias", 1);
+    m->time.out = linear_of(m, -1, EMBEDDER "time_embedder.linear_2.weight", EMBEDDER "time_embedder.linear_2.bias", 1);
+    m->time.project = linear_of(m, -1, EMBEDDER "time_proj.weight", EMBEDDER "time_proj.bias", 1);
+    m->text.up = linear_of(m, -1, EMBEDDER "text_embedder.linear_1.weight", EMBEDDER "text_embedder.linear_1.bias", 1);
     m->text.down =
-        linear_of(m, -1, EMBEDDER "text_embedder.linear_2.weight", EMBEDDER "text_embedder.linear_2.bias", 1, 0);
-    m->head = linear_of(m, -1, "proj_out.weight", "proj_out.bias", 1, 1);
+        linear_of(m, -1, EMBEDDER "text_embedder.linear_2.weight", EMBEDDER "text_embedder.linear_2.bias", 1);
+    m->head = linear_of(m, -1, "proj_out.weight", "proj_out.bias", 1);
     m->head_modulation = vector_of(m, -1, "scale_shift_table");
     for (int32_t i = 0; i < m->config.layers; i++)
         make_block(m, i);
@@ -94,11 +91,31 @@ static void make_layers(nv_dit *m) {
 
 /* ------------------------------------------------------------------------------------------ life */
 
+/* Masters, gradients, what products read; within each one parameter after the other, so that weights that act as one
+   product are one matrix. */
 static void take_all(nv_dit *m, nv_arena *arena) {
-    m->values = nv_arena_take(arena, (int64_t)m->total, sizeof(float));
-    if (m->train) m->grads = nv_arena_take(arena, (int64_t)m->total, sizeof(float));
-    m->copy = m->values;
-    if (m->compute == NABLA_BF16) m->copy = nv_arena_take(arena, (int64_t)m->total, sizeof(uint16_t));
+    int64_t masters = 0, copies = 0;
+    for (size_t i = 0; i < m->count; i++) {
+        const nv_parameter *p = &m->parameters[i];
+        if (m->train || !p->rounded) masters += (int64_t)p->count;
+        if (p->rounded) copies += (int64_t)p->count;
+    }
+    m->values = nv_arena_take(arena, masters, sizeof(float));
+    if (m->train) m->grads = nv_arena_take(arena, masters, sizeof(float));
+    m->copies = nv_arena_take(arena, copies, sizeof(uint16_t));
+}
+
+static void place_parameters(nv_dit *m) {
+    size_t masters = 0, copies = 0;
+    for (size_t i = 0; i < m->count; i++) {
+        nv_parameter *p = &m->parameters[i];
+        const int master = m->train || !p->rounded;
+        if (master) p->value = m->values + masters;
+        if (m->train) p->grad = m->grads + masters;
+        if (p->rounded) p->copy = (uint16_t *)m->copies + copies;
+        if (master) masters += p->count;
+        if (p->rounded) copies += p->count;
+    }
 }
 
 static nabla_status take_memory(nv_dit *m, nv_error *err) {
@@ -107,11 +124,7 @@ static nabla_status take_memory(nv_dit *m, nv_error *err) {
     NV_TRY(m->device->ops->allocate(m->device, arena.used, &m->memory, err));
     arena = (nv_arena){.base = m->memory, .size = arena.used};
     take_all(m, &arena);
-    size_t at = 0;
-    for (size_t i = 0; i < m->count; at += m->parameters[i++].count) {
-        m->parameters[i].value = m->values + at;
-        m->parameters[i].grad = m->grads ? m->grads + at : NULL;
-    }
+    place_parameters(m);
     return NABLA_OK;
 }
 
@@ -206,12 +219,64 @@ size_t nv_dit_values(const nv_dit *m) {
     return m->total;
 }
 
-nabla_status nv_dit_update(nv_dit *m, nv_error *err) {
-    const int64_t width = 4096, total = (int64_t)m->total, rows = total / width, rest = total % width;
-    if (m->compute == NABLA_FP32) return NABLA_OK;
-    NV_TRY(m->device->ops->cast(m->device, nv_matrix_of(m->values, NABLA_FP32, rows, width),
-                                nv_matrix_of(m->copy, NABLA_BF16, rows, width), err));
+void nv_dit_write(nv_dit *m, const nv_parameter *p, size_t first, const float *values, size_t count) {
+    nv_device *dev = m->device;
+    nv_bf16 rounded[4096];
+    if (p->value) {
+        dev->ops->upload(dev, p->value + first, values, count * sizeof *values);
+        return;
+    }
+    for (size_t at = 0; at < count;) {
+        const size_t room = sizeof rounded / sizeof *rounded, n = count - at < room ? count - at : room;
+        for (size_t i = 0; i < n; i++)
+            rounded[i] = nv_bf16_from_float(values[at + i]);
+        dev->ops->upload(dev, (uint16_t *)p->copy + first + at, rounded, n * sizeof *rounded);
+        at += n;
+    }
+}
+
+void nv_dit_read(nv_dit *m, const nv_parameter *p, size_t first, float *values, size_t count) {
+    nv_device *dev = m->device;
+    nv_bf16 rounded[4096];
+    if (p->value) {
+        dev->ops->download(dev, values, p->value + first, count * sizeof *values);
+        return;
+    }
+    for (size_t at = 0; at < count;) {
+        const size_t room = sizeof rounded / sizeof *rounded, n = count - at < room ? count - at : room;
+        dev->ops->download(dev, rounded, (uint16_t *)p->copy + first + at, n * sizeof *rounded);
+        for (size_t i = 0; i < n; i++)
+            values[at + i] = nv_bf16_to_float(rounded[i]);
+        at += n;
+    }
+}
+
+/* As rows that can be shared out among threads. */
+nabla_status nv_dit_cast(nv_dit *m, nabla_dtype from_dtype, const void *from, void *to, size_t count, nv_error *err) {
+    const nabla_dtype to_dtype = from_dtype == NABLA_FP32 ? NABLA_BF16 : NABLA_FP32;
+    const int64_t width = 4096, rows = (int64_t)count / width, rest = (int64_t)count % width;
+    const size_t done = (size_t)(rows * width);
+    if (rows > 0)
+        NV_TRY(m->device->ops->cast(m->device, nv_matrix_of(from, from_dtype, rows, width),
+                                    nv_matrix_of(to, to_dtype, rows, width), err));
     if (rest == 0) return NABLA_OK;
-    return m->device->ops->cast(m->device, nv_matrix_of(m->values + rows * width, NABLA_FP32, 1, rest),
-                                nv_matrix_of((uint16_t *)m->copy + rows * width, NABLA_BF16, 1, rest), err);
+    from = (const unsigned char *)from + done * nabla_dtype_size(from_dtype);
+    to = (unsigned char *)to + done * nabla_dtype_size(to_dtype);
+    return m->device->ops->cast(m->device, nv_matrix_of(from, from_dtype, 1, rest), nv_matrix_of(to, to_dtype, 1, rest),
+                                err);
+}
+
+/* Parameters that follow one another in both places go together. */
+nabla_status nv_dit_update(nv_dit *m, nv_error *err) {
+    for (size_t i = 0; i < m->count;) {
+        const nv_parameter *first = &m->parameters[i];
+        size_t count = 0;
+        for (; i < m->count && m->parameters[i].rounded && m->parameters[i].value; i++)
+            count += m->parameters[i].count;
+        if (count > 0)
+            NV_TRY(nv_dit_cast(m, NABLA_FP32, first->value, first->copy, count, err));
+        else
+            i++;
+    }
+    return NABLA_OK;
 }

@@ -22,14 +22,17 @@ typedef struct nv_parameter {
     int32_t rank;
     int64_t shape[5];
     size_t count;
-    float *value;  /* fp32 master, in the device's memory */
-    float *grad;   /* NULL unless made with train */
-    int32_t decay; /* 1: weight decay applies (matrices), 0: not (biases, norms, modulation) */
+    float *value;    /* fp32, in the device's memory; NULL where only what products read is kept */
+    float *grad;     /* NULL unless made with train */
+    void *copy;      /* bf16, what products read; NULL where that is `value` */
+    int32_t rounded; /* 1: products read it in bf16 */
+    int32_t decay;   /* 1: weight decay applies (matrices), 0: not (biases, norms, modulation) */
 } nv_parameter;
 
 /* compute: NABLA_FP32 or NABLA_BF16, the dtype of products and stored activations; the residual stream, modulation,
-   norms' statistics and accumulation are fp32 either way. train: also hold gradients. Parameters lie in one arena:
-   value and grad of all of them are each one contiguous run, in the order of nv_dit_parameter(). */
+   norms' statistics and accumulation are fp32 either way. train: also hold gradients, and fp32 masters of everything;
+   value and grad of all parameters are then each one contiguous run, in the order of nv_dit_parameter(). Without it no
+   weight is held twice: matrices are in the compute dtype alone. */
 nabla_status nv_dit_create(nv_device *device, const nv_dit_config *config, nabla_dtype compute, int train, nv_dit **out,
                            nv_error *err);
 void nv_dit_destroy(nv_dit *m);
@@ -41,12 +44,18 @@ size_t nv_dit_values(const nv_dit *m); /* numbers in all */
 /* Random start (as the public Wan code: Xavier uniform linears, zero biases, N(0, 0.02) for time and text embedders,
    modulation N(0, 1) / sqrt(dim), zero head). Then call nv_dit_update. */
 void nv_dit_init(nv_dit *m, uint64_t seed);
+/* Random numbers everywhere, the head too, of the sizes that a start has: for timing. All threads draw. */
+nabla_status nv_dit_randomise(nv_dit *m, uint64_t seed, nv_error *err);
 /* From files of either layout (names.h); names NULL: recognised. Every tensor must be there with its shape, and under
    the prefix there must be no others: the error names the first few of both. Tensors are converted one at a time.
    Updates the compute copy. */
 nabla_status nv_dit_load(nv_dit *m, const nv_weights *w, const nv_dit_names *names, nv_error *err);
 /* Whether nv_dit_load will find every tensor and its shape, without making a model. */
 nabla_status nv_dit_check(const nv_dit_config *config, const nv_weights *w, const nv_dit_names *names, nv_error *err);
+/* count numbers of a parameter from the first on, from and to the host, in whatever way it is kept; not the copy of a
+   parameter that has a master. */
+void nv_dit_write(nv_dit *m, const nv_parameter *p, size_t first, const float *values, size_t count);
+void nv_dit_read(nv_dit *m, const nv_parameter *p, size_t first, float *values, size_t count);
 /* Call after the masters changed (optimizer step, load): refreshes the compute copy. */
 nabla_status nv_dit_update(nv_dit *m, nv_error *err);
 
@@ -71,7 +80,8 @@ typedef struct nv_dit_inputs {
     const float *latent;        /* [B, in_channels, F, H, W] */
     const float *time;          /* [B], 0 .. 1000 */
     const float *context;       /* [B, text_length, text_dim] */
-    const nabla_policy *policy; /* self-attention of every block; built anew for every layer, sample and head */
+    const nabla_policy *policy; /* self-attention of every block; built anew for every layer, sample and head. NULL: the
+                                   run's plans as they are (nv_dit_run_import) */
 } nv_dit_inputs;
 
 /* out: [B, out_channels, F, H, W] */
@@ -89,6 +99,8 @@ typedef struct nv_dit_stats {
     double product_flop, attention_flop; /* 2 a multiply-add; attention counts kept pairs only */
 } nv_dit_stats;
 void nv_dit_get_stats(const nv_dit_run *run, nv_dit_stats *stats);
+/* Gives every layer the same lists (nabla_plan_import_lists), for passes without a policy. */
+nabla_status nv_dit_run_import(nv_dit_run *run, const int32_t *num, const int32_t *indices, nv_error *err);
 /* The plan of a layer as the last forward left it (to draw it); layer in [0, layers). */
 const nabla_plan *nv_dit_run_plan(const nv_dit_run *run, int32_t layer);
 

@@ -200,7 +200,7 @@ static nabla_status read_halves(const merger *g, const change *c, size_t rank, s
     return status == NABLA_OK ? nv_st_read_f32(c->parts[DOWN], halves + rank * out, rank * in, g->err) : status;
 }
 
-static nabla_status add_product(const merger *g, const nv_parameter *p, const change *c) {
+static nabla_status add_product(const merger *g, const nv_parameter *p, const change *c, float *sum) {
     nv_device *dev = g->m->device;
     const size_t out = (size_t)p->shape[0], in = p->count / out, rank = (size_t)c->parts[DOWN]->shape[0];
     const size_t bytes = rank * (out + in) * sizeof(float);
@@ -218,16 +218,33 @@ static nabla_status add_product(const merger *g, const nv_parameter *p, const ch
         dev->ops->upload(dev, halves, host, bytes);
         const nv_matrix up = nv_matrix_of(halves, NABLA_FP32, (int64_t)rank, (int64_t)out);
         const nv_matrix down = nv_matrix_of((float *)halves + rank * out, NABLA_FP32, (int64_t)rank, (int64_t)in);
-        status = dev->ops->linear_backward_weight(dev, up, down, p->value, NULL, g->err);
+        status = dev->ops->linear_backward_weight(dev, up, down, sum, NULL, g->err);
     }
     if (halves) dev->ops->release(dev, halves);
     free(host);
     return status;
 }
 
+static nabla_status add_to_weight(const merger *g, const nv_parameter *p, const change *c, float *sum) {
+    if (c->parts[UP]) NV_TRY(add_product(g, p, c, sum));
+    return c->parts[DIFF] ? add_scaled(g, sum, c->parts[DIFF], g->strength) : NABLA_OK;
+}
+
+/* A weight without a master is added to in fp32 and rounded once. */
+static nabla_status change_weight(const merger *g, const nv_parameter *p, const change *c) {
+    nv_device *dev = g->m->device;
+    void *sum;
+    if (p->value) return add_to_weight(g, p, c, p->value);
+    NV_TRY(dev->ops->allocate(dev, p->count * sizeof(float), &sum, g->err));
+    nabla_status status = nv_dit_cast(g->m, NABLA_BF16, p->copy, sum, p->count, g->err);
+    if (status == NABLA_OK) status = add_to_weight(g, p, c, sum);
+    if (status == NABLA_OK) status = nv_dit_cast(g->m, NABLA_FP32, sum, p->copy, p->count, g->err);
+    dev->ops->release(dev, sum);
+    return status;
+}
+
 static nabla_status apply(const merger *g, const nv_parameter *p, const change *c) {
-    if (c->parts[UP]) NV_TRY(add_product(g, p, c));
-    if (c->parts[DIFF]) NV_TRY(add_scaled(g, p->value, c->parts[DIFF], g->strength));
+    if (c->parts[UP] || c->parts[DIFF]) NV_TRY(change_weight(g, p, c));
     if (c->parts[DIFF_BIAS]) NV_TRY(add_scaled(g, bias_of(g->m, p)->value, c->parts[DIFF_BIAS], g->strength));
     return NABLA_OK;
 }

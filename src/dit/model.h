@@ -33,9 +33,9 @@ struct nv_dit {
     size_t count, total;
     nv_parameter *parameters;
     char *names;
-    void *memory; /* values, then gradients, then the compute copy */
+    void *memory; /* of the next three */
     float *values, *grads;
-    void *copy; /* values in bf16; the masters themselves in fp32 */
+    void *copies; /* bf16 */
     nv_linear patch, head;
     nv_dit_vector head_modulation; /* [2, dim]: shift, scale */
     nv_time_embedding time;
@@ -49,6 +49,9 @@ enum { NV_DIT_SHIFT, NV_DIT_SCALE, NV_DIT_GATE, NV_DIT_FFN_SHIFT, NV_DIT_FFN_SCA
 nabla_status nv_dit_list_parameters(nv_dit *m, nv_error *err);
 /* The parameter of that name; layer -1 for those outside of blocks. NULL if this model has none. */
 nv_parameter *nv_dit_find(nv_dit *m, int32_t layer, const char *name);
+
+/* count numbers of one dtype into the other. */
+nabla_status nv_dit_cast(nv_dit *m, nabla_dtype from_dtype, const void *from, void *to, size_t count, nv_error *err);
 
 /* All of a model (config is set) but its memory: sizes and parameters, whose values are NULL; and its end. */
 nabla_status nv_dit_describe(nv_dit *m, nv_error *err);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The parameters of a Wan2.1 transformer: their names in both layouts, shapes, and how each begins. */
 #include "dit/model.h"
+#include "tensor/bf16.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,61 +34,67 @@ typedef enum start {
     MODULATION /* N(0, 1) / sqrt(dim) */
 } start;
 
+typedef enum kind {
+    MATRIX,  /* products read it in the compute dtype */
+    PRECISE, /* a matrix that stays fp32 */
+    VECTOR   /* fp32, without weight decay */
+} kind;
+
 typedef struct entry {
     const char *name;     /* diffusers', the engine's own */
     const char *original; /* that of the original code and of ComfyUI's files */
     size_code shape[5];
     start begin;
-    int decay;
+    kind kind;
 } entry;
 
 /* Their order is that of the arena: weights (and biases) that act as one product lie one after the other. */
 static const entry block_entries[] = {
-    {"scale_shift_table", "modulation", {ONE, SIX, DIM}, MODULATION, 0},
-    {"attn1.to_q.weight", "self_attn.q.weight", {DIM, DIM}, XAVIER, 1},
-    {"attn1.to_k.weight", "self_attn.k.weight", {DIM, DIM}, XAVIER, 1},
-    {"attn1.to_v.weight", "self_attn.v.weight", {DIM, DIM}, XAVIER, 1},
-    {"attn1.to_q.bias", "self_attn.q.bias", {DIM}, ZEROS, 0},
-    {"attn1.to_k.bias", "self_attn.k.bias", {DIM}, ZEROS, 0},
-    {"attn1.to_v.bias", "self_attn.v.bias", {DIM}, ZEROS, 0},
-    {"attn1.norm_q.weight", "self_attn.norm_q.weight", {DIM}, ONES, 0},
-    {"attn1.norm_k.weight", "self_attn.norm_k.weight", {DIM}, ONES, 0},
-    {"attn1.to_out.0.weight", "self_attn.o.weight", {DIM, DIM}, XAVIER, 1},
-    {"attn1.to_out.0.bias", "self_attn.o.bias", {DIM}, ZEROS, 0},
-    {"norm2.weight", "norm3.weight", {DIM}, ONES, 0},
-    {"norm2.bias", "norm3.bias", {DIM}, ZEROS, 0},
-    {"attn2.to_q.weight", "cross_attn.q.weight", {DIM, DIM}, XAVIER, 1},
-    {"attn2.to_q.bias", "cross_attn.q.bias", {DIM}, ZEROS, 0},
-    {"attn2.to_k.weight", "cross_attn.k.weight", {DIM, DIM}, XAVIER, 1},
-    {"attn2.to_v.weight", "cross_attn.v.weight", {DIM, DIM}, XAVIER, 1},
-    {"attn2.to_k.bias", "cross_attn.k.bias", {DIM}, ZEROS, 0},
-    {"attn2.to_v.bias", "cross_attn.v.bias", {DIM}, ZEROS, 0},
-    {"attn2.norm_q.weight", "cross_attn.norm_q.weight", {DIM}, ONES, 0},
-    {"attn2.norm_k.weight", "cross_attn.norm_k.weight", {DIM}, ONES, 0},
-    {"attn2.to_out.0.weight", "cross_attn.o.weight", {DIM, DIM}, XAVIER, 1},
-    {"attn2.to_out.0.bias", "cross_attn.o.bias", {DIM}, ZEROS, 0},
-    {"ffn.net.0.proj.weight", "ffn.0.weight", {FFN, DIM}, XAVIER, 1},
-    {"ffn.net.0.proj.bias", "ffn.0.bias", {FFN}, ZEROS, 0},
-    {"ffn.net.2.weight", "ffn.2.weight", {DIM, FFN}, XAVIER, 1},
-    {"ffn.net.2.bias", "ffn.2.bias", {DIM}, ZEROS, 0},
+    {"scale_shift_table", "modulation", {ONE, SIX, DIM}, MODULATION, VECTOR},
+    {"attn1.to_q.weight", "self_attn.q.weight", {DIM, DIM}, XAVIER, MATRIX},
+    {"attn1.to_k.weight", "self_attn.k.weight", {DIM, DIM}, XAVIER, MATRIX},
+    {"attn1.to_v.weight", "self_attn.v.weight", {DIM, DIM}, XAVIER, MATRIX},
+    {"attn1.to_q.bias", "self_attn.q.bias", {DIM}, ZEROS, VECTOR},
+    {"attn1.to_k.bias", "self_attn.k.bias", {DIM}, ZEROS, VECTOR},
+    {"attn1.to_v.bias", "self_attn.v.bias", {DIM}, ZEROS, VECTOR},
+    {"attn1.norm_q.weight", "self_attn.norm_q.weight", {DIM}, ONES, VECTOR},
+    {"attn1.norm_k.weight", "self_attn.norm_k.weight", {DIM}, ONES, VECTOR},
+    {"attn1.to_out.0.weight", "self_attn.o.weight", {DIM, DIM}, XAVIER, MATRIX},
+    {"attn1.to_out.0.bias", "self_attn.o.bias", {DIM}, ZEROS, VECTOR},
+    {"norm2.weight", "norm3.weight", {DIM}, ONES, VECTOR},
+    {"norm2.bias", "norm3.bias", {DIM}, ZEROS, VECTOR},
+    {"attn2.to_q.weight", "cross_attn.q.weight", {DIM, DIM}, XAVIER, MATRIX},
+    {"attn2.to_q.bias", "cross_attn.q.bias", {DIM}, ZEROS, VECTOR},
+    {"attn2.to_k.weight", "cross_attn.k.weight", {DIM, DIM}, XAVIER, MATRIX},
+    {"attn2.to_v.weight", "cross_attn.v.weight", {DIM, DIM}, XAVIER, MATRIX},
+    {"attn2.to_k.bias", "cross_attn.k.bias", {DIM}, ZEROS, VECTOR},
+    {"attn2.to_v.bias", "cross_attn.v.bias", {DIM}, ZEROS, VECTOR},
+    {"attn2.norm_q.weight", "cross_attn.norm_q.weight", {DIM}, ONES, VECTOR},
+    {"attn2.norm_k.weight", "cross_attn.norm_k.weight", {DIM}, ONES, VECTOR},
+    {"attn2.to_out.0.weight", "cross_attn.o.weight", {DIM, DIM}, XAVIER, MATRIX},
+    {"attn2.to_out.0.bias", "cross_attn.o.bias", {DIM}, ZEROS, VECTOR},
+    {"ffn.net.0.proj.weight", "ffn.0.weight", {FFN, DIM}, XAVIER, MATRIX},
+    {"ffn.net.0.proj.bias", "ffn.0.bias", {FFN}, ZEROS, VECTOR},
+    {"ffn.net.2.weight", "ffn.2.weight", {DIM, FFN}, XAVIER, MATRIX},
+    {"ffn.net.2.bias", "ffn.2.bias", {DIM}, ZEROS, VECTOR},
 };
 
 static const entry model_entries[] = {
-    {"patch_embedding.weight", "patch_embedding.weight", {DIM, CHANNELS, PATCH_F, PATCH_H, PATCH_W}, XAVIER, 1},
-    {"patch_embedding.bias", "patch_embedding.bias", {DIM}, ZEROS, 0},
-    {"condition_embedder.time_embedder.linear_1.weight", "time_embedding.0.weight", {DIM, FREQ}, NARROW, 1},
-    {"condition_embedder.time_embedder.linear_1.bias", "time_embedding.0.bias", {DIM}, ZEROS, 0},
-    {"condition_embedder.time_embedder.linear_2.weight", "time_embedding.2.weight", {DIM, DIM}, NARROW, 1},
-    {"condition_embedder.time_embedder.linear_2.bias", "time_embedding.2.bias", {DIM}, ZEROS, 0},
-    {"condition_embedder.time_proj.weight", "time_projection.1.weight", {DIM6, DIM}, XAVIER, 1},
-    {"condition_embedder.time_proj.bias", "time_projection.1.bias", {DIM6}, ZEROS, 0},
-    {"condition_embedder.text_embedder.linear_1.weight", "text_embedding.0.weight", {DIM, TEXT}, NARROW, 1},
-    {"condition_embedder.text_embedder.linear_1.bias", "text_embedding.0.bias", {DIM}, ZEROS, 0},
-    {"condition_embedder.text_embedder.linear_2.weight", "text_embedding.2.weight", {DIM, DIM}, NARROW, 1},
-    {"condition_embedder.text_embedder.linear_2.bias", "text_embedding.2.bias", {DIM}, ZEROS, 0},
-    {"scale_shift_table", "head.modulation", {ONE, TWO, DIM}, MODULATION, 0},
-    {"proj_out.weight", "head.head.weight", {PATCH_OUT, DIM}, ZEROS, 1},
-    {"proj_out.bias", "head.head.bias", {PATCH_OUT}, ZEROS, 0},
+    {"patch_embedding.weight", "patch_embedding.weight", {DIM, CHANNELS, PATCH_F, PATCH_H, PATCH_W}, XAVIER, MATRIX},
+    {"patch_embedding.bias", "patch_embedding.bias", {DIM}, ZEROS, VECTOR},
+    {"condition_embedder.time_embedder.linear_1.weight", "time_embedding.0.weight", {DIM, FREQ}, NARROW, PRECISE},
+    {"condition_embedder.time_embedder.linear_1.bias", "time_embedding.0.bias", {DIM}, ZEROS, VECTOR},
+    {"condition_embedder.time_embedder.linear_2.weight", "time_embedding.2.weight", {DIM, DIM}, NARROW, PRECISE},
+    {"condition_embedder.time_embedder.linear_2.bias", "time_embedding.2.bias", {DIM}, ZEROS, VECTOR},
+    {"condition_embedder.time_proj.weight", "time_projection.1.weight", {DIM6, DIM}, XAVIER, PRECISE},
+    {"condition_embedder.time_proj.bias", "time_projection.1.bias", {DIM6}, ZEROS, VECTOR},
+    {"condition_embedder.text_embedder.linear_1.weight", "text_embedding.0.weight", {DIM, TEXT}, NARROW, MATRIX},
+    {"condition_embedder.text_embedder.linear_1.bias", "text_embedding.0.bias", {DIM}, ZEROS, VECTOR},
+    {"condition_embedder.text_embedder.linear_2.weight", "text_embedding.2.weight", {DIM, DIM}, NARROW, MATRIX},
+    {"condition_embedder.text_embedder.linear_2.bias", "text_embedding.2.bias", {DIM}, ZEROS, VECTOR},
+    {"scale_shift_table", "head.modulation", {ONE, TWO, DIM}, MODULATION, VECTOR},
+    {"proj_out.weight", "head.head.weight", {PATCH_OUT, DIM}, ZEROS, PRECISE},
+    {"proj_out.bias", "head.head.bias", {PATCH_OUT}, ZEROS, VECTOR},
 };
 
 enum {
@@ -117,7 +124,8 @@ static nabla_status list_one(nv_dit *m, const entry *e, int32_t layer, const int
     else
         snprintf(name, NAME_SIZE, "blocks.%d.%s", (int)layer, e->name);
     p->name = name;
-    p->decay = e->decay;
+    p->decay = e->kind != VECTOR;
+    p->rounded = e->kind == MATRIX && m->compute == NABLA_BF16;
     p->count = 1;
     for (p->rank = 0; p->rank < 5 && e->shape[p->rank] != NONE; p->rank++) {
         p->shape[p->rank] = sizes[e->shape[p->rank]];
@@ -223,7 +231,42 @@ void nv_dit_init(nv_dit *m, uint64_t seed) {
         for (size_t at = 0; at < p->count; at += most) {
             const size_t n = p->count - at < most ? p->count - at : most;
             draw(&g, p, e->begin, m->dim, piece, n);
-            m->device->ops->upload(m->device, p->value + at, piece, n * sizeof *piece);
+            nv_dit_write(m, p, at, piece, n);
         }
     }
+}
+
+enum { PIECE = 1 << 22, LINE = 1 << 12 /* numbers of a piece, and of what a thread draws in one go */ };
+
+/* `count` numbers of parameter i from `first` on, as they are kept. */
+static void draw_piece(const nv_dit *m, size_t i, uint64_t seed, size_t first, size_t count, void *out) {
+    const nv_parameter *p = &m->parameters[i];
+    const start begin = entry_of(p)->begin == ZEROS ? NARROW : entry_of(p)->begin;
+#pragma omp parallel for schedule(static) num_threads(m->device->threads)
+    for (size_t at = 0; at < count; at += LINE) {
+        const size_t n = count - at < LINE ? count - at : LINE;
+        float line[LINE];
+        nv_philox g = nv_philox_at(seed, (uint64_t)i << 32 | (first + at) / LINE);
+        draw(&g, p, begin, m->dim, line, n);
+        if (p->value) memcpy((float *)out + at, line, n * sizeof *line);
+        for (size_t j = 0; j < n && !p->value; j++)
+            ((nv_bf16 *)out)[at + j] = nv_bf16_from_float(line[j]);
+    }
+}
+
+nabla_status nv_dit_randomise(nv_dit *m, uint64_t seed, nv_error *err) {
+    void *piece = malloc((size_t)PIECE * sizeof(float));
+    if (!piece) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for random weights");
+    for (size_t i = 0; i < m->count; i++) {
+        const nv_parameter *p = &m->parameters[i];
+        const size_t size = p->value ? sizeof(float) : sizeof(nv_bf16);
+        unsigned char *to = p->value ? (unsigned char *)p->value : (unsigned char *)p->copy;
+        for (size_t at = 0; at < p->count; at += PIECE) {
+            const size_t n = p->count - at < PIECE ? p->count - at : PIECE;
+            draw_piece(m, i, seed, at, n, piece);
+            m->device->ops->upload(m->device, to + at * size, piece, n * size);
+        }
+    }
+    free(piece);
+    return nv_dit_update(m, err);
 }

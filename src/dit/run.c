@@ -98,8 +98,9 @@ static float *take_floats(nv_arena *arena, int64_t count) {
     return nv_arena_take(arena, count, sizeof(float));
 }
 
+/* Without a backward pass a norm's output is scratch: the input of the branch behind it. */
 static void take_norm(nv_dit_run *run, nv_arena *arena, nv_dit_norm_run *norm, nabla_dtype dtype, int save) {
-    norm->n = take_matrix(arena, dtype, run->rows, run->m->dim);
+    norm->n = run->shape.train ? take_matrix(arena, dtype, run->rows, run->m->dim) : run->shared.narrow;
     norm->xhat = save ? nv_arena_take(arena, run->rows * run->m->dim, nabla_dtype_size(dtype)) : NULL;
     norm->rstd = save ? take_floats(arena, run->rows) : NULL;
 }
@@ -112,12 +113,12 @@ static void take_block(nv_dit_run *run, nv_arena *arena, int32_t layer) {
     const int64_t batch = run->shape.batch;
     for (int i = 0; i < 3; i++)
         take_norm(run, arena, &b->norm[i], m->compute, train && (i != 1 || m->config.cross_attn_norm));
-    nv_self_attention_layout(&b->self, arena, &p->self, batch, run->tokens, m->compute, train, run->branch);
+    nv_self_attention_layout(&b->self, arena, &p->self, batch, run->tokens, m->compute, train, &run->shared);
     nv_cross_attention_layout(&b->cross, arena, &p->cross, batch, run->tokens, run->shape.text_length, m->compute,
-                              train, run->branch, run->branch_y);
+                              train, &run->shared);
     b->ffn_u = train ? take_matrix(arena, m->compute, run->rows, m->config.ffn_dim)
-                     : nv_dit_narrow(run->wide, m->config.ffn_dim);
-    b->ffn_y = take_matrix(arena, m->compute, run->rows, m->dim);
+                     : nv_shared_wide(&run->shared, m->config.ffn_dim);
+    b->ffn_y = train ? take_matrix(arena, m->compute, run->rows, m->dim) : run->shared.narrow;
     b->self.rope = run->rope;
     b->self.plan = run->plans ? run->plans[layer] : NULL;
     b->cross.plan = run->cross_plan;
@@ -147,10 +148,10 @@ static void take_all(nv_dit_run *run, nv_arena *arena) {
     run->rope = take_floats(arena, run->tokens * m->config.head_dim);
     run->x = take_floats(arena, rows * dim);
     run->patches = take_matrix(arena, compute, rows, m->patch_in);
-    run->wide = take_matrix(arena, compute, rows, widest);
-    run->branch = take_matrix(arena, compute, run->shape.train && compute == NABLA_BF16 ? rows : 0, dim);
-    run->branch.rows = rows;
-    run->branch_y = take_matrix(arena, compute, rows, dim);
+    run->shared.wide = take_matrix(arena, compute, rows, widest);
+    run->shared.narrow = take_matrix(arena, compute, run->shape.train && compute == NABLA_FP32 ? 0 : rows, dim);
+    run->shared.narrow.rows = rows;
+    if (run->shape.train) run->shared.y = take_matrix(arena, compute, rows, dim);
     run->context = take_matrix(arena, compute, run->text_rows, m->config.text_dim);
     run->text_u = take_matrix(arena, compute, run->text_rows, dim);
     run->text_wide = take_matrix(arena, compute, run->text_rows, dim);
@@ -158,6 +159,7 @@ static void take_all(nv_dit_run *run, nv_arena *arena) {
     nv_time_embedding_layout(&run->time, arena, &m->time, run->shape.batch);
     run->head_modulation = take_floats(arena, (int64_t)run->shape.batch * 2 * dim);
     take_norm(run, arena, &run->head_norm, NABLA_FP32, run->shape.train);
+    if (!run->shape.train) run->head_norm.n = nv_matrix_of(run->shared.wide.data, NABLA_FP32, rows, dim);
     run->head_out = take_matrix(arena, NABLA_FP32, rows, m->patch_out);
     for (int32_t i = 0; i < m->config.layers; i++) {
         const int64_t count = run->shape.batch * NV_DIT_CHUNKS * dim;
@@ -281,14 +283,20 @@ nabla_status nv_dit_run_memory(const nv_dit *m, const nv_dit_shape *shape, size_
 }
 
 void nv_dit_get_stats(const nv_dit_run *run, nv_dit_stats *stats) {
-    const nv_clock *c = &run->clock;
+    const double *s = run->clock.seconds;
     *stats = (nv_dit_stats){.density = run->density,
-                            .plan_s = c->plan_s,
-                            .attention_s = c->attention_s,
-                            .products_s = c->products_s,
-                            .other_s = run->seconds - c->plan_s - c->attention_s - c->products_s,
-                            .product_flop = c->product_flop,
-                            .attention_flop = c->attention_flop};
+                            .plan_s = s[NV_PLAN],
+                            .attention_s = s[NV_ATTENTION],
+                            .products_s = s[NV_PRODUCTS],
+                            .other_s = run->seconds - s[NV_PLAN] - s[NV_ATTENTION] - s[NV_PRODUCTS],
+                            .product_flop = run->clock.product_flop,
+                            .attention_flop = run->attention_flop};
+}
+
+nabla_status nv_dit_run_import(nv_dit_run *run, const int32_t *num, const int32_t *indices, nv_error *err) {
+    for (int32_t i = 0; i < run->m->config.layers; i++)
+        NV_TRY(passed_on(run, nabla_plan_import_lists(run->m->device->context, run->plans[i], num, indices), err));
+    return NABLA_OK;
 }
 
 const nabla_plan *nv_dit_run_plan(const nv_dit_run *run, int32_t layer) {

@@ -33,14 +33,13 @@ struct nv_dit_run {
     size_t bytes;
     int filled;     /* a forward pass was done and no backward pass since */
     nv_clock clock; /* of the last forward pass, and the backward passes since */
-    double seconds, density;
+    double seconds, density, attention_flop;
 
     int32_t *raster;                   /* [tokens] */
     float *rope;                       /* [tokens, head_dim] */
     float *x;                          /* [M, dim] residual stream */
     nv_matrix patches;                 /* [M, patch_in] */
-    nv_matrix wide;                    /* [M, max(ffn, 3 dim)] scratch; narrower uses are views */
-    nv_matrix branch, branch_y;        /* [M, dim] scratch of the attentions */
+    nv_shared shared;                  /* wide: [M, max(ffn, 3 dim)] */
     nv_matrix context;                 /* [B * L, text_dim] in the compute dtype */
     nv_matrix text_u, text_wide, text; /* [B * L, dim] */
     nv_time_embedding_run time;
@@ -58,11 +57,6 @@ struct nv_dit_run {
     nv_matrix d_e;                /* [B, 6 dim] */
     float *d_t_head;              /* [B, dim] */
 };
-
-/* A scratch matrix's first `cols` columns as a matrix of its own. */
-static inline nv_matrix nv_dit_narrow(nv_matrix wide, int64_t cols) {
-    return nv_matrix_of(wide.data, wide.dtype, wide.rows, cols);
-}
 
 /* The seam in front of branch 0, 1, 2 of a block (layer == layers, branch 0: of the head). Which branch came before is
    part of it: its output y and its gate. */

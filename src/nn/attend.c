@@ -21,33 +21,25 @@ static nabla_status passed_on(nv_device *dev, nabla_status status, nv_error *err
     return status == NABLA_OK ? status : nv_fail(err, status, "%s", nabla_context_message(dev->context));
 }
 
-/* 4 floating-point operations a visited pair of tokens and dim forward: scores and their product with v. */
-static double visited_flop(nv_device *dev, const nv_attend *a) {
-    nabla_plan_stats stats = {.size = sizeof stats};
-    if (nabla_plan_get_stats(dev->context, a->plan, &stats) != NABLA_OK) return 0.0;
-    return 4.0 * stats.density * (double)a->q.rows * (double)(a->k.rows / a->batch) * (double)a->q.cols;
-}
-
 nabla_status nv_attend_plan(nv_device *dev, const nv_attend *a, const nabla_policy *policy, nv_error *err) {
-    const double begin = nv_now();
+    const nv_phase before = dev->ops->phase(dev, NV_PLAN);
     const nabla_tensor q = tensor_of(a, a->q), k = tensor_of(a, a->k);
     nabla_plan_inputs inputs = nabla_plan_inputs_default();
     inputs.q = &q;
     inputs.k = &k;
     nabla_status status = nabla_plan_build(dev->context, a->plan, policy, &inputs);
-    dev->clock.plan_s += nv_now() - begin;
+    dev->ops->phase(dev, before);
     return passed_on(dev, status, err);
 }
 
 nabla_status nv_attend_forward(nv_device *dev, const nv_attend *a, nv_error *err) {
-    const double begin = nv_now();
+    const nv_phase before = dev->ops->phase(dev, NV_ATTENTION);
     const nabla_attention_params params = nabla_attention_params_default();
     const nabla_tensor q = tensor_of(a, a->q), k = tensor_of(a, a->k), v = tensor_of(a, a->v),
                        o = tensor_of(a, a->exact.data ? a->exact : a->o), lse = lse_of(a);
     nabla_status status = nabla_attention_forward(dev->context, a->plan, &params, &q, &k, &v, &o, a->lse ? &lse : NULL);
-    dev->clock.attention_s += nv_now() - begin;
+    dev->ops->phase(dev, before);
     NV_TRY(passed_on(dev, status, err));
-    dev->clock.attention_flop += visited_flop(dev, a);
     return nv_attend_output(dev, a, err);
 }
 
@@ -57,15 +49,13 @@ nabla_status nv_attend_output(nv_device *dev, const nv_attend *a, nv_error *err)
 
 nabla_status nv_attend_backward(nv_device *dev, const nv_attend *a, nv_matrix d_o, nv_matrix d_q, nv_matrix d_k,
                                 nv_matrix d_v, nv_error *err) {
-    const double begin = nv_now();
+    const nv_phase before = dev->ops->phase(dev, NV_ATTENTION);
     const nabla_attention_params params = nabla_attention_params_default();
     const nabla_tensor q = tensor_of(a, a->q), k = tensor_of(a, a->k), v = tensor_of(a, a->v),
                        o = tensor_of(a, a->exact.data ? a->exact : a->o), lse = lse_of(a), dO = tensor_of(a, d_o),
                        dq = tensor_of(a, d_q), dk = tensor_of(a, d_k), dv = tensor_of(a, d_v);
     nabla_status status =
         nabla_attention_backward(dev->context, a->plan, &params, &q, &k, &v, &o, &lse, &dO, &dq, &dk, &dv);
-    dev->clock.attention_s += nv_now() - begin;
-    NV_TRY(passed_on(dev, status, err));
-    dev->clock.attention_flop += 2.5 * visited_flop(dev, a);
-    return NABLA_OK;
+    dev->ops->phase(dev, before);
+    return passed_on(dev, status, err);
 }

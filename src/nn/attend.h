@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The bridge from the engine's matrices to libnabla: [B * S, H * D] columns are [B, S, H, D] tensors with strides.
-   Times are kept on the device's clock. */
+   Times are kept on the device's clock. On a GPU nothing here waits. */
 #ifndef NV_ATTEND_H
 #define NV_ATTEND_H
 
@@ -14,6 +14,20 @@ typedef struct nv_attend {
     nv_matrix exact;      /* o in fp32, kept for the backward pass; data NULL: o serves, as fp32 or without one */
     float *lse;           /* [batch, heads, q tokens]; NULL without a backward pass */
 } nv_attend;
+
+/* Scratch that the branches of all layers share. Where nothing is kept for a backward pass it is all that they need: a
+   branch finds its input in narrow, works in wide, puts what attention gave into narrow once the input is used up, and
+   its result where it is not. */
+typedef struct nv_shared {
+    nv_matrix narrow; /* [M, dim] */
+    nv_matrix wide;   /* [M, 3 dim or more] */
+    nv_matrix y;      /* [M, dim], only with a backward pass: a result that only the seam behind reads */
+} nv_shared;
+
+/* wide's memory as a matrix of `cols` columns without gaps. */
+static inline nv_matrix nv_shared_wide(const nv_shared *s, int64_t cols) {
+    return nv_matrix_of(s->wide.data, s->wide.dtype, s->wide.rows, cols);
+}
 
 /* Why exact: the gradient of a score is P (dP - dO . O), a difference of near equals where attention is flat. O rounded
    to bf16 puts a tenth of noise on the gradients of q and k there; rounding anything else hardly shows. o can then be

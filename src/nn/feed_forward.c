@@ -3,6 +3,10 @@
 
 nabla_status nv_feed_forward_forward(nv_device *dev, const nv_feed_forward *p, nv_matrix x, nv_matrix u, nv_matrix wide,
                                      nv_matrix y, nv_error *err) {
+    if (wide.data == u.data) {
+        NV_TRY(dev->ops->linear_activate(dev, NV_GELU_TANH, x, p->up.w, p->up.bias, u, err));
+        return nv_linear_forward(dev, &p->down, u, y, err);
+    }
     NV_TRY(nv_linear_forward(dev, &p->up, x, u, err));
     NV_TRY(dev->ops->activate(dev, NV_GELU_TANH, u, wide, err));
     return nv_linear_forward(dev, &p->down, wide, y, err);

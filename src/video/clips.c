@@ -90,7 +90,7 @@ static nabla_status run(clip_job *j, nv_error *err) {
     NV_TRY(check(j, err));
     NV_TRY(nv_memory_add(&video, sizeof *j->video, 3, c->frames, c->height, c->width, err));
     NV_TRY(nv_memory_add(&rgb, 1, 3, 1, c->height, c->width, err));
-    NV_TRY(nv_memory_check(video, "a clip", "choose smaller clips", err));
+    NV_TRY(nv_memory_check(NULL, video, "a clip", "choose smaller clips", err));
     j->source = nv_source_clips();
     j->video = malloc(video);
     j->rgb = malloc(rgb);

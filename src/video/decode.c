@@ -9,6 +9,7 @@
 #include "media/media.h"
 #include "tensor/memory.h"
 #include "video/limits.h"
+#include "video/machine.h"
 #include "video/report.h"
 #include "video/vae.h"
 
@@ -102,8 +103,10 @@ static size_t output_bytes(const job *j) {
 
 /* The whole frame where that fits; else tiles, which cost time and a blended seam. */
 static nabla_status choose_tile(job *j, nv_error *err) {
-    const double available = nv_memory_available();
+    nv_device_memory memory;
     size_t bytes;
+    j->device->ops->memory(j->device, &memory);
+    const double available = memory.available;
     j->decode.tile = j->options->tile;
     NV_TRY(nv_vae_decode_memory(j->vae, &j->decode, &bytes, err));
     if (!j->decode.tile && available > 0 && (double)bytes + (double)output_bytes(j) > available) {
@@ -117,8 +120,8 @@ static nabla_status choose_tile(job *j, nv_error *err) {
     NV_TRY(nv_vae_decode_memory(j->vae, &j->decode, &bytes, err));
     j->result->tile = j->decode.tile;
     j->result->memory = (double)bytes + (double)output_bytes(j);
-    return nv_memory_check(bytes + output_bytes(j), "decoding this latent", "use tiles, or smaller ones (--tile 128)",
-                           err);
+    return nv_memory_check(j->device, bytes + output_bytes(j), "decoding this latent",
+                           "use tiles, or smaller ones (--tile 128)", err);
 }
 
 /* ------------------------------------------------------------------ frames on their way */
@@ -190,7 +193,6 @@ static nabla_status decode(job *j, nv_error *err) {
 
 static nabla_status run(job *j, nv_error *err) {
     const nabla_decode_options *o = j->options;
-    const nv_device_options device = {.device = NABLA_CPU, .threads = j->machine->threads, .level = j->machine->level};
     const double start = nv_now();
     nv_vae_place place;
     if (!o->model) return nv_fail(err, NABLA_INVALID_ARGUMENT, "no model folder: say which model's VAE to use");
@@ -200,7 +202,7 @@ static nabla_status run(job *j, nv_error *err) {
     NV_TRY(nv_vae_open(&place, &j->config, &j->weights, err));
     NV_TRY(read_latent(j, err));
     NV_TRY(settle(j, err));
-    NV_TRY(nv_device_create(&device, &j->device, err));
+    NV_TRY(nv_machine_open(j->machine, &j->device, err));
     if (nv_vae_create(j->device, &j->config, o->compute, NV_VAE_DECODER, j->weights, &j->vae, err) != NABLA_OK)
         return nv_fail_in(err, "%s", place.weights);
     j->decode.stop = stop;

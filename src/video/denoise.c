@@ -54,7 +54,7 @@ static nabla_status check_memory(nv_denoiser *d, const nv_dit_shape *shape, nv_e
                          err));
     NV_TRY(nv_dit_run_memory(d->model->dit, shape, &run_bytes, err));
     NV_TRY(nv_memory_add(&bytes, 1, (int64_t)run_bytes, 1, 1, 1, err));
-    return nv_memory_check(bytes, "sampling", "choose a smaller size or fewer frames", err);
+    return nv_memory_check(d->model->device, bytes, "sampling", "choose a smaller size or fewer frames", err);
 }
 
 static nabla_status make_buffers(nv_denoiser *d, const nv_dit_shape *shape, nv_error *err) {

@@ -6,6 +6,7 @@
 
 #include "nabla/video.h"
 #include "video/files.h"
+#include "video/machine.h"
 #include "video/report.h"
 #include "video/text_encoder.h"
 #include "weights/safetensors.h"
@@ -57,7 +58,6 @@ static int report_layer(void *user, int32_t layer, int32_t layers) {
 
 static nabla_status run_encoder(job *j, nv_error *err) {
     const size_t bytes = (size_t)j->tokens.count * (size_t)j->result->dim * sizeof(float);
-    const nv_device_options options = {.device = NABLA_CPU, .threads = j->machine->threads, .level = j->machine->level};
     nv_device *device;
     size_t memory;
     j->context = malloc(bytes);
@@ -69,10 +69,10 @@ static nabla_status run_encoder(job *j, nv_error *err) {
                               .progress = report_layer,
                               .user = (void *)(uintptr_t)j->machine};
     NV_TRY(nv_umt5_memory(j->encoder.umt5, &work, &memory, err));
-    NV_TRY(nv_memory_check(memory, "the text encoder", "free some, or compute in bf16", err));
     j->result->memory = (double)memory;
-    NV_TRY(nv_device_create(&options, &device, err));
-    nabla_status status = nv_umt5_encode(j->encoder.umt5, device, &work, err);
+    NV_TRY(nv_machine_open(j->machine, &device, err));
+    nabla_status status = nv_memory_check(device, memory, "the text encoder", "free some, or compute in bf16", err);
+    if (status == NABLA_OK) status = nv_umt5_encode(j->encoder.umt5, device, &work, err);
     nv_device_destroy(device);
     return status;
 }

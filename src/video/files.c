@@ -60,11 +60,13 @@ int nv_path_find(char path[NV_PATH_SIZE], const char *folder, const char *const 
     return *names != NULL;
 }
 
-nabla_status nv_memory_check(size_t bytes, const char *what, const char *remedy, nv_error *err) {
-    double available = nv_memory_available();
-    if (available == 0 || (double)bytes <= available) return NABLA_OK;
-    return nv_fail(err, NABLA_OUT_OF_MEMORY, "%s needs %.1f GB of memory and %.1f GB is available: %s", what,
-                   (double)bytes / 1e9, available / 1e9, remedy);
+nabla_status nv_memory_check(nv_device *device, size_t bytes, const char *what, const char *remedy, nv_error *err) {
+    nv_device_memory memory = {.available = nv_memory_available()};
+    if (device) device->ops->memory(device, &memory);
+    if (memory.available == 0 || (double)bytes <= memory.available) return NABLA_OK;
+    return nv_fail(err, NABLA_OUT_OF_MEMORY, "%s needs %.1f GB of %smemory and %.1f GB is available: %s", what,
+                   (double)bytes / 1e9, device && strcmp(device->kind, "cuda") == 0 ? "GPU " : "",
+                   memory.available / 1e9, remedy);
 }
 
 nabla_status nv_memory_add(size_t *total, size_t size, int64_t a, int64_t b, int64_t c, int64_t d, nv_error *err) {

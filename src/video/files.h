@@ -3,7 +3,7 @@
 #ifndef NV_FILES_H
 #define NV_FILES_H
 
-#include "tensor/error.h"
+#include "device/device.h"
 
 enum { NV_PATH_SIZE = 4096 };
 
@@ -17,8 +17,8 @@ int nv_path_find(char path[NV_PATH_SIZE], const char *folder, const char *const 
 nabla_status nv_folder_make(const char *path, nv_error *err);
 int nv_file_exists(const char *path);
 
-/* Fails, naming both figures, when `bytes` for `what` exceed the memory that is available now. */
-nabla_status nv_memory_check(size_t bytes, const char *what, const char *remedy, nv_error *err);
+/* Fails, naming both figures, when `bytes` for `what` exceed the memory that the device (NULL: the host) has now. */
+nabla_status nv_memory_check(nv_device *device, size_t bytes, const char *what, const char *remedy, nv_error *err);
 /* *total += a * b * c * d elements of `size` bytes. */
 nabla_status nv_memory_add(size_t *total, size_t size, int64_t a, int64_t b, int64_t c, int64_t d, nv_error *err);
 

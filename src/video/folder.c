@@ -132,7 +132,7 @@ static nabla_status read_item(const folder *f, item *it, nv_error *err) {
     char path[NV_PATH_SIZE];
     size_t bytes = 0;
     NV_TRY(nv_memory_add(&bytes, 3, MAX_FRAMES, f->clip.height, f->clip.width, 1, err));
-    NV_TRY(nv_memory_check(bytes, "the folder of videos", "use fewer videos or smaller clips", err));
+    NV_TRY(nv_memory_check(NULL, bytes, "the folder of videos", "use fewer videos or smaller clips", err));
     NV_TRY(nv_path_join(path, f->path, it->name, err));
     NV_TRY(nv_media_read(path, f->clip.width, f->clip.height, MAX_FRAMES, &it->rgb, &it->frames, err));
     if (it->frames < f->clip.frames)

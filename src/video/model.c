@@ -8,17 +8,13 @@
 #include "tensor/bf16.h"
 #include "train/draw.h"
 #include "video/files.h"
+#include "video/machine.h"
 #include "weights/set.h"
 
 static const char transformer_config[] = "transformer/config.json";
 static const char transformer_weights[] = "transformer/diffusion_pytorch_model.safetensors";
 static const char words_list[] = "text/words.json";
 static const char words_table[] = "text/words.safetensors";
-
-static nabla_status open_device(const nabla_video_machine *machine, nv_device **out, nv_error *err) {
-    nv_device_options options = {.device = NABLA_CPU, .threads = machine->threads, .level = machine->level};
-    return nv_device_create(&options, out, err);
-}
 
 int32_t nv_clip_model_text_dim(const nv_clip_model *m) {
     return nv_dit_get_config(m->dit)->text_dim;
@@ -109,7 +105,7 @@ static nabla_status open_parts(const char *folder, const nabla_video_machine *ma
     NV_TRY(check_config(folder, &config, err));
     NV_TRY(nv_path_join(path, folder, words_list, err));
     NV_TRY(nv_words_read(path, &m->words, err));
-    NV_TRY(open_device(machine, &m->device, err));
+    NV_TRY(nv_machine_open(machine, &m->device, err));
     NV_TRY(nv_dit_create(m->device, &config, machine->compute, train, &m->dit, err));
     NV_TRY(make_table(m, train, err));
     NV_TRY(read_weights(folder, m, err));
@@ -141,7 +137,7 @@ static nabla_status new_parts(const nv_dit_config *config, const nv_source *sour
                               const nabla_video_machine *machine, nv_clip_model *m, nv_error *err) {
     NV_TRY(nv_prediction_parse(m->index.prediction, &m->prediction, err));
     NV_TRY(nv_words_create(source->words, source->word_count, length, &m->words, err));
-    NV_TRY(open_device(machine, &m->device, err));
+    NV_TRY(nv_machine_open(machine, &m->device, err));
     NV_TRY(nv_dit_create(m->device, config, machine->compute, 1, &m->dit, err));
     NV_TRY(make_table(m, 1, err));
     nv_dit_init(m->dit, seed);
@@ -248,24 +244,30 @@ nabla_status nv_clip_model_save(nv_clip_model *m, const char *folder, nv_clip_mo
 
 /* ------------------------------------------------------------------ telling models apart */
 
+enum { SAMPLE = 64 /* values of a tensor */ };
+
 /* FNV-1a over the bits of the first values. */
-static uint64_t hash_values(nv_device *device, uint64_t hash, const float *from, size_t count) {
-    enum { SAMPLE = 64 };
+static uint64_t hash_values(uint64_t hash, const float *values, size_t count) {
     unsigned char bytes[SAMPLE * sizeof(float)];
-    size_t size = (count < SAMPLE ? count : SAMPLE) * sizeof(float);
-    device->ops->download(device, bytes, from, size);
-    for (size_t i = 0; i < size; i++)
+    memcpy(bytes, values, count * sizeof *values);
+    for (size_t i = 0; i < count * sizeof *values; i++)
         hash = (hash ^ bytes[i]) * 0x100000001b3u;
     return hash;
 }
 
 uint64_t nv_clip_model_fingerprint(nv_clip_model *m) {
     uint64_t hash = 0xcbf29ce484222325u;
+    float values[SAMPLE];
+    size_t n;
     for (size_t i = 0; i < nv_dit_parameter_count(m->dit); i++) {
         const nv_parameter *p = nv_dit_parameter(m->dit, i);
-        hash = hash_values(m->device, hash, p->value, p->count);
+        n = p->count < SAMPLE ? p->count : SAMPLE;
+        nv_dit_read(m->dit, p, 0, values, n);
+        hash = hash_values(hash, values, n);
     }
-    return hash_values(m->device, hash, m->table, table_count(m));
+    n = table_count(m) < SAMPLE ? table_count(m) : SAMPLE;
+    m->device->ops->download(m->device, values, m->table, n * sizeof *values);
+    return hash_values(hash, values, n);
 }
 
 /* ------------------------------------------------------------------ shapes */

@@ -75,7 +75,8 @@ static nabla_status learn(nv_trainer *t, nv_step_result *result, nv_error *err) 
     start = nv_now();
     NV_TRY(nv_dit_backward(dit, t->run, &in, t->output, t->d_context, err));
     result->model_s += nv_now() - start;
-    result->flop = device->clock.product_flop + device->clock.attention_flop; /* since the forward pass began */
+    nv_dit_get_stats(t->run, &stats);
+    result->flop = stats.product_flop + stats.attention_flop;
     NV_TRY(device->ops->embed_backward(device, t->d_context, t->device_ids, (int64_t)t->options->batch * NV_TEXT_LENGTH,
                                        nv_clip_model_text_dim(&t->model), t->model.table_grad, err));
     int64_t step = t->state.step;

@@ -109,7 +109,7 @@ static nabla_status check_memory(const nv_trainer *t, const nv_dit_shape *shape,
     NV_TRY(nv_memory_add(&bytes, 1, (int64_t)nv_checkpoint_memory(values), 1, 1, 1, err));
     NV_TRY(nv_dit_run_memory(t->model.dit, shape, &run_bytes, err));
     NV_TRY(nv_memory_add(&bytes, 1, (int64_t)run_bytes, 1, 1, 1, err));
-    return nv_memory_check(bytes, "this training run", "choose a smaller batch, size or model", err);
+    return nv_memory_check(t->model.device, bytes, "this training run", "choose a smaller batch, size or model", err);
 }
 
 static nabla_status make_batch(nv_trainer *t, const nv_dit_shape *shape, nv_error *err) {

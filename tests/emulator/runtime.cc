@@ -3,6 +3,7 @@
 // record it.
 #include "cuda_runtime.h"
 
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -20,6 +21,9 @@ struct CUstream_st {
 };
 struct CUmemPool_st {
     int unused;
+};
+struct CUevent_st {
+    std::chrono::steady_clock::time_point at;
 };
 
 namespace {
@@ -188,12 +192,51 @@ cudaError_t cudaFree(void *memory) {
     return drop(memory);
 }
 
+cudaError_t cudaMallocHost(void **out, size_t bytes) {
+    *out = std::malloc(bytes);
+    return *out ? cudaSuccess : say(cudaErrorMemoryAllocation);
+}
+
+cudaError_t cudaFreeHost(void *memory) {
+    std::free(memory);
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned) {
+    *event = new CUevent_st();
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+    delete event;
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+    emulator_queue(stream, [=] { event->at = std::chrono::steady_clock::now(); });
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t) {
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t from, cudaEvent_t to) {
+    *milliseconds = std::chrono::duration<float, std::milli>(to->at - from->at).count();
+    return cudaSuccess;
+}
+
 cudaError_t cudaMemPoolCreate(cudaMemPool_t *pool, const struct cudaMemPoolProps *) {
     *pool = new CUmemPool_st();
     return cudaSuccess;
 }
 
 cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, enum cudaMemPoolAttr, void *) {
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t, enum cudaMemPoolAttr, void *value) {
+    *(unsigned long long *)value = 0; // nothing is kept that was given back
     return cudaSuccess;
 }
 
@@ -220,7 +263,11 @@ cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t 
     return cudaSuccess;
 }
 
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind, cudaStream_t stream) {
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream) {
+    const bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice,
+               from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
+    if (kind != cudaMemcpyDefault && (on_device(to) != to_device || on_device(from) != from_device))
+        return say(cudaErrorInvalidValue);
     emulator_queue(stream, [=] { std::memcpy(to, from, bytes); });
     return cudaSuccess;
 }

@@ -110,10 +110,11 @@ static nabla_status convolve(nv_cpu *cpu, const nv_conv *a, nv_error *err) {
 nabla_status nv_cpu_conv(nv_device *dev, const nv_conv *a, nv_error *err) {
     nv_cpu *cpu = nv_cpu_of(dev);
     const nv_conv_shape *s = &a->weights->shape;
-    const double begin = nv_now(), pixels = (double)nv_conv_side(s, a->height) * (double)nv_conv_side(s, a->width);
+    const nv_phase before = dev->ops->phase(dev, NV_PRODUCTS);
+    const double pixels = (double)nv_conv_side(s, a->height) * (double)nv_conv_side(s, a->width);
     const nabla_status status =
         a->weights->onednn ? nv_onednn_convolve(cpu->onednn, a, a->weights->onednn, err) : convolve(cpu, a, err);
-    dev->clock.products_s += nv_now() - begin;
-    dev->clock.product_flop += 2.0 * pixels * s->kernel * s->kernel * s->in * s->out;
+    dev->ops->phase(dev, before);
+    cpu->clock.product_flop += 2.0 * pixels * s->kernel * s->kernel * s->in * s->out;
     return status;
 }

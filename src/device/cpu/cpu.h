@@ -16,6 +16,9 @@ typedef struct nv_cpu {
     nv_onednn *onednn;    /* NULL: this build or machine has none */
     char products[2][64]; /* by dtype: who makes them, in words */
     unsigned char onednn_has[2];
+    nv_phase phase;
+    nv_clock clock;
+    double since; /* when the time of `phase` was last added up */
     struct nv_scratch {
         void *data; /* grown on demand, kept */
         size_t bytes;
@@ -43,9 +46,12 @@ static inline int64_t nv_chunk_last(const nv_chunks *c, int64_t i) {
     return end < group_end ? end : group_end;
 }
 
+nabla_status nv_cpu_create(const nv_device_options *options, nv_device **out, nv_error *err);
+
 /* The operations, by file. */
-extern const nv_device_ops nv_cpu_ops;
 nabla_status nv_cpu_linear(nv_device *dev, nv_matrix x, nv_matrix w, const float *bias, nv_matrix y, nv_error *err);
+nabla_status nv_cpu_linear_activate(nv_device *dev, nv_activation act, nv_matrix x, nv_matrix w, const float *bias,
+                                    nv_matrix y, nv_error *err);
 nabla_status nv_cpu_linear_backward_input(nv_device *dev, nv_matrix d_y, nv_matrix w, nv_matrix d_x, int add_to,
                                           nv_error *err);
 nabla_status nv_cpu_linear_backward_weight(nv_device *dev, nv_matrix d_y, nv_matrix x, float *d_w, float *d_bias,

@@ -2,23 +2,43 @@
 /* The CPU device: creation, memory, and how rows are shared out. */
 #include "device/cpu/cpu.h"
 #include "tensor/arena.h"
+#include "tensor/memory.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include <sys/resource.h>
 
-double nv_now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-void nv_device_clock_reset(nv_device *dev) {
-    dev->clock = (nv_clock){0};
-}
-
-const char *nv_device_products(const nv_device *dev, nabla_dtype dtype) {
+static const char *products(const nv_device *dev, nabla_dtype dtype) {
     return ((const nv_cpu *)(const void *)dev)->products[dtype == NABLA_BF16];
+}
+
+static nabla_status wait(nv_device *dev, nv_error *err) {
+    (void)dev;
+    (void)err;
+    return NABLA_OK;
+}
+
+/* ------------------------------------------------------------------------------------------ time */
+
+static nv_phase change_phase(nv_device *dev, nv_phase phase) {
+    nv_cpu *cpu = nv_cpu_of(dev);
+    const nv_phase before = cpu->phase;
+    const double now = nv_now();
+    cpu->clock.seconds[before] += now - cpu->since;
+    cpu->since = now;
+    cpu->phase = phase;
+    return before;
+}
+
+static void clock_reset(nv_device *dev) {
+    nv_cpu *cpu = nv_cpu_of(dev);
+    cpu->clock = (nv_clock){0};
+    cpu->since = nv_now();
+}
+
+static void clock_read(nv_device *dev, nv_clock *out) {
+    change_phase(dev, nv_cpu_of(dev)->phase);
+    *out = nv_cpu_of(dev)->clock;
 }
 
 /* ------------------------------------------------------------------------------------------ memory */
@@ -42,6 +62,13 @@ static nabla_status allocate(nv_device *dev, size_t bytes, void **out, nv_error 
     }
     zero(dev, *out, bytes);
     return NABLA_OK;
+}
+
+static void memory(nv_device *dev, nv_device_memory *out) {
+    struct rusage usage = {0};
+    (void)dev;
+    getrusage(RUSAGE_SELF, &usage);
+    *out = (nv_device_memory){nv_memory_total(), nv_memory_available(), 1024.0 * (double)usage.ru_maxrss};
 }
 
 static void release(nv_device *dev, void *data) {
@@ -83,7 +110,23 @@ nv_chunks nv_cpu_chunks(int64_t rows, int64_t group_rows) {
 
 /* ------------------------------------------------------------------------------------------ creation */
 
-const nv_device_ops nv_cpu_ops = {
+static void destroy(nv_device *dev) {
+    nv_cpu *cpu = nv_cpu_of(dev);
+    nv_onednn_destroy(cpu->onednn);
+    nabla_context_destroy(dev->context);
+    for (int i = 0; i < NV_SCRATCH_USES; i++)
+        free(cpu->scratch[i].data);
+    free(cpu);
+}
+
+static const nv_device_ops cpu_ops = {
+    .destroy = destroy,
+    .products = products,
+    .wait = wait,
+    .phase = change_phase,
+    .clock_reset = clock_reset,
+    .clock_read = clock_read,
+    .memory = memory,
     .allocate = allocate,
     .release = release,
     .zero = zero,
@@ -91,6 +134,7 @@ const nv_device_ops nv_cpu_ops = {
     .upload = copy,
     .download = copy,
     .linear = nv_cpu_linear,
+    .linear_activate = nv_cpu_linear_activate,
     .linear_backward_input = nv_cpu_linear_backward_input,
     .linear_backward_weight = nv_cpu_linear_backward_weight,
     .seam = nv_cpu_seam,
@@ -138,7 +182,9 @@ static nabla_status start(nv_cpu *cpu, const nv_device_options *options, nv_erro
     co.level = options ? options->level : NULL;
     nabla_status status = nabla_context_create(&co, &cpu->base.context, message, sizeof message);
     if (status != NABLA_OK) return nv_fail(err, status, "%s", message);
-    cpu->base.ops = &nv_cpu_ops;
+    cpu->base.ops = &cpu_ops;
+    cpu->base.kind = "cpu";
+    cpu->since = nv_now();
     cpu->base.threads = nabla_context_threads(cpu->base.context);
     cpu->base.level = nabla_context_level(cpu->base.context);
     cpu->rows = rows_for(cpu->base.level);
@@ -151,28 +197,13 @@ static nabla_status start(nv_cpu *cpu, const nv_device_options *options, nv_erro
     return NABLA_OK;
 }
 
-nabla_status nv_device_create(const nv_device_options *options, nv_device **out, nv_error *err) {
-    *out = NULL;
-    if (options && options->device != NABLA_CPU)
-        return nv_fail(err, NABLA_UNSUPPORTED, "the engine has no device %d in this build; use the CPU",
-                       (int)options->device);
+nabla_status nv_cpu_create(const nv_device_options *options, nv_device **out, nv_error *err) {
     nv_cpu *cpu = calloc(1, sizeof *cpu);
     if (!cpu) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a device");
-    nabla_status status = start(cpu, options, err);
-    if (status != NABLA_OK) {
-        nv_device_destroy(&cpu->base);
-        return status;
-    }
-    *out = &cpu->base;
-    return NABLA_OK;
-}
-
-void nv_device_destroy(nv_device *dev) {
-    if (!dev) return;
-    nv_cpu *cpu = nv_cpu_of(dev);
-    nv_onednn_destroy(cpu->onednn);
-    nabla_context_destroy(dev->context);
-    for (int i = 0; i < NV_SCRATCH_USES; i++)
-        free(cpu->scratch[i].data);
-    free(cpu);
+    const nabla_status status = start(cpu, options, err);
+    if (status == NABLA_OK)
+        *out = &cpu->base;
+    else
+        destroy(&cpu->base);
+    return status;
 }

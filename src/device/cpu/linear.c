@@ -5,11 +5,11 @@
 static nabla_status multiply(nv_device *dev, const nv_product *p, nv_error *err) {
     nv_cpu *cpu = nv_cpu_of(dev);
     if (p->m == 0 || p->n == 0) return NABLA_OK;
-    const double begin = nv_now();
+    const nv_phase before = dev->ops->phase(dev, NV_PRODUCTS);
     nabla_status status =
         cpu->onednn_has[p->in == NABLA_BF16] ? nv_onednn_run(cpu->onednn, p, err) : nv_own_product(cpu, p, err);
-    dev->clock.products_s += nv_now() - begin;
-    dev->clock.product_flop += 2.0 * (double)p->count * (double)p->m * (double)p->n * (double)p->k;
+    dev->ops->phase(dev, before);
+    cpu->clock.product_flop += 2.0 * (double)p->count * (double)p->m * (double)p->n * (double)p->k;
     return status;
 }
 
@@ -30,6 +30,12 @@ nabla_status nv_cpu_linear(nv_device *dev, nv_matrix x, nv_matrix w, const float
                           .c_row = y.stride,
                           .count = 1};
     return multiply(dev, &p, err);
+}
+
+nabla_status nv_cpu_linear_activate(nv_device *dev, nv_activation act, nv_matrix x, nv_matrix w, const float *bias,
+                                    nv_matrix y, nv_error *err) {
+    NV_TRY(nv_cpu_linear(dev, x, w, bias, y, err));
+    return nv_cpu_activate(dev, act, y, y, err);
 }
 
 nabla_status nv_cpu_linear_backward_input(nv_device *dev, nv_matrix d_y, nv_matrix w, nv_matrix d_x, int add_to,

@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The transformer alone, with random weights: one pass by policy, or over random lists of a given density, and where
+   its time goes. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/bench.h"
+#include "cli/machine.h"
+#include "cli/report.h"
+#include "cli/signals.h"
+#include "dit/dit.h"
+
+typedef struct size {
+    const char *name;
+    nv_dit_config config;
+    int32_t text_length;
+} size;
+
+#define WAN(heads_, layers_, ffn)                                                                                     \
+    {                                                                                                                 \
+        .patch = {1, 2, 2}, .in_channels = 16, .out_channels = 16, .heads = heads_, .head_dim = 128,                  \
+        .layers = layers_, .ffn_dim = ffn, .freq_dim = 256, .text_dim = 4096, .cross_attn_norm = 1, .rope_max = 1024, \
+        .eps = 1e-6f                                                                                                  \
+    }
+static const size sizes[] = {
+    {"demo",
+     {.patch = {1, 8, 8},
+      .in_channels = 3,
+      .out_channels = 3,
+      .heads = 3,
+      .head_dim = 64,
+      .layers = 6,
+      .ffn_dim = 768,
+      .freq_dim = 256,
+      .text_dim = 192,
+      .cross_attn_norm = 1,
+      .rope_max = 1024,
+      .eps = 1e-6f},
+     16},
+    {"1.3B", WAN(12, 30, 8960), 512},
+    {"14B", WAN(40, 40, 13824), 512},
+};
+
+typedef struct bench {
+    const cli_common *common;
+    const cli_bench_settings *s;
+    const size *size;
+    nabla_dtype dtype;
+    nv_device *device;
+    nv_dit *model;
+    nv_dit_run *run;
+    nv_dit_shape shape;
+    float *latent, *time, *context, *out, *d_out, *d_context; /* the device's */
+    double peak;                                              /* operations a second of a large product */
+    json_t *json;
+    cli_bench_csv csv;
+    int printed;
+} bench;
+
+static int fail(nabla_status status, const nv_error *err) {
+    return status == NABLA_OK ? 0 : cli_fail_status("bench", status, err->text);
+}
+
+/* ------------------------------------------------------------------ what runs */
+
+static int find_size(const char *name, const size **out) {
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        if (strcmp(sizes[i].name, name) == 0) {
+            *out = &sizes[i];
+            return 0;
+        }
+    return cli_misuse("bench", "--size takes demo, 1.3B or 14B, not '%s'", name);
+}
+
+static nv_dit_shape shape_of(const bench *b, const int32_t grid[3]) {
+    const int32_t *patch = b->size->config.patch;
+    return (nv_dit_shape){.batch = b->s->batch,
+                          .frames = grid[0] * patch[0],
+                          .height = grid[1] * patch[1],
+                          .width = grid[2] * patch[2],
+                          .text_length = b->size->text_length,
+                          .tile = {1, 8, 8},
+                          .rope_scale = {1, 1, 1},
+                          .train = b->s->backward};
+}
+
+/* Before anything is taken. */
+static int check_memory(const bench *b) {
+    char needs[2][24], has[24];
+    size_t model = 0, run = 0;
+    nv_device_memory memory;
+    nv_error err = {0};
+    const int code = fail(nv_dit_estimate(b->device, &b->size->config, b->dtype, &b->shape, &model, &run, &err), &err);
+    if (code) return code;
+    b->device->ops->memory(b->device, &memory);
+    cli_format_bytes((double)model, needs[0], sizeof needs[0]);
+    cli_format_bytes((double)run, needs[1], sizeof needs[1]);
+    cli_format_bytes(memory.available, has, sizeof has);
+    if (memory.available > 0 && (double)model + (double)run > memory.available)
+        return cli_fail("bench",
+                        "weights of %s and %s for a pass do not fit the %s that are available: give a smaller "
+                        "--grid or --size",
+                        needs[0], needs[1], has);
+    if (!b->common->quiet) cli_note("weights %s, a pass %s, available %s", needs[0], needs[1], has);
+    return 0;
+}
+
+static nabla_status take(bench *b, size_t count, uint64_t stream, float scale, float **out, nv_error *err) {
+    nv_device *dev = b->device;
+    float *host = malloc(count * sizeof *host);
+    nv_philox g = nv_philox_at(b->s->seed.value, stream);
+    if (!host) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for %zu numbers", count);
+    nv_philox_normal(&g, host, count);
+    for (size_t i = 0; i < count; i++)
+        host[i] *= scale;
+    const nabla_status status = dev->ops->allocate(dev, count * sizeof *host, (void **)out, err);
+    if (status == NABLA_OK) dev->ops->upload(dev, *out, host, count * sizeof *host);
+    free(host);
+    return status;
+}
+
+static nabla_status make(bench *b, nv_error *err) {
+    const nv_dit_config *c = &b->size->config;
+    const size_t batch = (size_t)b->shape.batch,
+                 pixels = batch * (size_t)b->shape.frames * (size_t)b->shape.height * (size_t)b->shape.width,
+                 text = batch * (size_t)b->shape.text_length * (size_t)c->text_dim;
+    NV_TRY(nv_dit_create(b->device, c, b->dtype, b->shape.train, &b->model, err));
+    NV_TRY(nv_dit_randomise(b->model, b->s->seed.value, err));
+    NV_TRY(nv_dit_run_create(b->model, &b->shape, &b->run, err));
+    NV_TRY(take(b, pixels * (size_t)c->in_channels, 1, 1.0f, &b->latent, err));
+    NV_TRY(take(b, batch, 2, 100.0f, &b->time, err)); /* any time will do */
+    NV_TRY(take(b, text, 3, 1.0f, &b->context, err));
+    NV_TRY(take(b, pixels * (size_t)c->out_channels, 4, 1.0f, &b->out, err));
+    if (!b->shape.train) return b->device->ops->wait(b->device, err);
+    NV_TRY(take(b, pixels * (size_t)c->out_channels, 5, 1e-3f, &b->d_out, err));
+    NV_TRY(take(b, text, 6, 1.0f, &b->d_context, err));
+    return b->device->ops->wait(b->device, err);
+}
+
+static void drop(bench *b) {
+    nv_dit_run_destroy(b->run);
+    nv_dit_destroy(b->model);
+    float *const all[] = {b->latent, b->time, b->context, b->out, b->d_out, b->d_context};
+    for (size_t i = 0; b->device && i < sizeof all / sizeof *all; i++)
+        b->device->ops->release(b->device, all[i]);
+    nv_device_destroy(b->device);
+}
+
+/* ------------------------------------------------------------------ random lists */
+
+/* Each query block keeps `kept` key blocks, its own and others at random, ascending. */
+static void draw_list(nv_philox *g, int32_t own, int32_t blocks, int32_t kept, unsigned char *marks, int32_t *out) {
+    memset(marks, 0, (size_t)blocks);
+    marks[own] = 1;
+    for (int32_t n = 1; n < kept;) {
+        const int32_t at = (int32_t)nv_philox_below(g, (uint32_t)blocks);
+        n += !marks[at];
+        marks[at] = 1;
+    }
+    for (int32_t i = 0, n = 0; i < blocks; i++)
+        if (marks[i]) out[n++] = i;
+    for (int32_t i = kept; i < blocks; i++)
+        out[i] = -1;
+}
+
+static nabla_status import(bench *b, double density, nv_error *err) {
+    nabla_plan_stats stats = {.size = sizeof stats};
+    if (nabla_plan_get_stats(b->device->context, nv_dit_run_plan(b->run, 0), &stats) != NABLA_OK)
+        return nv_fail(err, NABLA_INTERNAL, "%s", nabla_context_message(b->device->context));
+    const int32_t blocks = (int32_t)stats.k_blocks, wanted = (int32_t)lround(density * blocks),
+                  kept = wanted < 1        ? 1
+                         : wanted > blocks ? blocks
+                                           : wanted;
+    const int64_t rows = stats.q_blocks * b->shape.batch * b->size->config.heads;
+    const size_t num_bytes = (size_t)rows * sizeof(int32_t), bytes = num_bytes + num_bytes * (size_t)blocks;
+    int32_t *num = malloc(bytes), *indices = num ? num + rows : NULL;
+    void *lists = NULL; /* the same on the device, where an import only queues */
+    unsigned char *marks = malloc((size_t)blocks);
+    nv_philox g = nv_philox_at(b->s->seed.value, 7);
+    nabla_status status = NABLA_OK;
+    if (!num || !marks) status = nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for lists of %d blocks", (int)blocks);
+    for (int64_t row = 0; row < rows && status == NABLA_OK; row++) {
+        num[row] = kept;
+        draw_list(&g, (int32_t)(row % stats.q_blocks), blocks, kept, marks, indices + row * blocks);
+    }
+    if (status == NABLA_OK) status = b->device->ops->allocate(b->device, bytes, &lists, err);
+    if (status == NABLA_OK) {
+        b->device->ops->upload(b->device, lists, num, bytes);
+        status = nv_dit_run_import(b->run, lists, (int32_t *)lists + rows, err);
+    }
+    if (status == NABLA_OK) status = b->device->ops->wait(b->device, err);
+    b->device->ops->release(b->device, lists);
+    free(num);
+    free(marks);
+    return status;
+}
+
+/* ------------------------------------------------------------------ timing */
+
+typedef struct result {
+    const char *pass;
+    nv_dit_stats stats;
+    double seconds, memory;
+} result;
+
+/* policy NULL: over the lists that are there. A guided step is two passes. */
+static nabla_status run_once(bench *b, const nabla_policy *policy, int backward, result *r, nv_error *err) {
+    const nv_dit_inputs in = {b->latent, b->time, b->context, policy};
+    const int passes = b->s->guided && !backward ? 2 : 1;
+    nv_dit_stats sum = {0};
+    const double begin = nv_now();
+    for (int i = 0; i < passes; i++) {
+        nv_dit_stats s;
+        NV_TRY(nv_dit_forward(b->model, b->run, &in, b->out, err));
+        if (backward) NV_TRY(nv_dit_backward(b->model, b->run, &in, b->d_out, b->d_context, err));
+        nv_dit_get_stats(b->run, &s);
+        sum.density = s.density;
+        sum.plan_s += s.plan_s;
+        sum.attention_s += s.attention_s;
+        sum.products_s += s.products_s;
+        sum.other_s += s.other_s;
+        sum.product_flop += s.product_flop;
+        sum.attention_flop += s.attention_flop;
+    }
+    const double took = nv_now() - begin;
+    if (r->seconds > 0 && took >= r->seconds) return NABLA_OK;
+    r->seconds = took;
+    r->stats = sum;
+    return NABLA_OK;
+}
+
+/* Operations a second of a product that fills the machine. */
+static nabla_status find_peak(bench *b, nv_error *err) {
+    nv_device *dev = b->device;
+    const int64_t n = strcmp(dev->kind, "cuda") == 0 && dev->threads > 2 ? 8192 : 1024;
+    nv_matrix m[3];
+    NV_TRY(dev->ops->wait(dev, err));
+    for (int i = 0; i < 3; i++) {
+        m[i] = nv_matrix_of(NULL, b->dtype, n, n);
+        NV_TRY(dev->ops->allocate(dev, (size_t)(n * n) * nabla_dtype_size(b->dtype), &m[i].data, err));
+    }
+    nabla_status status = NABLA_OK;
+    for (int i = 0; i < 5 && status == NABLA_OK; i++) {
+        nv_clock clock;
+        dev->ops->clock_reset(dev);
+        status = dev->ops->linear(dev, m[0], m[1], NULL, m[2], err);
+        dev->ops->clock_read(dev, &clock);
+        b->peak = fmax(b->peak, clock.product_flop / clock.seconds[NV_PRODUCTS]);
+    }
+    for (int i = 0; i < 3; i++)
+        dev->ops->release(dev, m[i].data);
+    return status;
+}
+
+static void report(bench *b, const char *what, const result *r) {
+    const nv_dit_stats *s = &r->stats;
+    const double flop = s->product_flop + s->attention_flop;
+    const long long tokens = (long long)b->shape.frames / b->size->config.patch[0] * b->shape.height /
+                             b->size->config.patch[1] * b->shape.width / b->size->config.patch[2];
+    const char *dtype = b->dtype == NABLA_BF16 ? "bf16" : "fp32";
+    if (b->json)
+        json_array_append_new(
+            b->json,
+            json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}",
+                      "size", b->size->name, "policy", what, "pass", r->pass, "dtype", dtype, "device", b->device->kind,
+                      "level", b->device->level, "batch", (int)b->shape.batch, "tokens", (json_int_t)tokens, "density",
+                      s->density, "seconds", r->seconds, "products_s", s->products_s, "attention_s", s->attention_s,
+                      "plan_s", s->plan_s, "other_s", s->other_s, "flops", flop / r->seconds, "product_flops",
+                      s->product_flop / s->products_s, "attention_flops", s->attention_flop / s->attention_s,
+                      "peak_product_flops", b->peak, "memory", r->memory));
+    else if (!b->printed++)
+        printf("%-22s %-8s %7s %9s %10s %11s %8s %7s %9s %9s %9s %6s\n", "policy", "pass", "density", "seconds",
+               "products s", "attention s", "mask s", "rest s", "GFLOP/s", "products", "attention", "GB");
+    if (!b->json)
+        printf("%-22s %-8s %7.4f %9.3f %10.3f %11.3f %8.3f %7.3f %9.0f %9.0f %9.0f %6.1f\n", what, r->pass, s->density,
+               r->seconds, s->products_s, s->attention_s, s->plan_s, s->other_s, 1e-9 * flop / r->seconds,
+               1e-9 * s->product_flop / s->products_s, 1e-9 * s->attention_flop / s->attention_s, 1e-9 * r->memory);
+    fflush(stdout);
+    if (b->csv.file)
+        fprintf(b->csv.file, "%s,%s,%s,%s,%s,%s,%d,%lld,%.6f,%.6f,%.6f,%.6f,%.6f,%.6f,%.1f,%.1f,%.1f,%.1f,%.0f\n",
+                b->size->name, what, r->pass, dtype, b->device->kind, b->device->level, (int)b->shape.batch, tokens,
+                s->density, r->seconds, s->products_s, s->attention_s, s->plan_s, s->other_s, 1e-9 * flop / r->seconds,
+                1e-9 * s->product_flop / s->products_s, 1e-9 * s->attention_flop / s->attention_s, 1e-9 * b->peak,
+                r->memory);
+}
+
+/* The first pass makes and chooses things and is not counted. */
+static int measure(bench *b, const char *what, const nabla_policy *policy, int backward) {
+    result r = {.pass = backward ? "train" : b->s->guided ? "guided" : "forward"};
+    nv_device_memory memory;
+    nv_error err = {0};
+    for (int32_t i = 0; i <= b->s->repeat; i++) {
+        if (i == 1) r.seconds = 0;
+        const int code = fail(run_once(b, policy, backward, &r, &err), &err);
+        if (code) return code;
+        if (cli_stop_asked()) return cli_interrupted("bench");
+    }
+    b->device->ops->memory(b->device, &memory);
+    r.memory = memory.held;
+    report(b, what, &r);
+    return 0;
+}
+
+static int measure_both(bench *b, const char *what, const nabla_policy *policy) {
+    const int code = measure(b, what, policy, 0);
+    return code || !b->s->backward ? code : measure(b, what, policy, 1);
+}
+
+static int measure_all(bench *b, const cli_list *policies) {
+    char what[32];
+    nv_error err = {0};
+    int code = 0;
+    if (b->s->density > 0) {
+        snprintf(what, sizeof what, "random %.4g", (double)b->s->density);
+        code = fail(import(b, (double)b->s->density, &err), &err);
+        if (!code) code = measure_both(b, what, NULL);
+    }
+    for (int32_t i = 0; i < policies->count && !code; i++) {
+        nabla_policy policy;
+        code = cli_policy("bench", b->device->context, policies->item[i], &policy);
+        if (!code) code = measure_both(b, policies->item[i], &policy);
+    }
+    return code;
+}
+
+static int run(bench *b, const cli_list *policies) {
+    nv_error err = {0};
+    int code = check_memory(b);
+    if (!code) code = fail(make(b, &err), &err);
+    if (!code) code = fail(find_peak(b, &err), &err);
+    if (!code && !b->common->quiet)
+        cli_note("%s, level %s, products by %s, at most %.0f GFLOP/s", b->device->kind, b->device->level,
+                 nv_device_products(b->device, b->dtype), 1e-9 * b->peak);
+    if (!code) code = cli_bench_open(b->s->output, &b->csv);
+    if (code) return code;
+    if (b->csv.file)
+        fprintf(b->csv.file, "size,policy,pass,dtype,device,level,batch,tokens,density,seconds,products_s,attention_s,"
+                             "plan_s,other_s,gflops,product_gflops,attention_gflops,peak_gflops,memory\n");
+    if (b->common->json) b->json = json_array();
+    code = measure_all(b, policies);
+    code = cli_bench_close(b->s->output, &b->csv, code);
+    if (!code && b->json) return cli_print_json("bench", b->json);
+    json_decref(b->json);
+    return code;
+}
+
+/* ------------------------------------------------------------------ the flags */
+
+static int open_device(bench *b) {
+    nv_device_options options = {.level = b->common->level};
+    int64_t threads = 0;
+    nv_error err = {0};
+    int code = cli_device("bench", b->common, &options.device, &options.ordinal);
+    if (!code && b->s->threads && !cli_read_int(b->s->threads, 1, 4096, &threads))
+        code =
+            cli_misuse("bench", "--threads takes one whole number from 1 to 4096 for a model, not '%s'", b->s->threads);
+    if (!code) code = cli_check_device("bench", b->common);
+    options.threads = (int32_t)threads;
+    return code ? code : fail(nv_device_create(&options, &b->device, &err), &err);
+}
+
+static int read_flags(bench *b, cli_list *policies) {
+    cli_list dtypes = {0};
+    int32_t grid[3];
+    int code = find_size(b->s->size, &b->size);
+    if (!code) code = cli_bench_dtypes(b->s->dtypes, &dtypes);
+    if (!code && dtypes.count != 1) code = cli_misuse("bench", "--dtypes takes one of them for a transformer");
+    if (!code && !cli_read_box(b->s->grids, 3, 1, 1 << 20, grid))
+        code = cli_misuse("bench", "--grid takes one frames x height x width such as 21x48x80, not '%s'", b->s->grids);
+    if (!code && b->s->policies) code = cli_list_read("bench", "policies", b->s->policies, policies);
+    if (code) return code;
+    b->dtype = strcmp(dtypes.item[0], "bf16") == 0 ? NABLA_BF16 : NABLA_FP32;
+    b->shape = shape_of(b, grid);
+    return 0;
+}
+
+int cli_bench_dit(const cli_common *common, const cli_bench_settings *s) {
+    bench b = {.common = common, .s = s};
+    cli_list policies = {0};
+    int code = read_flags(&b, &policies);
+    if (!code) code = open_device(&b);
+    if (!code) code = cli_bench_check_policies(b.device->context, &policies);
+    if (!code) code = run(&b, &policies);
+    drop(&b);
+    return code;
+}

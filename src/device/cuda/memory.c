@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Memory of the GPU, from a pool in the order of the stream; copies from and to the host through pinned staging. Copies
+   and fills have no status to return: the first that fails is kept until somebody waits. */
+#include "device/cuda/cuda.h"
+#include <cuda_runtime_api.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SLOTS = 4, SLOT_BYTES = 4 << 20 };
+
+struct nv_cuda_memory {
+    cudaMemPool_t pool;
+    unsigned char *staging;     /* pinned, [SLOTS][SLOT_BYTES] */
+    cudaEvent_t emptied[SLOTS]; /* what was last copied out of a slot has left it */
+    int32_t next;
+    cudaError_t failed; /* the first failure of a copy or a fill since somebody waited */
+};
+
+/* ------------------------------------------------------------------------------------------ life */
+
+nabla_status nv_cuda_memory_open(nv_cuda *d, nv_error *err) {
+    struct nv_cuda_memory *m = calloc(1, sizeof *m);
+    const struct cudaMemPoolProps properties = {.allocType = cudaMemAllocationTypePinned,
+                                                .location = {cudaMemLocationTypeDevice, d->ordinal}};
+    unsigned long long keep = UINT64_MAX; /* what is freed stays ours: runs of one size come and go */
+    if (!m) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a device");
+    d->memory = m;
+    cudaError_t error = cudaMemPoolCreate(&m->pool, &properties);
+    if (!error) error = cudaMemPoolSetAttribute(m->pool, cudaMemPoolAttrReleaseThreshold, &keep);
+    if (!error) error = cudaMallocHost((void **)&m->staging, (size_t)SLOTS * SLOT_BYTES);
+    for (int i = 0; i < SLOTS && !error; i++)
+        error = cudaEventCreateWithFlags(&m->emptied[i], cudaEventDisableTiming);
+    return nv_cuda_check(d, error, "setting up memory", err);
+}
+
+void nv_cuda_memory_close(nv_cuda *d) {
+    struct nv_cuda_memory *m = d->memory;
+    if (!m) return;
+    if (d->stream) cudaStreamSynchronize(d->stream);
+    if (d->scratch) cudaFreeAsync(d->scratch, d->stream);
+    for (int i = 0; i < SLOTS; i++)
+        if (m->emptied[i]) cudaEventDestroy(m->emptied[i]);
+    if (m->staging) cudaFreeHost(m->staging);
+    if (m->pool) cudaMemPoolDestroy(m->pool);
+    free(m);
+    d->memory = NULL;
+}
+
+static void note(nv_cuda *d, cudaError_t error) {
+    if (error && !d->memory->failed) d->memory->failed = error;
+}
+
+nabla_status nv_cuda_wait(nv_device *dev, nv_error *err) {
+    nv_cuda *d = nv_cuda_of(dev);
+    note(d, cudaStreamSynchronize(d->stream));
+    const cudaError_t failed = d->memory->failed;
+    d->memory->failed = cudaSuccess;
+    NV_TRY(nv_cuda_check(d, failed, "running what was queued", err));
+    const nabla_status status = nabla_context_synchronize(dev->context);
+    return status ? nv_fail(err, status, "%s", nabla_context_message(dev->context)) : NABLA_OK;
+}
+
+/* ------------------------------------------------------------------------------------------ taking and giving back */
+
+static double pool_has(const nv_cuda *d) {
+    unsigned long long reserved = 0, used = 0;
+    if (cudaMemPoolGetAttribute(d->memory->pool, cudaMemPoolAttrReservedMemCurrent, &reserved)) return 0;
+    if (cudaMemPoolGetAttribute(d->memory->pool, cudaMemPoolAttrUsedMemCurrent, &used)) return 0;
+    return (double)reserved - (double)used;
+}
+
+void nv_cuda_memory_left(nv_device *dev, nv_device_memory *out) {
+    const nv_cuda *d = nv_cuda_of(dev);
+    size_t left = 0, total = 0;
+    *out = (nv_device_memory){0};
+    if (cudaMemGetInfo(&left, &total)) return;
+    *out = (nv_device_memory){(double)total, (double)left + pool_has(d), (double)(total - left)};
+}
+
+nabla_status nv_cuda_take(nv_cuda *d, size_t bytes, void **out, nv_error *err) {
+    struct nv_cuda_memory *m = d->memory;
+    const size_t least = bytes ? bytes : 1;
+    nv_device_memory left;
+    *out = NULL;
+    cudaError_t error = cudaMallocFromPoolAsync(out, least, m->pool, d->stream);
+    if (error == cudaErrorMemoryAllocation) { /* the pool may hold pieces that are free and too small */
+        cudaGetLastError();
+        error = cudaStreamSynchronize(d->stream);
+        if (!error) error = cudaMemPoolTrimTo(m->pool, 0);
+        if (!error) error = cudaMallocFromPoolAsync(out, least, m->pool, d->stream);
+    }
+    if (error != cudaErrorMemoryAllocation) return nv_cuda_check(d, error, "taking memory", err);
+    cudaGetLastError();
+    *out = NULL;
+    nv_cuda_memory_left(&d->base, &left);
+    return nv_fail(err, NABLA_OUT_OF_MEMORY,
+                   "GPU %d has no %.1f MB of memory, %.1f MB are left; use a smaller batch or size", (int)d->ordinal,
+                   (double)bytes / 1e6, left.available / 1e6);
+}
+
+nabla_status nv_cuda_allocate(nv_device *dev, size_t bytes, void **out, nv_error *err) {
+    NV_TRY(nv_cuda_take(nv_cuda_of(dev), bytes, out, err));
+    nv_cuda_zero(dev, *out, bytes);
+    return NABLA_OK;
+}
+
+void nv_cuda_release(nv_device *dev, void *data) {
+    nv_cuda *d = nv_cuda_of(dev);
+    if (data) note(d, cudaFreeAsync(data, d->stream));
+}
+
+nabla_status nv_cuda_scratch(nv_cuda *d, size_t bytes, void **out, nv_error *err) {
+    *out = NULL;
+    if (bytes > d->scratch_bytes) {
+        nv_cuda_release(&d->base, d->scratch); /* once what uses it now is done */
+        d->scratch = NULL;
+        d->scratch_bytes = 0;
+        NV_TRY(nv_cuda_take(d, bytes, &d->scratch, err));
+        d->scratch_bytes = bytes;
+    }
+    *out = d->scratch;
+    return NABLA_OK;
+}
+
+/* ------------------------------------------------------------------------------------------ copies */
+
+void nv_cuda_zero(nv_device *dev, void *data, size_t bytes) {
+    nv_cuda *d = nv_cuda_of(dev);
+    if (bytes) note(d, cudaMemsetAsync(data, 0, bytes, d->stream));
+}
+
+void nv_cuda_copy(nv_device *dev, void *dst, const void *src, size_t bytes) {
+    nv_cuda *d = nv_cuda_of(dev);
+    if (bytes) note(d, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToDevice, d->stream));
+}
+
+/* A slot that nothing is copied out of any more. */
+static int32_t free_slot(nv_cuda *d) {
+    struct nv_cuda_memory *m = d->memory;
+    const int32_t slot = m->next;
+    m->next = (slot + 1) % SLOTS;
+    note(d, cudaEventSynchronize(m->emptied[slot]));
+    return slot;
+}
+
+void nv_cuda_upload(nv_device *dev, void *dst, const void *src, size_t bytes) {
+    nv_cuda *d = nv_cuda_of(dev);
+    struct nv_cuda_memory *m = d->memory;
+    for (size_t at = 0; at < bytes; at += SLOT_BYTES) {
+        const size_t count = bytes - at < SLOT_BYTES ? bytes - at : SLOT_BYTES;
+        const int32_t slot = free_slot(d);
+        unsigned char *room = m->staging + (size_t)slot * SLOT_BYTES;
+        memcpy(room, (const unsigned char *)src + at, count);
+        note(d, cudaMemcpyAsync((unsigned char *)dst + at, room, count, cudaMemcpyHostToDevice, d->stream));
+        note(d, cudaEventRecord(m->emptied[slot], d->stream));
+    }
+}
+
+/* Two pieces are under way at a time: one comes while the one before is handed on. */
+void nv_cuda_download(nv_device *dev, void *dst, const void *src, size_t bytes) {
+    nv_cuda *d = nv_cuda_of(dev);
+    struct nv_cuda_memory *m = d->memory;
+    int32_t slots[2] = {0};
+    for (size_t at = 0, piece = 0; at < bytes + SLOT_BYTES; at += SLOT_BYTES, piece++) {
+        if (at < bytes) {
+            const size_t count = bytes - at < SLOT_BYTES ? bytes - at : SLOT_BYTES;
+            const int32_t slot = slots[piece % 2] = free_slot(d);
+            note(d, cudaMemcpyAsync(m->staging + (size_t)slot * SLOT_BYTES, (const unsigned char *)src + at, count,
+                                    cudaMemcpyDeviceToHost, d->stream));
+            note(d, cudaEventRecord(m->emptied[slot], d->stream));
+        }
+        if (piece == 0) continue;
+        const size_t before = at - SLOT_BYTES, count = bytes - before < SLOT_BYTES ? bytes - before : SLOT_BYTES;
+        const int32_t slot = slots[(piece - 1) % 2];
+        note(d, cudaEventSynchronize(m->emptied[slot]));
+        memcpy((unsigned char *)dst + before, m->staging + (size_t)slot * SLOT_BYTES, count);
+    }
+}

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Time by phase, measured on the GPU: an event wherever the phase changes. They are read when somebody asks, or when
+   there are many, which is the only time that this waits. */
+#include "device/cuda/cuda.h"
+#include <cuda_runtime_api.h>
+#include <stdlib.h>
+
+enum { MARKS = 4096 };
+
+struct nv_cuda_timer {
+    cudaEvent_t events[MARKS]; /* made when first needed; mark i: from here on phases[i] */
+    nv_phase phases[MARKS];
+    int32_t count;
+    nv_clock clock; /* of the marks read so far */
+};
+
+nabla_status nv_cuda_timer_open(nv_cuda *d, nv_error *err) {
+    d->timer = calloc(1, sizeof *d->timer);
+    return d->timer ? NABLA_OK : nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a device");
+}
+
+void nv_cuda_timer_close(nv_cuda *d) {
+    for (int32_t i = 0; d->timer && i < MARKS; i++)
+        if (d->timer->events[i]) cudaEventDestroy(d->timer->events[i]);
+    free(d->timer);
+    d->timer = NULL;
+}
+
+static void mark(nv_cuda *d, nv_phase phase) {
+    struct nv_cuda_timer *t = d->timer;
+    cudaEvent_t *event = &t->events[t->count];
+    if (!*event && cudaEventCreateWithFlags(event, cudaEventDefault)) {
+        *event = NULL; /* time without it; the error is not of the work */
+        cudaGetLastError();
+        return;
+    }
+    if (cudaEventRecord(*event, d->stream)) return;
+    t->phases[t->count++] = phase;
+}
+
+/* Adds up the time between marks, of which the last stays as the first. */
+static void settle(nv_cuda *d) {
+    struct nv_cuda_timer *t = d->timer;
+    if (t->count < 2 || cudaEventSynchronize(t->events[t->count - 1])) return;
+    for (int32_t i = 0; i + 1 < t->count; i++) {
+        float milliseconds = 0;
+        if (cudaEventElapsedTime(&milliseconds, t->events[i], t->events[i + 1]) == cudaSuccess)
+            t->clock.seconds[t->phases[i]] += 1e-3 * (double)milliseconds;
+    }
+    cudaEvent_t last = t->events[t->count - 1];
+    t->events[t->count - 1] = t->events[0];
+    t->events[0] = last;
+    t->phases[0] = t->phases[t->count - 1];
+    t->count = 1;
+}
+
+static nv_phase phase_of(const struct nv_cuda_timer *t) {
+    return t->count ? t->phases[t->count - 1] : NV_OTHER;
+}
+
+nv_phase nv_cuda_phase(nv_device *dev, nv_phase phase) {
+    nv_cuda *d = nv_cuda_of(dev);
+    const nv_phase before = phase_of(d->timer);
+    if (before == phase && d->timer->count) return before;
+    if (d->timer->count == MARKS) settle(d);
+    mark(d, phase);
+    return before;
+}
+
+void nv_cuda_clock_reset(nv_device *dev) {
+    nv_cuda *d = nv_cuda_of(dev);
+    const nv_phase phase = phase_of(d->timer);
+    d->timer->count = 0;
+    d->timer->clock = (nv_clock){0};
+    mark(d, phase);
+}
+
+void nv_cuda_clock_read(nv_device *dev, nv_clock *out) {
+    nv_cuda *d = nv_cuda_of(dev);
+    if (d->timer->count == MARKS) settle(d);
+    mark(d, phase_of(d->timer));
+    settle(d);
+    *out = d->timer->clock;
+}
+
+void nv_cuda_count_flop(nv_cuda *d, double product_flop) {
+    d->timer->clock.product_flop += product_flop;
+}
