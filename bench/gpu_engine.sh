@@ -15,10 +15,11 @@ if [ ! -f bench/gpu_engine.sh ]; then
 fi
 
 pack() {
+  mkdir -p $build || exit 1
   programs="nabla_cli test_ops test_dit test_umt5 test_vae test_generation test_training test_devices"
   # shellcheck disable=SC2086 # words
   cmake -S . -B $build -DNABLA_CUDA=ON -DNABLA_FFMPEG=OFF -DNABLA_SENTENCEPIECE=OFF -DNABLA_ONEDNN=OFF -DNABLA_BENCH=OFF \
-    -DNABLA_TEST_DATA=tests/data >$build.log 2>&1 || { tail -n 20 $build.log; exit 1; }
+    -DNABLA_TEST_DATA=tests/data >$build/configure.log 2>&1 || { tail -n 20 $build/configure.log; exit 1; }
   # shellcheck disable=SC2086
   cmake --build $build -j "${JOBS:-$(nproc)}" --target $programs || exit 1
   rm -rf $build/carry

@@ -21,6 +21,14 @@ enum { UNITS = 2, RING_THREADS = (UNITS + 1) * WARPGROUP, FEED_REGISTERS = 40, U
 static_assert(FEED_REGISTERS + UNITS * UNIT_REGISTERS <= 168 * (UNITS + 1),
               "else the roles wait for registers for ever");
 
+/* Lanes of a warp that say that it has read something: one, after a __syncwarp(). The race checker does not see what
+   orders the others' reads; for it, all 32. */
+#ifdef NABLA_RACECHECK
+enum { READERS = 32 };
+#else
+enum { READERS = 1 };
+#endif
+
 /* What the two warpgroups are to do next. */
 typedef struct ring_job {
     nabla_cuda_unit unit[UNITS];
@@ -58,11 +66,11 @@ template <int STAGES> __device__ __forceinline__ void ring_init(ring<STAGES> *r)
     for (int i = 0; i < STAGES; i++) {
         barrier_init(&r->first_full[i], 1);
         barrier_init(&r->second_full[i], 1);
-        barrier_init(&r->first_empty[i], UNITS * 4);
-        barrier_init(&r->second_empty[i], UNITS * 4);
+        barrier_init(&r->first_empty[i], UNITS * 4 * READERS);
+        barrier_init(&r->second_empty[i], UNITS * 4 * READERS);
     }
     barrier_init(&r->job_full, 1);
-    barrier_init(&r->job_empty, UNITS * 4 + 1);
+    barrier_init(&r->job_empty, (UNITS * 4 + 1) * READERS);
     barrier_init_done();
 }
 
@@ -301,7 +309,7 @@ __device__ __forceinline__ void ring_feed(ring<STAGES> *r, const nabla_cuda_plan
             barrier_wait(&r->job_full, parity);
             job = r->job;
             __syncwarp();
-            if (lane == 0) barrier_arrive(&r->job_empty);
+            if (lane < READERS) barrier_arrive(&r->job_empty);
         }
         if (job.head < 0) return;
         ring_walk<TWOS>(ring_rows_of(job, plan, own, partner, bits), partner.offsets, job.blocks, job.phase,
@@ -344,7 +352,7 @@ template <int STAGES> struct ring_reader {
     /* Once a warp: each has read for itself. */
     __device__ __forceinline__ void arrive(uint64_t *barrier) const {
         __syncwarp();
-        if (threadIdx.x % 32 == 0) barrier_arrive(barrier);
+        if (threadIdx.x % 32 < READERS) barrier_arrive(barrier);
     }
 
     /* Waits for a job and its first stage; false where there is none. */
