@@ -199,9 +199,9 @@ template <typename T, int D, bool KEYS> struct backward_unit {
 static __device__ __forceinline__ void load_stats(float (*to)[2][64], const float *from, int64_t deltas, int32_t row0,
                                                   int32_t row1, int32_t tag) {
 #pragma unroll 1
-    for (int half = 0; half < 2; half++)
+    for (int half = 0; half < 2 && threadIdx.x % 32 < WRITERS; half++)
 #pragma unroll 1
-        for (int row = threadIdx.x % 32; row < tag_rows(tag, half); row += 32) {
+        for (int row = threadIdx.x % 32; row < tag_rows(tag, half); row += WRITERS) {
             const float *at = from + (half ? row1 : row0) + row;
             to[half][0][row] = __ldg(at);
             to[half][1][row] = __ldg(at + deltas);

@@ -21,12 +21,13 @@ enum { UNITS = 2, RING_THREADS = (UNITS + 1) * WARPGROUP, FEED_REGISTERS = 40, U
 static_assert(FEED_REGISTERS + UNITS * UNIT_REGISTERS <= 168 * (UNITS + 1),
               "else the roles wait for registers for ever");
 
-/* Lanes of a warp that say that it has read something: one, after a __syncwarp(). The race checker does not see what
-   orders the others' reads; for it, all 32. */
+/* Lanes of a warp that say that it has read something: one, after a __syncwarp(); and lanes that write what one then
+   says is there. The race checker does not see how __syncwarp() orders the others' reads and writes: for it, every lane
+   says for itself what it has read, and only the one that speaks writes. */
 #ifdef NABLA_RACECHECK
-enum { READERS = 32 };
+enum { READERS = 32, WRITERS = 1 };
 #else
-enum { READERS = 1 };
+enum { READERS = 1, WRITERS = 32 };
 #endif
 
 /* What the two warpgroups are to do next. */
