@@ -120,5 +120,6 @@ void nabla_kernels_generic(nabla_kernels *table);
 void nabla_kernels_avx2(nabla_kernels *table);
 void nabla_kernels_avx512(nabla_kernels *table);
 void nabla_kernels_avx512bf16(nabla_kernels *table);
+void nabla_kernels_amx(nabla_kernels *table);
 
 #endif
