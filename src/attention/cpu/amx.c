@@ -19,4 +19,11 @@ void nabla_kernels_amx(nabla_kernels *table) {
     table->of[NABLA_BF16].packed_size = packed_size_amx;
     table->of[NABLA_BF16].forward = amx_forward;
     table->of[NABLA_BF16].forward_scratch = amx_forward_scratch;
+    table->of[NABLA_BF16].pack_queries = amx_pack_queries;
+    table->of[NABLA_BF16].pack_keys = amx_pack_keys;
+    table->of[NABLA_BF16].packed_queries = amx_packed_queries;
+    table->of[NABLA_BF16].packed_keys = amx_packed_keys;
+    table->of[NABLA_BF16].backward_kv = amx_backward_kv;
+    table->of[NABLA_BF16].backward_q = amx_backward_q;
+    table->of[NABLA_BF16].backward_scratch = amx_backward_scratch;
 }

@@ -8,16 +8,11 @@
  * the products are those of S of step i + 1 and of O += P V of step i - 1. Nothing that a phase writes is read before
  * the next phase, so that loads of tiles find their lines in the cache, not in the store queue.
  *
- * Pairs of accumulators take turns: the stores of one are issued amid the products of the next.
- *
  * The softmax is that of forward.inc.h, but its reference m is the one from before this step: maxima are followed
  * beside the probabilities, and in the rare step in which one passes m by more than 8 (in log2 units) m moves, O and
  * the sums are scaled, and the step's probabilities are made again.
  */
-#include "amx.h"
-
-#include "amx_tiles.h"
-#include "inline.h"
+#include "amx_products.h"
 
 #include <float.h>
 #include <math.h>
@@ -178,68 +173,12 @@ ALWAYS_INLINE void some_rows(const int32_t depth, const int rows, softmax *run) 
     }
 }
 
-/* Tiles 0 and 1, or 2 and 3, take S of 16 keys; the pair before, of the 16 keys before, is stored meanwhile. */
-#define SCORE_TILES(c0, c1, old0, old1, store_old)   \
-    tile_zero(c0);                                   \
-    tile_zero(c1);                                   \
-    for (int32_t i = 0; i < depth; i++, k += TILE) { \
-        tile_load(6, k, 64);                         \
-        tile_load(4, q + i * TILE, 64);              \
-        tile_dot(c0, 4, 6);                          \
-        tile_load(5, q + (depth + i) * TILE, 64);    \
-        tile_dot(c1, 5, 6);                          \
-        some_rows(depth, rows, run);                 \
-        if (i == 0 && (store_old)) {                 \
-            tile_store(old0, s - TILE, 64);          \
-            tile_store(old1, s + 3 * TILE, 64);      \
-        }                                            \
-    }                                                \
-    s += TILE
-
 ALWAYS_INLINE void scores(const int32_t depth, const int rows, const step *x, softmax *run) {
-    const char *k = x->k, *q = x->strip->q;
-    char *s = (char *)x->s;
-    for (int pair = 0; pair < 2; pair++) {
-        SCORE_TILES(0, 1, 2, 3, pair > 0);
-        SCORE_TILES(2, 3, 0, 1, true);
-    }
-    tile_store(2, s - TILE, 64);
-    tile_store(3, s + 3 * TILE, 64);
+    SUM_OVER_DIMS(depth, x->strip->q, x->k, x->s, some_rows(depth, rows, run));
 }
 
-/* The same for O of 16 dims; tiles 4 and 5 hold P of the first 32 keys. */
-#define OUTPUT_TILES(c0, c1, old0, old1, store_old) \
-    tile_load(c0, o, 64);                           \
-    tile_load(c1, o + second, 64);                  \
-    tile_load(6, v, 64);                            \
-    tile_dot(c0, 4, 6);                             \
-    tile_dot(c1, 5, 6);                             \
-    some_rows(depth, rows, run);                    \
-    if (store_old) {                                \
-        tile_store(old0, o - TILE, 64);             \
-        tile_store(old1, o + second - TILE, 64);    \
-    }                                               \
-    tile_load(6, v + TILE, 64);                     \
-    tile_load(7, p + TILE, 64);                     \
-    tile_dot(c0, 7, 6);                             \
-    tile_load(7, p + 3 * TILE, 64);                 \
-    tile_dot(c1, 7, 6);                             \
-    some_rows(depth, rows, run);                    \
-    v += 2 * TILE;                                  \
-    o += TILE
-
 ALWAYS_INLINE void outputs(const int32_t depth, const int rows, const step *x, softmax *run) {
-    const char *v = x->v, *p = (const char *)x->p;
-    char *o = x->strip->o;
-    const int64_t second = (int64_t)depth * 2 * TILE; /* from 16 queries to the next */
-    tile_load(4, p, 64);
-    tile_load(5, p + 2 * TILE, 64);
-    for (int32_t pair = 0; pair < depth; pair++) {
-        OUTPUT_TILES(0, 1, 2, 3, pair > 0);
-        OUTPUT_TILES(2, 3, 0, 1, true);
-    }
-    tile_store(2, o - TILE, 64);
-    tile_store(3, o + second - TILE, 64);
+    ADD_OVER_TOKENS(depth, x->p, x->v, x->strip->o, (int64_t)depth * 2 * TILE, TILE, 64, some_rows(depth, rows, run));
 }
 
 /* The same with nothing between them, for the ends of a walk and for head sizes that are not specialised. */
@@ -305,7 +244,7 @@ ALWAYS_INLINE void steps(const int32_t depth, const int rows, walk *w) {
     const int32_t dim = w->task->head_dim;
     const float scale_log2 = w->task->scale * LOG2_E;
     const vf scale = v_set1(scale_log2);
-    step before, now, after, later;
+    step before = {0}, now, after = {0}, later = {0};
     if (!next_step(w, &now)) return;
     scores_alone(depth, &now);
     bool has_before = false, has_after = next_step(w, &after);

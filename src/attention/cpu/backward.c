@@ -23,8 +23,9 @@ typedef enum backward_scheme { OWNED_HEADS, TWO_PASSES, PRIVATE_SUMS } backward_
 typedef struct backward_layout {
     size_t bytes;
     backward_scheme scheme;
-    int64_t slots;     /* heads whose gradients are held at a time: one a thread where owned, else a group */
-    size_t dq, dk, dv; /* within a slot */
+    int64_t slots;             /* heads whose gradients are held at a time: one a thread where owned, else a group */
+    size_t dq, dk, dv;         /* within a slot */
+    size_t packed_q, packed_k; /* within a slot, where the level packs */
     size_t gradients, slot_bytes;
     size_t sums, sum_bytes; /* PRIVATE_SUMS: a head's query gradients, one a thread */
     size_t delta, tasks;
@@ -64,13 +65,18 @@ static nabla_status lay_out(nabla_context *ctx, const nabla_plan *plan, nabla_dt
     *at = (backward_layout){0};
     at->dk = nabla_layout_take(&slot, w.keys ? plan->k_tokens * head_dim : 0, sizeof(float));
     at->dv = nabla_layout_take(&slot, w.keys ? plan->k_tokens * head_dim : 0, sizeof(float));
-    const size_t keys_bytes = slot.bytes;
+    const bool packs = ctx->kernels.of[dtype].pack_queries;
+    at->packed_q =
+        nabla_layout_take(&slot, 1, packs ? ctx->kernels.of[dtype].packed_queries(plan->q_piece_count, head_dim) : 0);
+    at->packed_k =
+        nabla_layout_take(&slot, 1, packs ? ctx->kernels.of[dtype].packed_keys(plan->k_piece_count, head_dim) : 0);
+    const size_t shared_bytes = slot.bytes;
     at->dq = nabla_layout_take(&slot, w.queries ? plan->q_tokens * head_dim : 0, sizeof(float));
     const int64_t fit = (int64_t)(gradient_limit / (slot.bytes + 1));
     nabla_layout_take(&sum, plan->q_tokens * head_dim, sizeof(float));
     at->sum_bytes = sum.bytes;
     at->scheme = choose_scheme(ctx, plan, w, deterministic, fit, at->sum_bytes);
-    at->slot_bytes = at->scheme == PRIVATE_SUMS ? keys_bytes : slot.bytes;
+    at->slot_bytes = at->scheme == PRIVATE_SUMS ? shared_bytes : slot.bytes;
     at->slots = fit < 1 ? 1 : fit < heads ? fit : heads;
     if (at->scheme == OWNED_HEADS) at->slots = ctx->threads;
     if (at->scheme == PRIVATE_SUMS) at->slots = 1;
@@ -104,8 +110,12 @@ nabla_status nabla_cpu_backward_memory(const nabla_call *call, size_t *bytes) {
     return NABLA_OK;
 }
 
+static void *in_slot(const backward_run *r, int64_t slot, size_t which) {
+    return r->base + r->at.gradients + (size_t)slot * r->at.slot_bytes + which;
+}
+
 static float *gradient(const backward_run *r, int64_t slot, size_t which) {
-    return (float *)(r->base + r->at.gradients + (size_t)slot * r->at.slot_bytes + which);
+    return in_slot(r, slot, which);
 }
 
 static float *private_sum(const backward_run *r, int32_t thread) {
@@ -148,8 +158,34 @@ static nabla_backward_task task_of(const backward_run *r, int64_t head, int64_t 
         .dq = r->at.scheme == PRIVATE_SUMS ? private_sum(r, thread) : gradient(r, slot, r->at.dq),
         .dk = gradient(r, slot, r->at.dk),
         .dv = gradient(r, slot, r->at.dv),
+        .q_pieces = plan->q_pieces,
+        .k_pieces = plan->k_pieces,
+        .packed_q = in_slot(r, slot, r->at.packed_q),
+        .packed_k = in_slot(r, slot, r->at.packed_k),
         .scratch = r->base + r->at.threads + (size_t)thread * r->at.thread_bytes,
     };
+}
+
+/* Block i of a head's nq blocks of queries, then nk of keys. */
+static void pack_block(const backward_run *r, int64_t head, int64_t slot, int64_t i, int32_t thread) {
+    const int64_t nq = r->call->plan->nq;
+    const nabla_kernels *kernels = &r->call->ctx->kernels;
+    nabla_backward_task t = task_of(r, head, slot, thread);
+    t.block = (int32_t)(i < nq ? i : i - nq);
+    (i < nq ? kernels->of[r->call->dtype].pack_queries : kernels->of[r->call->dtype].pack_keys)(&t);
+}
+
+static bool packs(const backward_run *r) {
+    return r->call->ctx->kernels.of[r->call->dtype].pack_queries;
+}
+
+/* Heads [first, first + count), in slots from 0 on. */
+static void pack_heads(const backward_run *r, int64_t first, int64_t count) {
+    const int64_t blocks = r->call->plan->nq + r->call->plan->nk;
+    if (!packs(r)) return;
+#pragma omp parallel for num_threads(r->call->ctx->threads) schedule(static)
+    for (int64_t i = 0; i < count * blocks; i++)
+        pack_block(r, first + i / blocks, i / blocks, i % blocks, omp_get_thread_num());
 }
 
 /* Rows [first, last) of a head's fp32 gradient to the caller's tensor; NULL is left out. */
@@ -159,6 +195,15 @@ static void store_rows(const nabla_plan *plan, const nabla_tensor *t, int64_t he
     const nabla_rows rows = nabla_tensor_rows(t, head / plan->heads, head % plan->heads);
     for (int32_t i = first; i < last; i++)
         nabla_store_row(x + (int64_t)i * head_dim, (void *)rows.data, t->dtype, i * rows.stride, head_dim);
+}
+
+/* The same of dQ, which has all its sums but not their factor. */
+static void store_dq(const backward_run *r, int64_t head, int32_t first, int32_t last, float *x) {
+    const nabla_call *call = r->call;
+    const size_t end = (size_t)last * (size_t)call->head_dim;
+    for (size_t i = (size_t)first * (size_t)call->head_dim; i < end; i++)
+        x[i] *= call->scale;
+    store_rows(call->plan, call->d_q, head, first, last, call->head_dim, x);
 }
 
 static void run_kv(const backward_run *r, int64_t head, int64_t slot, int32_t block, int32_t thread) {
@@ -187,7 +232,7 @@ static void run_q(const backward_run *r, int64_t head, int64_t slot, int32_t blo
     t.block_count = nabla_list_bits(nabla_plan_row(plan, plan->set_of[head], block), plan->k_words, list);
     memset(t.dq + (int64_t)first * call->head_dim, 0, (size_t)(last - first) * (size_t)call->head_dim * sizeof *t.dq);
     call->ctx->kernels.of[call->dtype].backward_q(&t);
-    store_rows(plan, r->call->d_q, head, first, last, call->head_dim, t.dq);
+    store_dq(r, head, first, last, t.dq);
 }
 
 /* A whole head on one thread. */
@@ -196,9 +241,11 @@ static void run_head(const backward_run *r, int64_t head, int32_t thread) {
     const int32_t dim = r->call->head_dim;
     float *dq = gradient(r, thread, r->at.dq);
     memset(dq, 0, (size_t)plan->q_tokens * (size_t)dim * sizeof *dq);
+    for (int64_t i = 0; packs(r) && i < plan->nq + plan->nk; i++)
+        pack_block(r, head, thread, i, thread);
     for (int32_t block = 0; block < plan->nk; block++)
         run_kv(r, head, thread, block, thread);
-    store_rows(plan, r->call->d_q, head, 0, (int32_t)plan->q_tokens, dim, dq);
+    store_dq(r, head, 0, (int32_t)plan->q_tokens, dq);
 }
 
 /* One task a block of `offsets`; bits: the plan's rows or columns. */
@@ -226,6 +273,7 @@ static int64_t make_tasks(const backward_run *r, int64_t first, int64_t count, b
 static void run_group(const backward_run *r, int64_t first, int64_t count) {
     const int32_t threads = r->call->ctx->threads;
     nabla_task *tasks = (nabla_task *)(r->base + r->at.tasks);
+    pack_heads(r, first, count);
     if (r->call->d_k || r->call->d_v) {
         const int64_t n = make_tasks(r, first, count, true, tasks);
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
@@ -255,7 +303,7 @@ static void add_sums(const backward_run *r, int64_t head, int32_t count) {
             for (size_t i = from; i < to; i++)
                 total[i] += part[i];
         }
-        store_rows(plan, r->call->d_q, head, first, last, dim, total);
+        store_dq(r, head, first, last, total);
     }
 }
 
@@ -264,6 +312,7 @@ static void run_shared_head(const backward_run *r, int64_t head) {
     const int32_t threads = r->call->ctx->threads;
     nabla_task *tasks = (nabla_task *)(r->base + r->at.tasks);
     const int64_t n = make_tasks(r, head, 1, true, tasks);
+    pack_heads(r, head, 1);
     int32_t team = 1; /* OpenMP may give fewer threads than asked: within a parallel region, or at a limit */
 #pragma omp parallel num_threads(threads)
     {

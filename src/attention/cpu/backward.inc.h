@@ -2,7 +2,7 @@
 /*
  * The backward pass, from P = exp(scale S - LSE) computed again:
  *
- *     dS = P (alpha dO V^T - delta),  dV = alpha P^T dO,  dK = scale dS^T Q,  dQ = scale dS K.
+ *     dS = P (alpha dO V^T - delta),  dV = alpha P^T dO,  dK = scale dS^T Q,  dQ / scale = dS K.
  *
  * Lanes are the task's own tokens: keys in backward_kv (S = Q K^T, dK^T += Q^T dS), queries in backward_q (S^T = K Q^T,
  * dQ^T += K^T dS^T). Every element of S, dP and dS comes from the same operations in the same order in both, and a
@@ -75,13 +75,12 @@ static void strips_of_rows(const float *rows, int64_t ld, int32_t n, int32_t dim
             v_store(lane_at(dst, d) + r * TILE_N, v_load_n(rows + r * ld + d, dim - d));
 }
 
-/* rows += factor * the same back; rows of stride D */
-static void add_strips(lanes src, int32_t n, int32_t dim, float factor, float *rows) {
+/* rows += the same back; rows of stride D */
+static void add_strips(lanes src, int32_t n, int32_t dim, float *rows) {
     for (int32_t d = 0; d < dim; d += VL)
         for (int32_t r = 0; r < n; r++) {
             float *at = rows + (int64_t)r * dim + d;
-            const vf sum = v_load(lane_at(src, d) + r * TILE_N);
-            v_store_n(at, dim - d, v_fma(v_set1(factor), sum, v_load_n(at, dim - d)));
+            v_store_n(at, dim - d, v_add(v_load(lane_at(src, d) + r * TILE_N), v_load_n(at, dim - d)));
         }
 }
 
@@ -148,7 +147,7 @@ static void kv_panel(const nabla_backward_task *t, nabla_dtype type, const own_k
     if (!t->dq) return;
     rows_of_terms(dp, n, own->n, x->ds_rows);
     product(ROWS, n, dim, depth(own->n), x->ds_rows, PANEL, own->k_cols, own->dq, NULL);
-    add_strips(own->dq, n, dim, t->scale, t->dq + (int64_t)first * dim);
+    add_strips(own->dq, n, dim, t->dq + (int64_t)first * dim);
 }
 
 static void backward_kv(const nabla_backward_task *t, nabla_dtype type) {
@@ -187,6 +186,7 @@ static own_queries take_queries(const nabla_backward_task *t, nabla_dtype type, 
 static void q_panel(const nabla_backward_task *t, nabla_dtype type, const own_queries *own, int32_t first, int32_t n) {
     backward_scratch *x = t->scratch;
     const int32_t dim = t->head_dim;
+    const float one = 1.0f;
     const lanes s = {x->s, PANEL * TILE_N}, dp = {x->dp, PANEL * TILE_N};
     const lanes ds_terms = {PAIRED ? x->ds_terms : x->dp, PANEL * TILE_N};
     fill_rows(t->k, type, first, n, dim, own->k_rows);
@@ -196,7 +196,7 @@ static void q_panel(const nabla_backward_task *t, nabla_dtype type, const own_qu
     for (int32_t i = 0; i < own->n; i += VL)
         gradients(0, t, n, x->minus_lse + i, x->delta + i, lane_at(s, i), lane_at(dp, i), NULL, lane_at(ds_terms, i));
     const float *k_cols = cols_of_rows(own->k_rows, n, dim, own->k_cols);
-    product(COLS, dim, own->n, depth(n), k_cols, col_ld(dim), ds_terms, own->dq, &t->scale);
+    product(COLS, dim, own->n, depth(n), k_cols, col_ld(dim), ds_terms, own->dq, &one);
 }
 
 static void backward_q(const nabla_backward_task *t, nabla_dtype type) {
