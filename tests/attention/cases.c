@@ -74,6 +74,9 @@ const attention_case attention_cases[] = {
     /* more heads than threads, so that one thread owns a head, with uneven work */
     EACH(.name = "many heads", .batch = 3, .heads = 4, .q_tokens = 150, .k_tokens = 150, .head_dim = 32,
          .density = 0.5),
+    /* 3,600 pairs of blocks in one head, more than the CPU keeps dS of at a time with 2 or 3 threads */
+    EACH(.name = "many pairs of tiny blocks", .batch = 1, .heads = 1, TILES(1, 6, 10, 1, 1, 1), .head_dim = 16,
+         .policy = "dense"),
 };
 
 const int attention_case_count = sizeof attention_cases / sizeof attention_cases[0];

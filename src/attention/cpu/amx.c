@@ -26,4 +26,5 @@ void nabla_kernels_amx(nabla_kernels *table) {
     table->of[NABLA_BF16].backward_kv = amx_backward_kv;
     table->of[NABLA_BF16].backward_q = amx_backward_q;
     table->of[NABLA_BF16].backward_scratch = amx_backward_scratch;
+    table->of[NABLA_BF16].ds_size = PANEL * PANEL * sizeof(uint16_t);
 }

@@ -108,16 +108,26 @@ NABLA_DECL_BACKWARD(amx_pack_keys) {
 typedef struct pair {
     panel queries, keys;
     float *s, *dp, *minus_lse, *minus_delta;
+    uint16_t *ds; /* rows [4][2] */
 } pair;
 
-static pair pair_of(const nabla_backward_task *t, panel queries, panel keys, int32_t turn) {
+/* Where the dS of a task's i-th partner goes. */
+static uint16_t *ds_of(const nabla_backward_task *t, int32_t i) {
     scratch *x = t->scratch;
+    return t->ds ? (uint16_t *)t->ds + (size_t)t->ds_at[i] * PANEL * PANEL : x->ds_rows;
+}
+
+/* partner: its number in the task's list, by which its dS is kept. */
+static pair pair_of(const nabla_backward_task *t, panel queries, panel keys, int32_t partner) {
+    scratch *x = t->scratch;
+    const int32_t turn = partner % 2;
     pair out = {.queries = queries,
                 .keys = keys,
                 .s = x->s[turn],
                 .dp = x->dp[turn],
                 .minus_lse = x->minus_lse[turn],
-                .minus_delta = x->minus_delta[turn]};
+                .minus_delta = x->minus_delta[turn],
+                .ds = ds_of(t, partner)};
     for (int32_t i = 0; i < PANEL; i++) {
         const bool inside = i < queries.n;
         const float lse = inside ? t->lse[queries.first + i] : -INFINITY;
@@ -168,7 +178,7 @@ ALWAYS_INLINE void gradient_unit(const bool terms, gradients *g) {
             p[i][j] = v_exp2(v_pick((uint32_t)(g->keys >> (32 * half + 16 * j)), x, never));
             ds[i][j] = v_mul(p[i][j], v_fma(v_load(g->of->dp + here), g->alpha, v_set1(delta[i])));
         }
-        uint16_t *rows = g->to->ds_rows + (pair_row / 8 * 2 + half) * (TILE / 2) + (row + i) * 32;
+        uint16_t *rows = g->of->ds + (pair_row / 8 * 2 + half) * (TILE / 2) + (row + i) * 32;
         _mm512_store_si512(rows, (__m512i)_mm512_cvtne2ps_pbh(ds[i][1], ds[i][0]));
     }
     if (terms) {
@@ -244,12 +254,11 @@ static void give_dq(const nabla_backward_task *t, panel queries, dq_panel from) 
                       v_load((float *)from.data + (r / 16 * columns + d) * TILE_FLOATS + r % 16 * VL));
 }
 
-static void add_dq(int32_t depth, const nabla_backward_task *t, panel keys, dq_panel to) {
-    const scratch *x = t->scratch;
+static void add_dq(int32_t depth, const nabla_backward_task *t, const uint16_t *ds, panel keys, dq_panel to) {
     const char *k = key_form(t, keys.piece, K_TOKENS);
     for (int strip = 0; strip < 2; strip++)
-        ADD_OVER_TOKENS(depth, x->ds_rows + strip * 2 * TILE, k, to.data + strip * 2 * to.second, to.second, to.step,
-                        to.stride, (void)0);
+        ADD_OVER_TOKENS(depth, ds + strip * 2 * TILE, k, to.data + strip * 2 * to.second, to.second, to.step, to.stride,
+                        (void)0);
 }
 
 /* dV^T and dK^T of the keys. */
@@ -289,11 +298,11 @@ ALWAYS_INLINE void walk_queries(const int32_t depth, const int units, const nabl
         now = pair_of(t, queries, keys, 0);
         scores_alone(depth, t, &now);
     }
-    for (int32_t turn = 1; more; turn = !turn) {
+    for (int32_t i = 1; more; i++) {
         gradients g = gradients_of(t, &now);
         more = next_panel(&w, &queries);
         if (more) {
-            next = pair_of(t, queries, keys, turn);
+            next = pair_of(t, queries, keys, i);
             if (units)
                 scores(depth, true, units, t, &next, &g);
             else
@@ -303,7 +312,7 @@ ALWAYS_INLINE void walk_queries(const int32_t depth, const int units, const nabl
         add_dk_dv(depth, t, now.queries);
         if (t->dq) {
             const dq_panel dq = take_dq(t, now.queries);
-            add_dq(depth, t, keys, dq);
+            add_dq(depth, t, now.ds, keys, dq);
             give_dq(t, now.queries, dq);
         }
         now = next;
@@ -320,20 +329,30 @@ ALWAYS_INLINE void walk_keys(const int32_t depth, const int units, const nabla_b
         now = pair_of(t, queries, keys, 0);
         scores_alone(depth, t, &now);
     }
-    for (int32_t turn = 1; more; turn = !turn) {
+    for (int32_t i = 1; more; i++) {
         gradients g = gradients_of(t, &now);
         more = next_panel(&w, &keys);
         if (more) {
-            next = pair_of(t, queries, keys, turn);
+            next = pair_of(t, queries, keys, i);
             if (units)
                 scores(depth, false, units, t, &next, &g);
             else
                 scores_alone(depth, t, &next);
         }
         all_units(false, &g);
-        add_dq(depth, t, now.keys, dq);
+        add_dq(depth, t, now.ds, now.keys, dq);
         now = next;
     }
+    give_dq(t, queries, dq);
+}
+
+/* What is left to do where dS is kept. */
+static void walk_kept(const nabla_backward_task *t, panel queries) {
+    panel_walk w = keys_of(t, t->blocks, t->block_count);
+    const dq_panel dq = take_dq(t, queries);
+    panel keys;
+    for (int32_t i = 0; next_panel(&w, &keys); i++)
+        add_dq(padded_dim(t->head_dim) / 32, t, ds_of(t, i), keys, dq);
     give_dq(t, queries, dq);
 }
 
@@ -363,7 +382,9 @@ NABLA_DECL_BACKWARD(amx_backward_q) {
     panel_walk w = queries_of(task, &task->block, 1);
     tile_configure(&config);
     for (panel queries; next_panel(&w, &queries);) {
-        if (dim == 64)
+        if (task->ds)
+            walk_kept(task, queries);
+        else if (dim == 64)
             walk_keys(2, 2, task, queries);
         else if (dim == 128)
             walk_keys(4, 1, task, queries);

@@ -17,7 +17,7 @@
 #include "tile.inc.h"
 #include "tokens.h"
 
-enum { PANEL = 64 };
+enum { PANEL = 64, TERMS_LD = PAIRED ? PANEL / 2 : PANEL /* words in a row of terms of a panel */ };
 
 static inline int32_t words(int32_t dim) {
     return PAIRED ? dim / 2 : dim;
@@ -41,7 +41,8 @@ static inline int32_t depth(int32_t n) {
  * In both forms of words:
  *     fill_rows, fill_cols  the panels of x's rows [first, first + n)
  *     cols_of_rows          the cols of a rows panel: itself, or made in `room`
- *     rows_of_terms         lanes of n rows by count floats -> rows [n][PANEL] of words along the lanes
+ *     fill_strips           the cols of x's rows [first, first + n) as lanes along D, PANEL rows a strip
+ *     rows_of_terms         lanes of n rows by count floats -> rows [n][TERMS_LD] of words along the lanes
  *     store_terms           rows r and r + 1 of n of a column of lanes, as the B of a COLS product takes them
  */
 #if PAIRED
@@ -67,6 +68,15 @@ static void fill_cols(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, 
     }
 }
 
+static void fill_strips(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int32_t dim, lanes dst) {
+    for (int32_t r = 0; r < n; r += 2) {
+        const uint16_t *even = (const uint16_t *)row_at(x, type, first + r);
+        const uint16_t *odd = (const uint16_t *)row_at(x, type, first + r + 1);
+        for (int32_t d = 0; d < dim; d += VL)
+            v_store(lane_at(dst, d) + r / 2 * TILE_N, v_join(even + d, odd + d, dim - d, r + 1 < n ? dim - d : 0));
+    }
+}
+
 static const float *cols_of_rows(const float *rows, int32_t n, int32_t dim, float *room) {
     fill_cols((nabla_rows){rows, 2 * row_ld(dim)}, NABLA_BF16, 0, n, dim, room);
     return room;
@@ -77,7 +87,7 @@ static void rows_of_terms(lanes src, int32_t n, int32_t count, float *dst) {
         for (int32_t r = 0; r < n; r++) {
             const float *low = lane_at(src, i) + r * TILE_N, *high = low + VL;
             const vf upper = count - i > VL ? v_load_n(high, count - i - VL) : v_zero();
-            v_store(dst + r * PANEL + i / 2, v_narrow(v_load_n(low, count - i), upper));
+            v_store(dst + r * TERMS_LD + i / 2, v_narrow(v_load_n(low, count - i), upper));
         }
 }
 
@@ -98,6 +108,12 @@ static void fill_cols(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, 
     fill_rows(x, type, first, n, dim, dst);
 }
 
+static void fill_strips(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int32_t dim, lanes dst) {
+    for (int32_t r = 0; r < n; r++)
+        for (int32_t d = 0; d < dim; d += VL)
+            v_store(lane_at(dst, d) + r * TILE_N, load_floats(row_at(x, type, first + r), type, d, dim - d));
+}
+
 static const float *cols_of_rows(const float *rows, int32_t n, int32_t dim, float *room) {
     (void)n, (void)dim, (void)room;
     return rows;
@@ -106,7 +122,7 @@ static const float *cols_of_rows(const float *rows, int32_t n, int32_t dim, floa
 static void rows_of_terms(lanes src, int32_t n, int32_t count, float *dst) {
     for (int32_t i = 0; i < count; i += VL)
         for (int32_t r = 0; r < n; r++)
-            v_store(dst + r * PANEL + i, v_load(lane_at(src, i) + r * TILE_N));
+            v_store(dst + r * TERMS_LD + i, v_load(lane_at(src, i) + r * TILE_N));
 }
 
 static inline void store_terms(float *p, int32_t r, int32_t n, vf even, vf odd) {
