@@ -143,7 +143,8 @@ typedef struct gradients {
     scratch *to;
     vf scale_log2, alpha;
     uint64_t keys; /* a bit a key */
-    int32_t unit;
+    uint32_t unit;
+    const char *ahead[2]; /* what to fetch meanwhile, two forms of a panel each; NULL for none */
 } gradients;
 
 enum { UNITS = 64 };
@@ -164,7 +165,7 @@ static inline void store_pairs(uint16_t *to, vf even, vf odd) {
 
 /* terms: also what dV and dK take. */
 ALWAYS_INLINE void gradient_unit(const bool terms, gradients *g) {
-    const int32_t pair_row = g->unit / 2, half = g->unit % 2, row = pair_row % 8 * 2;
+    const uint32_t pair_row = g->unit / 2, half = g->unit % 2, row = pair_row % 8 * 2;
     const int64_t at = (pair_row / 8 * 4 + 2 * half) * TILE_FLOATS + row * VL;
     const float *lse = g->of->minus_lse + 2 * pair_row, *delta = g->of->minus_delta + 2 * pair_row;
     const vf never = v_set1(-INFINITY);
@@ -175,10 +176,10 @@ ALWAYS_INLINE void gradient_unit(const bool terms, gradients *g) {
         for (int j = 0; j < 2; j++) {
             const int64_t here = at + j * TILE_FLOATS + i * VL;
             const vf x = v_fma(v_load(g->of->s + here), g->scale_log2, v_set1(lse[i]));
-            p[i][j] = v_exp2(v_pick((uint32_t)(g->keys >> (32 * half + 16 * j)), x, never));
+            p[i][j] = v_exp2(v_pick((uint32_t)(g->keys >> (32 * half + 16 * (uint32_t)j)), x, never));
             ds[i][j] = v_mul(p[i][j], v_fma(v_load(g->of->dp + here), g->alpha, v_set1(delta[i])));
         }
-        uint16_t *rows = g->of->ds + (pair_row / 8 * 2 + half) * (TILE / 2) + (row + i) * 32;
+        uint16_t *rows = g->of->ds + (pair_row / 8 * 2 + half) * (TILE / 2) + (row + (uint32_t)i) * 32;
         _mm512_store_si512(rows, (__m512i)_mm512_cvtne2ps_pbh(ds[i][1], ds[i][0]));
     }
     if (terms) {
@@ -192,10 +193,19 @@ ALWAYS_INLINE void gradient_unit(const bool terms, gradients *g) {
     g->unit++;
 }
 
-ALWAYS_INLINE void some_units(const bool terms, const int units, gradients *g) {
+ALWAYS_INLINE void some_units(const int32_t depth, const bool terms, const int units, gradients *g) {
     UNROLLED
-    for (int i = 0; i < units; i++)
+    for (int i = 0; i < units; i++) {
         gradient_unit(terms, g);
+        UNROLLED
+        for (int n = 0; n < 2; n++) {
+            if (!g->ahead[n]) continue;
+            UNROLLED
+            for (int32_t line = 0; line < 2 * depth; line++)
+                _mm_prefetch(g->ahead[n] + line * 64, _MM_HINT_T1);
+            g->ahead[n] += depth * 128;
+        }
+    }
 }
 
 static void all_units(bool terms, gradients *g) {
@@ -212,7 +222,7 @@ ALWAYS_INLINE void scores(const int32_t depth, const bool terms, const int units
     for (int which = 0; which < 2; which++)
         for (int strip = 0; strip < 2; strip++)
             SUM_OVER_DIMS(depth, left[which] + strip * 2 * depth * TILE, right[which],
-                          to[which] + strip * 8 * TILE_FLOATS, some_units(terms, units, g));
+                          to[which] + strip * 8 * TILE_FLOATS, some_units(depth, terms, units, g));
 }
 
 static __attribute__((noinline)) void scores_alone(int32_t depth, const nabla_backward_task *t, const pair *x) {
@@ -289,19 +299,26 @@ static void write_gradient(const char *tiles, int32_t n, int32_t dim, float fact
 /* ---- tasks. depth: padded D / 32. units: after every two products, so that all UNITS are made within `scores`; 0:
    they are made apart. */
 
+/* While a panel's gradients are made and the next one's products run, what comes then is fetched: the next panel's
+   other forms, and those of the panel after it that its first products read. */
 ALWAYS_INLINE void walk_queries(const int32_t depth, const int units, const nabla_backward_task *t, panel keys) {
     panel_walk w = queries_of(t, t->blocks, t->block_count);
-    panel queries;
+    panel queries, later = {0};
     bool more = next_panel(&w, &queries);
     pair now = {0}, next = {0};
     if (more) {
         now = pair_of(t, queries, keys, 0);
         scores_alone(depth, t, &now);
     }
+    bool more_later = more && next_panel(&w, &later);
     for (int32_t i = 1; more; i++) {
         gradients g = gradients_of(t, &now);
-        more = next_panel(&w, &queries);
+        more = more_later;
         if (more) {
+            queries = later;
+            more_later = next_panel(&w, &later);
+            g.ahead[0] = query_form(t, queries.piece, Q_COLS);
+            g.ahead[1] = more_later ? query_form(t, later.piece, Q_ROWS) : NULL;
             next = pair_of(t, queries, keys, i);
             if (units)
                 scores(depth, true, units, t, &next, &g);
@@ -319,9 +336,10 @@ ALWAYS_INLINE void walk_queries(const int32_t depth, const int units, const nabl
     }
 }
 
+/* The same of keys; K as tokens is the smaller part and not fetched ahead. */
 ALWAYS_INLINE void walk_keys(const int32_t depth, const int units, const nabla_backward_task *t, panel queries) {
     panel_walk w = keys_of(t, t->blocks, t->block_count);
-    panel keys;
+    panel keys, later = {0};
     bool more = next_panel(&w, &keys);
     const dq_panel dq = take_dq(t, queries);
     pair now = {0}, next = {0};
@@ -329,10 +347,14 @@ ALWAYS_INLINE void walk_keys(const int32_t depth, const int units, const nabla_b
         now = pair_of(t, queries, keys, 0);
         scores_alone(depth, t, &now);
     }
+    bool more_later = more && next_panel(&w, &later);
     for (int32_t i = 1; more; i++) {
         gradients g = gradients_of(t, &now);
-        more = next_panel(&w, &keys);
+        more = more_later;
         if (more) {
+            keys = later;
+            more_later = next_panel(&w, &later);
+            g.ahead[0] = more_later ? key_form(t, later.piece, K_DIMS) : NULL;
             next = pair_of(t, queries, keys, i);
             if (units)
                 scores(depth, false, units, t, &next, &g);

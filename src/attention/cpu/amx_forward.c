@@ -8,9 +8,9 @@
  * the products are those of S of step i + 1 and of O += P V of step i - 1. Nothing that a phase writes is read before
  * the next phase, so that loads of tiles find their lines in the cache, not in the store queue.
  *
- * The softmax is that of forward.inc.h, but its reference m is the one from before this step: maxima are followed
- * beside the probabilities, and in the rare step in which one passes m by more than 8 (in log2 units) m moves, O and
- * the sums are scaled, and the step's probabilities are made again.
+ * The softmax is that of forward.inc.h, but its reference m is the one from before this step. Sums of four
+ * probabilities are made anyway: in the rare step in which one passes 2^8, some score is above m by more than 6 (in
+ * log2 units); then m moves, O and the sums are scaled, and the step's probabilities are made again.
  */
 #include "amx_products.h"
 
@@ -24,7 +24,8 @@ enum {
     STRIPS = 2,       /* a task */
     CHUNK_PANELS = 16 /* panels that one strip walks before the next one does: K and V stay in the second-level cache */
 };
-#define RESCALE_ABOVE 8.0f
+#define MOST_OF_FOUR 256.0f
+#define MOVE_ABOVE 6.0f
 
 /* 32 queries and what is known of them so far. */
 typedef struct strip {
@@ -64,7 +65,7 @@ typedef struct softmax {
     uint16_t *p;
     const float *below, *before;
     float *after;
-    vf scale, top;
+    vf scale, top;     /* top: the largest sums of four probabilities */
     const char *ahead; /* a panel to fetch, a sixteenth with each row; NULL for none */
 } softmax;
 
@@ -87,12 +88,12 @@ ALWAYS_INLINE void softmax_row(softmax *x) {
     const vf a = v_fma(v_load(x->s), x->scale, below), b = v_fma(v_load(x->s + TILE_FLOATS), x->scale, below);
     const vf c = v_fma(v_load(x->s + 2 * TILE_FLOATS), x->scale, below);
     const vf d = v_fma(v_load(x->s + 3 * TILE_FLOATS), x->scale, below);
-    x->top = v_max(v_max(a, b), x->top);
-    x->top = v_max(v_max(c, d), x->top);
     const vf pa = v_exp2(a), pb = v_exp2(b), pc = v_exp2(c), pd = v_exp2(d);
     _mm512_store_si512(x->p, (__m512i)_mm512_cvtne2ps_pbh(pb, pa));
     _mm512_store_si512(x->p + TILE / 2, (__m512i)_mm512_cvtne2ps_pbh(pd, pc));
-    v_store(x->after, v_add(v_load(x->before), v_add(v_add(pa, pb), v_add(pc, pd))));
+    const vf sum = v_add(v_add(pa, pb), v_add(pc, pd));
+    x->top = v_max(sum, x->top);
+    v_store(x->after, v_add(v_load(x->before), sum));
     x->s += VL;
     x->p += 32;
     x->below++;
@@ -140,7 +141,7 @@ static void move_reference(const step *x, float scale, int32_t dim) {
     strip *of = x->strip;
     for (int32_t row = 0; row < STRIP; row++) {
         const float top = row_top(x, row, scale);
-        if (!(top + of->below[row] > RESCALE_ABOVE)) continue;
+        if (!(top + of->below[row] > MOVE_ABOVE)) continue;
         const vf shrink = v_exp2(v_set1(-of->below[row] - top));
         of->below[row] = -top;
         float *sums = of->sums[of->now][row];
@@ -152,7 +153,7 @@ static void move_reference(const step *x, float scale, int32_t dim) {
 }
 
 static void end_softmax(const step *x, vf top, vf scale, float scale_log2, int32_t dim) {
-    if (v_above(top, v_set1(RESCALE_ABOVE))) {
+    if (v_above(top, v_set1(MOST_OF_FOUR))) {
         move_reference(x, scale_log2, dim);
         softmax_rows(x, scale, top);
     }
@@ -250,7 +251,7 @@ ALWAYS_INLINE void steps(const int32_t depth, const int rows, walk *w) {
     bool has_before = false, has_after = next_step(w, &after);
     for (;;) {
         const bool has_later = has_after && next_step(w, &later);
-        vf top = v_set1(-INFINITY);
+        vf top = v_zero();
         begin_softmax(&now, scale_log2);
         if (rows && has_before && has_after) {
             const bool fetch = has_later && later.strip == w->scratch->strips;
