@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* nabla bench: what attention and models cost on this machine, with ratios measured in one run. */
+/* nabla bench: what attention and models cost on this machine, with ratios measured in one run, and its peaks. */
 #include "cli/bench.h"
 
 #include <stdlib.h>
@@ -73,13 +73,32 @@ static const cli_option options[] = {
     CLI_QUIET,
 };
 
-/* Flags of the other benchmark would be ignored: their figures would not be what was asked for. */
-static int check_flags(const cli_verb *verb, const cli_common *common, const char *what) {
-    static const char *const of_attention[] = {"grid", "heads", "head-dim", "batch", "backward", "any-order", NULL};
-    static const char *const of_model[] = {"model", "steps", NULL};
-    for (const char *const *name = strcmp(what, "model") == 0 ? of_attention : of_model; *name; name++)
+typedef struct benchmark {
+    const char *name;
+    int (*run)(const cli_common *common, const cli_bench_settings *s);
+    const char *const *others; /* flags that are not of it, NULL at the end */
+} benchmark;
+
+static const benchmark benchmarks[] = {
+    {"attention", cli_bench_attention, (const char *const[]){"model", "steps", NULL}},
+    {"model", cli_bench_model,
+     (const char *const[]){"grid", "heads", "head-dim", "batch", "backward", "any-order", NULL}},
+    {"roofline", cli_bench_roofline,
+     (const char *const[]){"policies", "grid", "heads", "head-dim", "batch", "dtypes", "backward", "any-order",
+                           "repeat", "model", "steps", "seed", "level", "device", NULL}},
+};
+
+static const benchmark *find(const char *name) {
+    for (int32_t i = 0; i < CLI_COUNT(benchmarks); i++)
+        if (strcmp(benchmarks[i].name, name) == 0) return &benchmarks[i];
+    return NULL;
+}
+
+/* Flags of another benchmark would be ignored: the figures would not be what was asked for. */
+static int check_flags(const cli_verb *verb, const cli_common *common, const benchmark *what) {
+    for (const char *const *name = what->others; *name; name++)
         if (cli_given(verb, common, *name))
-            return cli_misuse("bench", "--%s is not of bench %s: leave it out", *name, what);
+            return cli_misuse("bench", "--%s is not of bench %s: leave it out", *name, what->name);
     return 0;
 }
 
@@ -92,23 +111,22 @@ static int run(const cli_verb *verb, int argc, char **argv) {
                          .repeat = 3}};
     int code = cli_parse(verb, argc, argv, &s);
     if (code >= 0) return code;
-    const char *what = s.common.argument_count ? s.common.arguments[0] : "attention";
-    const int attention = strcmp(what, "attention") == 0;
-    if (!attention && strcmp(what, "model") != 0)
-        return cli_misuse("bench", "nothing called '%s' to measure: give attention or model", what);
+    const char *name = s.common.argument_count ? s.common.arguments[0] : "attention";
+    const benchmark *what = find(name);
+    if (!what) return cli_misuse("bench", "nothing called '%s' to measure: give attention, model or roofline", name);
     code = check_flags(verb, &s.common, what);
     if (code) return code;
     if (s.to.output && cli_check_output("bench", s.to.output)) return CLI_FAILED;
-    if (!s.to.dtypes) s.to.dtypes = attention ? "fp32,bf16" : "bf16";
-    return attention ? cli_bench_attention(&s.common, &s.to) : cli_bench_model(&s.common, &s.to);
+    if (!s.to.dtypes) s.to.dtypes = strcmp(what->name, "attention") == 0 ? "fp32,bf16" : "bf16";
+    return what->run(&s.common, &s.to);
 }
 
 const cli_verb cli_verb_bench = {
     .name = "bench",
-    .arguments = "[attention | model]",
+    .arguments = "[attention | model | roofline]",
     .summary = "what attention and models cost on this machine",
     .about = "Times attention on made-up tensors, or a whole model, policy by policy in one\n"
-             "run, so that ratios hold.",
+             "run, so that ratios hold; or what the processor can do at most.",
     .example = "example: nabla bench --grid 4x32x32 --threads 1,2 --backward -o bench.csv",
     .options = options,
     .option_count = CLI_COUNT(options),
