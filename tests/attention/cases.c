@@ -20,6 +20,9 @@ const attention_case attention_cases[] = {
     EACH(.name = "cross", .batch = 2, .heads = 3, .q_tokens = 200, .k_tokens = 77, .head_dim = 64, .policy = "dense"),
     EACH(.name = "more keys than queries", .batch = 1, .heads = 2, .q_tokens = 17, .k_tokens = 333, .head_dim = 32,
          .density = 0.5, .seed = 3),
+    /* more key blocks than a kernel takes at a time for half of its queries */
+    EACH(.name = "many keys", .batch = 1, .heads = 1, .q_tokens = 100, .k_tokens = 2300, .head_dim = 128,
+         .density = 0.9),
     /* head sizes: every residue that a vector kernel may treat apart */
     EACH(.name = "D=16", .batch = 1, .heads = 2, .q_tokens = 192, .k_tokens = 192, .head_dim = 16, .density = 0.5),
     EACH(.name = "D=24", .batch = 1, .heads = 2, .q_tokens = 150, .k_tokens = 192, .head_dim = 24, .density = 0.5),
