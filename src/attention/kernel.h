@@ -59,9 +59,16 @@ typedef struct nabla_backward_task {
     const float *lse;   /* [Sq] of the head */
     const float *delta; /* [Sq]: alpha * sum_d dO * O, from the delta kernel */
     float *dq;      /* [Sq, D] fp32 of the head (or the thread's share of it), stride D, zeroed by the caller: kernels
-                       add; NULL: leave out (backward_kv only) */
+                       add dS K, which the caller multiplies by scale when all is there; NULL: leave out (backward_kv
+                       only) */
     float *dk, *dv; /* backward_kv: written for the block's rows; stride D, row 0 of the head */
-    void *scratch;  /* backward_scratch bytes, 64-byte aligned */
+    void *ds; /* with ds, backward_kv keeps each pair's dS there (dq is NULL) and backward_q only adds dS K of what
+                 it finds, in the same bits; blocks are then of at most 64 rows. NULL: not kept */
+    const int32_t *ds_at;               /* [block_count]: partner i's dS lies at ds + ds_at[i] * ds_size bytes */
+    const int32_t *q_pieces, *k_pieces; /* as k_pieces of nabla_forward_task */
+    void *packed_q, *packed_k; /* this head's Q and dO, K and V as pack_queries and pack_keys made them; NULL where the
+                                  level packs nothing */
+    void *scratch;             /* backward_scratch bytes, 64-byte aligned */
 } nabla_backward_task;
 
 /* rows [first, last) -> their fp32 mean[D], summed in ascending order. */
@@ -112,6 +119,12 @@ typedef struct nabla_kernels {
         size_t (*packed_size)(int64_t pieces, int32_t head_dim); /* bytes of one head's packed K (or V) */
         size_t (*forward_scratch)(int32_t head_dim);
         size_t (*backward_scratch)(int32_t head_dim);
+        size_t ds_size; /* bytes of a pair's dS, a multiple of 64; 0: the level cannot keep it */
+        /* Pack what the backward kernels read of the task's own block, of queries or of keys, into packed_q or
+           packed_k; called in parallel for different blocks. NULL: the kernels read rows as they are. */
+        nabla_backward_fn pack_queries, pack_keys;
+        size_t (*packed_queries)(int64_t pieces, int32_t head_dim); /* bytes of one head's */
+        size_t (*packed_keys)(int64_t pieces, int32_t head_dim);
     } of[NABLA_CPU_DTYPES];
 } nabla_kernels;
 
@@ -120,5 +133,6 @@ void nabla_kernels_generic(nabla_kernels *table);
 void nabla_kernels_avx2(nabla_kernels *table);
 void nabla_kernels_avx512(nabla_kernels *table);
 void nabla_kernels_avx512bf16(nabla_kernels *table);
+void nabla_kernels_amx(nabla_kernels *table);
 
 #endif

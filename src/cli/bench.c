@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* nabla bench: what attention and models cost on this machine, with ratios measured in one run. */
+/* nabla bench: what attention and models cost on this machine, with ratios measured in one run, and its peaks. */
 #include "cli/bench.h"
 
 #include <stdlib.h>
@@ -79,7 +79,7 @@ static const cli_option options[] = {
 /* Flags of another benchmark would be ignored: their figures would not be what was asked for. */
 static int check_flags(const cli_verb *verb, const cli_common *common, const char *what) {
     static const struct {
-        const char *flag, *of[2]; /* benchmarks that have it */
+        const char *flag, *of[3]; /* benchmarks that have it */
     } rows[] = {{"grid", {"attention", "dit"}},
                 {"heads", {"attention"}},
                 {"head-dim", {"attention"}},
@@ -90,9 +90,17 @@ static int check_flags(const cli_verb *verb, const cli_common *common, const cha
                 {"steps", {"model"}},
                 {"size", {"dit"}},
                 {"density", {"dit"}},
-                {"guided", {"dit"}}};
+                {"guided", {"dit"}},
+                {"policies", {"attention", "model", "dit"}},
+                {"dtypes", {"attention", "model", "dit"}},
+                {"repeat", {"attention", "model", "dit"}},
+                {"seed", {"attention", "model", "dit"}},
+                {"level", {"attention", "model", "dit"}},
+                {"device", {"attention", "model", "dit"}}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        const int has = strcmp(rows[i].of[0], what) == 0 || (rows[i].of[1] && strcmp(rows[i].of[1], what) == 0);
+        int has = 0;
+        for (int j = 0; j < 3 && rows[i].of[j]; j++)
+            has |= strcmp(rows[i].of[j], what) == 0;
         if (!has && cli_given(verb, common, rows[i].flag))
             return cli_misuse("bench", "--%s is not of bench %s: leave it out", rows[i].flag, what);
     }
@@ -106,6 +114,7 @@ static const struct {
     {"attention", "fp32,bf16", "dense,nabla-0.9,nabla-0.7,nabla-0.4,sta-1-3-3", "4x32x32", cli_bench_attention},
     {"model", "bf16", "dense,nabla-0.9,nabla-0.7,nabla-0.4,sta-1-3-3", NULL, cli_bench_model},
     {"dit", "bf16", "dense,nabla-0.4", "21x30x52", cli_bench_dit},
+    {"roofline", NULL, NULL, NULL, cli_bench_roofline},
 };
 enum { BENCHMARKS = sizeof benchmarks / sizeof *benchmarks };
 
@@ -118,7 +127,7 @@ static int run(const cli_verb *verb, int argc, char **argv) {
     while (i < BENCHMARKS && strcmp(benchmarks[i].name, what) != 0)
         i++;
     if (i == BENCHMARKS)
-        return cli_misuse("bench", "nothing called '%s' to measure: give attention, model or dit", what);
+        return cli_misuse("bench", "nothing called '%s' to measure: give attention, model, dit or roofline", what);
     code = check_flags(verb, &s.common, what);
     if (code) return code;
     if (s.to.output && cli_check_output("bench", s.to.output)) return CLI_FAILED;
@@ -131,10 +140,11 @@ static int run(const cli_verb *verb, int argc, char **argv) {
 
 const cli_verb cli_verb_bench = {
     .name = "bench",
-    .arguments = "[attention | model | dit]",
+    .arguments = "[attention | model | dit | roofline]",
     .summary = "what attention and models cost on this machine",
     .about = "Times attention on made-up tensors, a whole model, or a transformer with random\n"
-             "weights, policy by policy in one run, so that ratios hold.",
+             "weights, policy by policy in one run, so that ratios hold; or what the processor\n"
+             "can do at most.",
     .example = "example: nabla bench --grid 4x32x32 --threads 1,2 --backward -o bench.csv",
     .options = options,
     .option_count = CLI_COUNT(options),

@@ -21,6 +21,7 @@ typedef struct cli_bench_settings {
 int cli_bench_attention(const cli_common *common, const cli_bench_settings *s);
 int cli_bench_model(const cli_common *common, const cli_bench_settings *s);
 int cli_bench_dit(const cli_common *common, const cli_bench_settings *s);
+int cli_bench_roofline(const cli_common *common, const cli_bench_settings *s);
 
 /* Lists in full before anything runs: a slip in the last item must not show after an hour of the others. 0, or the exit
    code. */

@@ -27,7 +27,8 @@ const attention_case attention_cases[] = {
     EACH(.name = "D=72", .batch = 1, .heads = 1, .q_tokens = 128, .k_tokens = 130, .head_dim = 72, .density = 0.6),
     EACH(.name = "D=80", .batch = 1, .heads = 1, .q_tokens = 128, .k_tokens = 192, .head_dim = 80, .density = 0.6),
     EACH(.name = "D=96", .batch = 1, .heads = 1, .q_tokens = 192, .k_tokens = 128, .head_dim = 96, .density = 0.6),
-    EACH(.name = "D=128", .batch = 1, .heads = 2, .q_tokens = 320, .k_tokens = 320, .head_dim = 128, .density = 0.4),
+    /* and more key blocks a row than level amx takes at a time for half of its queries */
+    EACH(.name = "D=128", .batch = 1, .heads = 2, .q_tokens = 160, .k_tokens = 1450, .head_dim = 128, .density = 0.9),
     EACH(.name = "D=136", .batch = 1, .heads = 1, .q_tokens = 128, .k_tokens = 190, .head_dim = 136, .density = 0.7),
     EACH(.name = "D=200", .batch = 1, .heads = 1, .q_tokens = 100, .k_tokens = 128, .head_dim = 200, .density = 0.7),
     EACH(.name = "D=248", .batch = 1, .heads = 1, .q_tokens = 70, .k_tokens = 70, .head_dim = 248, .policy = "dense"),
@@ -74,6 +75,9 @@ const attention_case attention_cases[] = {
     /* more heads than threads, so that one thread owns a head, with uneven work */
     EACH(.name = "many heads", .batch = 3, .heads = 4, .q_tokens = 150, .k_tokens = 150, .head_dim = 32,
          .density = 0.5),
+    /* 3,600 pairs of blocks in one head, more than the CPU keeps dS of at a time with 2 or 3 threads */
+    EACH(.name = "many pairs of tiny blocks", .batch = 1, .heads = 1, TILES(1, 6, 10, 1, 1, 1), .head_dim = 16,
+         .policy = "dense"),
 };
 
 const int attention_case_count = sizeof attention_cases / sizeof attention_cases[0];

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * check_attention [test|grad|perf|support] [--level LEVEL|cpu|cuda] [--every N] [--peak GFLOPS]: one list of cases,
- * four modes. test     every level of this machine, GPU 0's included, against the fp64 oracle, deterministic and not;
- * guards; the same bits from 1, 2 and 3 threads, and from a GPU every time; --every N: each N-th case, on slow devices
+ * check_attention [test|grad|perf|mask|support] [--level LEVEL|cpu|cuda] [--every N] [--threads N] [--peak GFLOPS]: one
+ * list of cases, five modes.
+ *   test     every level of this machine, GPU 0's included, against the fp64 oracle, deterministic and not; guards; the
+ *            same bits from 1, 2 and 3 threads, and from a GPU every time; --every N: each N-th case, on slow devices
  *   grad     the oracle's own gradients against finite differences of its forward pass
- *   perf     GFLOP/s of one core or of the GPU per level, dtype and head dim, as CSV; with --peak also the fraction of
- * it support  what each level runs
+ *   perf     GFLOP/s of a core or of the GPU per level, dtype and head dim, as CSV; with --peak also the fraction of
+ * it; with --threads N of N cores at once, each with a head of its own mask     milliseconds to choose a head's blocks,
+ * 1260 of them, per level, as CSV support  what each level runs
  */
 #include "case.h"
 #include "levels.h"
@@ -15,6 +17,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { SKIPPED = 77 }; /* an exit code that CTest tells from success and failure */
 
 static naive_result result_create(const case_data *d) {
     const size_t q = (size_t)case_q_elements(d), k = (size_t)case_k_elements(d);
@@ -153,10 +157,21 @@ static attention_case random_case(uint32_t seed) {
                             .seed = seed};
 }
 
+static bool has_level(const char *level) {
+    for (int32_t i = 0; level_name(i); i++)
+        if (!strcmp(level_name(i), level)) return true;
+    return false;
+}
+
+/* The exit code. */
 static int run_test(const char *level, int every) {
     enum { RANDOM = 40, RANDOM_FP16 = 20 };
     int failures = 0, cases = 0;
     level_print_missing(level);
+    if (level && strcmp(level, "cpu") && strcmp(level, "cuda") && !has_level(level)) {
+        printf("this machine has no level '%s'\n", level);
+        return SKIPPED;
+    }
     for (int i = 0; i < attention_case_count + RANDOM + RANDOM_FP16; i += every, cases++) {
         const int seed = i - attention_case_count + 1;
         attention_case c = seed < 1 ? attention_cases[i] : random_case((uint32_t)seed);
@@ -164,7 +179,7 @@ static int run_test(const char *level, int every) {
         failures += test_case(&c, level);
     }
     printf("%d cases, %d failures\n", cases, failures);
-    return failures;
+    return failures ? 1 : 0;
 }
 
 /* ---- grad */
@@ -226,21 +241,28 @@ static int run_grad(void) {
 int main(int argc, char **argv) {
     const char *mode = "test", *level = NULL;
     double peak = 0.0;
-    int every = 1;
+    int every = 1, threads = 1;
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "--level") && i + 1 < argc)
             level = argv[++i];
         else if (!strcmp(argv[i], "--every") && i + 1 < argc)
             every = atoi(argv[++i]);
+        else if (!strcmp(argv[i], "--threads") && i + 1 < argc)
+            threads = atoi(argv[++i]);
         else if (!strcmp(argv[i], "--peak") && i + 1 < argc)
             peak = atof(argv[++i]);
         else
             mode = argv[i];
     }
-    if (!strcmp(mode, "test")) return run_test(level, every > 0 ? every : 1) ? 1 : 0;
+    if (!strcmp(mode, "test")) return run_test(level, every > 0 ? every : 1);
     if (!strcmp(mode, "grad")) return run_grad() ? 1 : 0;
-    if (!strcmp(mode, "perf")) return run_perf(level, peak) ? 1 : 0;
+    if (threads < 1) {
+        fprintf(stderr, "--threads takes a number from 1 up\n");
+        return 2;
+    }
+    if (!strcmp(mode, "perf")) return run_perf(level, peak, threads) ? 1 : 0;
+    if (!strcmp(mode, "mask")) return run_mask(level, threads) ? 1 : 0;
     if (!strcmp(mode, "support")) return run_support(level) ? 1 : 0;
-    fprintf(stderr, "unknown mode '%s'; use test, grad, perf or support\n", mode);
+    fprintf(stderr, "unknown mode '%s'; use test, grad, perf, mask or support\n", mode);
     return 2;
 }

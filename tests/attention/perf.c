@@ -21,10 +21,11 @@ typedef struct setup {
     double pairs;
 } setup;
 
-/* What there is to do: enough for one core, or for a whole GPU. */
+/* What there is to do: enough for some cores, or for a whole GPU. */
 typedef struct size {
     int64_t heads, tokens, dim;
     double density;
+    int32_t threads;
 } size;
 
 static void setup_destroy(setup *s) {
@@ -77,7 +78,7 @@ static nabla_status setup_create(const char *level, nabla_dtype dtype, size z, s
     desc.batch = 1;
     desc.heads = z.heads;
     desc.q_tokens = desc.k_tokens = z.tokens;
-    nabla_status status = level_context(level, 1, &s->ctx);
+    nabla_status status = level_context(level, z.threads, &s->ctx);
     if (!status) status = nabla_plan_create(s->ctx, &desc, &s->plan);
     if (!status) status = import_share(s, z.heads * blocks * blocks, z.density);
     if (!status) status = nabla_plan_get_stats(s->ctx, s->plan, &stats);
@@ -96,21 +97,21 @@ static nabla_status pass(const setup *s, bool backward) {
     return nabla_attention_forward(s->ctx, s->plan, NULL, t + Q, t + K, t + V, t + O, &s->lse);
 }
 
-/* Processor time on the CPU: what others do on a shared machine does not count. */
-static double seconds(bool gpu) {
+/* Of one thread processor time: what others do on a shared machine does not count. */
+static double seconds(bool one_thread) {
     struct timespec now;
-    if (!gpu) return (double)clock() / CLOCKS_PER_SEC;
+    if (one_thread) return (double)clock() / CLOCKS_PER_SEC;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
 /* GFLOP/s by the least of a few times; NaN on failure. 4 D operations a pair forward, 10 D backward. */
-static double rate(const setup *s, int64_t dim, bool backward) {
-    const bool gpu = level_on_gpu(s->level);
+static double rate(const setup *s, size z, bool backward) {
+    const bool gpu = level_on_gpu(s->level), one_thread = !gpu && z.threads == 1;
     const int calls = gpu ? 10 : 1; /* queued one after the other: what starting the first costs is spread */
     double least = INFINITY;
     for (int repeat = 0; repeat < 4; repeat++) {
-        const double start = seconds(gpu);
+        const double start = seconds(one_thread);
         nabla_status status = NABLA_OK;
         for (int i = 0; i < calls && !status; i++)
             status = pass(s, backward);
@@ -118,21 +119,22 @@ static double rate(const setup *s, int64_t dim, bool backward) {
             printf("%s\n", nabla_context_message(s->ctx));
             return NAN;
         }
-        least = fmin(least, (seconds(gpu) - start) / calls);
+        least = fmin(least, (seconds(one_thread) - start) / calls);
     }
-    return (backward ? 10.0 : 4.0) * s->pairs * (double)dim / least * 1e-9;
+    return (backward ? 10.0 : 4.0) * s->pairs * (double)z.dim / least * 1e-9;
 }
 
-static int perf_of(const char *level, nabla_dtype dtype, int64_t dim, double peak) {
+static int perf_of(const char *level, nabla_dtype dtype, int64_t dim, double peak, int32_t threads) {
     setup s;
-    const size z = level_on_gpu(level) ? (size){.heads = 16, .tokens = 16384, .dim = dim, .density = 0.25}
-                                       : (size){.heads = 1, .tokens = 4096, .dim = dim, .density = 0.25};
+    const size z = level_on_gpu(level)
+                       ? (size){.heads = 16, .tokens = 16384, .dim = dim, .density = 0.25, .threads = 1}
+                       : (size){.heads = threads, .tokens = 4096, .dim = dim, .density = 0.25, .threads = threads};
     int failed = setup_create(level, dtype, z, &s) != NABLA_OK;
     for (int backward = 0; !failed && backward < 2; backward++) {
-        const double gflops = rate(&s, dim, backward);
+        const double gflops = rate(&s, z, backward) / z.threads;
         failed = isnan(gflops);
-        printf("%s,%s,%lld,%s,%.1f", level, dtype_text(dtype), (long long)dim, backward ? "backward" : "forward",
-               gflops);
+        printf("%s,%s,%lld,%s,%d,%.1f", level, dtype_text(dtype), (long long)dim, backward ? "backward" : "forward",
+               z.threads, gflops);
         if (peak > 0.0) printf(",%.2f", gflops / peak);
         printf("\n");
         fflush(stdout);
@@ -141,15 +143,61 @@ static int perf_of(const char *level, nabla_dtype dtype, int64_t dim, double pea
     return failed;
 }
 
-int run_perf(const char *only, double peak) {
+int run_perf(const char *only, double peak, int32_t threads) {
     int failed = 0;
     level_print_missing(only);
-    printf("level,dtype,head_dim,pass,gflops%s\n", peak > 0.0 ? ",of_peak" : "");
+    printf("level,dtype,head_dim,pass,threads,gflops%s\n", peak > 0.0 ? ",of_peak" : "");
     for (int32_t i = 0; level_name(i); i++)
         for (int dtype = NABLA_FP32; dtype <= NABLA_FP16; dtype++)
             for (int64_t dim = 64; dim <= 128; dim += 64)
                 if (level_wanted(level_name(i), only) && level_takes(level_name(i), (nabla_dtype)dtype))
-                    failed |= perf_of(level_name(i), (nabla_dtype)dtype, dim, peak);
+                    failed |= perf_of(level_name(i), (nabla_dtype)dtype, dim, peak, threads);
+    return failed;
+}
+
+/* The least time of a few to choose nabla-0.7's blocks of a head of the paper's shape, 1260 blocks; NAN on failure. */
+static double mask_seconds(const char *level, int32_t threads) {
+    enum { BLOCKS = 1260, DIM = 128 };
+    const size z = {.heads = threads, .tokens = BLOCKS * 64, .dim = DIM, .density = 0.0, .threads = threads};
+    const int64_t shape[] = {1, z.tokens, z.heads, z.dim};
+    setup s = {.level = level};
+    nabla_plan_desc desc = nabla_plan_desc_default();
+    nabla_plan_inputs in = nabla_plan_inputs_default();
+    nabla_policy policy;
+    desc.batch = 1;
+    desc.heads = z.heads;
+    desc.q_tokens = desc.k_tokens = z.tokens;
+    in.q = s.t + Q;
+    in.k = s.t + K;
+    nabla_status status = level_context(level, threads, &s.ctx);
+    if (!status) status = nabla_plan_create(s.ctx, &desc, &s.plan);
+    for (int i = Q; i <= K && !status; i++)
+        status = make_tensor(&s, NABLA_BF16, 4, shape, s.t + i);
+    if (!status) status = nabla_policy_parse(s.ctx, "nabla-0.7", &policy);
+    double least = INFINITY;
+    for (int repeat = 0; repeat < 4 && !status; repeat++) {
+        const bool one_thread = !level_on_gpu(level) && threads == 1;
+        const double start = seconds(one_thread);
+        status = nabla_plan_build(s.ctx, s.plan, &policy, &in);
+        if (!status) status = nabla_context_synchronize(s.ctx);
+        least = fmin(least, seconds(one_thread) - start);
+    }
+    if (status) printf("%s\n", nabla_context_message(s.ctx));
+    setup_destroy(&s);
+    return status ? NAN : least;
+}
+
+int run_mask(const char *only, int32_t threads) {
+    int failed = 0;
+    level_print_missing(only);
+    printf("level,threads,ms_per_head_and_thread\n");
+    for (int32_t i = 0; level_name(i); i++) {
+        if (!level_wanted(level_name(i), only)) continue;
+        const double least = mask_seconds(level_name(i), threads);
+        printf("%s,%d,%.2f\n", level_name(i), threads, 1e3 * least);
+        fflush(stdout);
+        failed |= isnan(least);
+    }
     return failed;
 }
 
@@ -158,7 +206,7 @@ static int support_of(const char *level, nabla_dtype dtype, int64_t dim) {
     setup s;
     bool works[2] = {false, false};
     const bool expected = dim >= 16 && dim <= 256;
-    if (!setup_create(level, dtype, (size){.heads = 1, .tokens = 65, .dim = dim, .density = 1.0}, &s))
+    if (!setup_create(level, dtype, (size){.heads = 1, .tokens = 65, .dim = dim, .density = 1.0, .threads = 1}, &s))
         for (int backward = 0; backward < 2; backward++)
             works[backward] = !pass(&s, backward) && !nabla_context_synchronize(s.ctx);
     printf("%s,%s,%lld,%s,%s\n", level, dtype_text(dtype), (long long)dim, works[0] ? "yes" : "no",

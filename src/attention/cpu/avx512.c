@@ -79,5 +79,6 @@ void nabla_kernels_avx512(nabla_kernels *table) {
         table->of[type].packed_size = packed_size;
         table->of[type].forward_scratch = forward_scratch_size;
         table->of[type].backward_scratch = backward_scratch_size;
+        table->of[type].ds_size = DS_SIZE;
     }
 }

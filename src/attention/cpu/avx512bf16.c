@@ -58,4 +58,5 @@ void nabla_kernels_avx512bf16(nabla_kernels *table) {
     table->of[NABLA_BF16].backward_kv = backward_kv_bf16_avx512bf16;
     table->of[NABLA_BF16].backward_q = backward_q_bf16_avx512bf16;
     table->of[NABLA_BF16].backward_scratch = backward_scratch_size;
+    table->of[NABLA_BF16].ds_size = DS_SIZE;
 }

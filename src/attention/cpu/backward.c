@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The backward pass. Keys' gradients go block by block over the plan's columns. Queries' gradients either come along
- * (one thread owns a head: five products a tile) or in a second pass over the rows (seven products, but blocks of one
- * head spread over threads). Both give the same bits, so the faster one runs. Where bits may differ from call to call
- * (deterministic = 0), blocks of one head spread over threads in one pass of five products, each thread adds up query
- * gradients of its own, and their sum follows.
+ * (one thread owns a head) or in a second pass over the rows, so that blocks of one head spread over threads. The first
+ * pass keeps dS for the second, as many columns at a time as memory allows: five products a tile either way. Where it
+ * cannot (blocks longer than 64, level generic), the second pass makes it again: seven. All give the same bits, so the
+ * fastest runs. Where bits may differ from call to call (deterministic = 0), blocks of one head spread over threads in
+ * one pass, each thread adds up query gradients of its own, and their sum follows.
  */
 #include "bits.h"
 #include "cpu.h"
@@ -17,24 +18,32 @@
 /* fp32 gradients of as many heads at a time as fit in this, and of at least one. */
 static const size_t gradient_limit = (size_t)1 << 30;
 
-typedef enum backward_scheme { OWNED_HEADS, TWO_PASSES, PRIVATE_SUMS } backward_scheme;
+/* dS of as many columns of a head at a time as fit in this for each thread, and of at least one: what the first pass
+   writes is then still in the last-level cache when the second one reads it. */
+static const size_t ds_limit = (size_t)8 << 20;
+
+typedef enum backward_scheme { OWNED_HEADS, TWO_PASSES, KEPT_DS, PRIVATE_SUMS } backward_scheme;
 
 /* The scratch of one call, in bytes from its base. */
 typedef struct backward_layout {
     size_t bytes;
     backward_scheme scheme;
-    int64_t slots;     /* heads whose gradients are held at a time: one a thread where owned, else a group */
-    size_t dq, dk, dv; /* within a slot */
+    int64_t slots;             /* heads whose gradients are held at a time: one a thread where owned, else a group */
+    size_t dq, dk, dv;         /* within a slot */
+    size_t packed_q, packed_k; /* within a slot, where the level packs */
     size_t gradients, slot_bytes;
     size_t sums, sum_bytes; /* PRIVATE_SUMS: a head's query gradients, one a thread */
+    size_t ds, ds_starts;   /* KEPT_DS: kept dS; [nk + 1]: the head's kept pairs before each column */
+    int64_t ds_room;        /* pairs */
     size_t delta, tasks;
-    size_t threads, list, thread_bytes;
+    size_t threads, list, ds_list, thread_bytes;
 } backward_layout;
 
 typedef struct backward_run {
     const nabla_call *call;
     backward_layout at;
     char *base;
+    int32_t first, last; /* KEPT_DS: the columns at hand */
 } backward_run;
 
 /* Which gradients a call asks for. */
@@ -48,13 +57,15 @@ static bool one_pass_pays(int64_t pieces, int32_t threads) {
 }
 
 /* fit: heads whose gradients fit in gradient_limit. */
-static backward_scheme choose_scheme(const nabla_context *ctx, const nabla_plan *plan, wanted w, bool deterministic,
-                                     int64_t fit, size_t sum_bytes) {
+static backward_scheme choose_scheme(const nabla_context *ctx, const nabla_plan *plan, nabla_dtype dtype, wanted w,
+                                     bool deterministic, int64_t fit, size_t sum_bytes) {
     if (!w.keys || !w.queries) return TWO_PASSES; /* one of them does nothing */
     const int64_t heads = plan->batch * plan->heads;
     if (one_pass_pays(heads, ctx->threads) && (ctx->threads == 1 || fit >= ctx->threads)) return OWNED_HEADS;
     const bool sums_fit = sum_bytes <= gradient_limit / (size_t)ctx->threads;
-    return !deterministic && sums_fit && one_pass_pays(plan->nk, ctx->threads) ? PRIVATE_SUMS : TWO_PASSES;
+    if (!deterministic && sums_fit && one_pass_pays(plan->nk, ctx->threads)) return PRIVATE_SUMS;
+    const bool short_blocks = plan->q_piece_count == plan->nq && plan->k_piece_count == plan->nk;
+    return ctx->kernels.of[dtype].ds_size && short_blocks ? KEPT_DS : TWO_PASSES;
 }
 
 static nabla_status lay_out(nabla_context *ctx, const nabla_plan *plan, nabla_dtype dtype, int32_t head_dim, wanted w,
@@ -64,20 +75,35 @@ static nabla_status lay_out(nabla_context *ctx, const nabla_plan *plan, nabla_dt
     *at = (backward_layout){0};
     at->dk = nabla_layout_take(&slot, w.keys ? plan->k_tokens * head_dim : 0, sizeof(float));
     at->dv = nabla_layout_take(&slot, w.keys ? plan->k_tokens * head_dim : 0, sizeof(float));
-    const size_t keys_bytes = slot.bytes;
+    const bool packs = ctx->kernels.of[dtype].pack_queries;
+    at->packed_q =
+        nabla_layout_take(&slot, 1, packs ? ctx->kernels.of[dtype].packed_queries(plan->q_piece_count, head_dim) : 0);
+    at->packed_k =
+        nabla_layout_take(&slot, 1, packs ? ctx->kernels.of[dtype].packed_keys(plan->k_piece_count, head_dim) : 0);
+    const size_t shared_bytes = slot.bytes;
     at->dq = nabla_layout_take(&slot, w.queries ? plan->q_tokens * head_dim : 0, sizeof(float));
     const int64_t fit = (int64_t)(gradient_limit / (slot.bytes + 1));
     nabla_layout_take(&sum, plan->q_tokens * head_dim, sizeof(float));
     at->sum_bytes = sum.bytes;
-    at->scheme = choose_scheme(ctx, plan, w, deterministic, fit, at->sum_bytes);
-    at->slot_bytes = at->scheme == PRIVATE_SUMS ? keys_bytes : slot.bytes;
+    at->scheme = choose_scheme(ctx, plan, dtype, w, deterministic, fit, at->sum_bytes);
+    at->slot_bytes = at->scheme == PRIVATE_SUMS ? shared_bytes : slot.bytes;
     at->slots = fit < 1 ? 1 : fit < heads ? fit : heads;
     if (at->scheme == OWNED_HEADS) at->slots = ctx->threads;
-    if (at->scheme == PRIVATE_SUMS) at->slots = 1;
+    if (at->scheme == PRIVATE_SUMS || at->scheme == KEPT_DS) at->slots = 1;
+    const bool keeps = at->scheme == KEPT_DS;
+    const size_t ds_size = ctx->kernels.of[dtype].ds_size;
+    if (keeps) {
+        const int64_t fit_ds = (int64_t)((size_t)ctx->threads * ds_limit / ds_size),
+                      all_ds = nabla_count_mul(plan->nq, plan->nk);
+        at->ds_room = all_ds < fit_ds ? all_ds : fit_ds > plan->nq ? fit_ds : plan->nq;
+    }
 
     nabla_layout_take(&one, 1, ctx->kernels.of[dtype].backward_scratch(head_dim));
     at->list = nabla_layout_take(&one, most, sizeof(int32_t));
+    at->ds_list = nabla_layout_take(&one, keeps ? most : 0, sizeof(int32_t));
     at->thread_bytes = one.bytes;
+    at->ds = nabla_layout_take(&all, at->ds_room, ds_size);
+    at->ds_starts = nabla_layout_take(&all, keeps ? plan->nk + 1 : 0, sizeof(int64_t));
     at->gradients = nabla_layout_take(&all, at->slots, at->slot_bytes);
     at->sums = nabla_layout_take(&all, at->scheme == PRIVATE_SUMS ? ctx->threads : 0, at->sum_bytes);
     at->delta = nabla_layout_take(&all, nabla_count_mul(heads, plan->q_tokens), sizeof(float));
@@ -104,8 +130,12 @@ nabla_status nabla_cpu_backward_memory(const nabla_call *call, size_t *bytes) {
     return NABLA_OK;
 }
 
+static void *in_slot(const backward_run *r, int64_t slot, size_t which) {
+    return r->base + r->at.gradients + (size_t)slot * r->at.slot_bytes + which;
+}
+
 static float *gradient(const backward_run *r, int64_t slot, size_t which) {
-    return (float *)(r->base + r->at.gradients + (size_t)slot * r->at.slot_bytes + which);
+    return in_slot(r, slot, which);
 }
 
 static float *private_sum(const backward_run *r, int32_t thread) {
@@ -148,8 +178,34 @@ static nabla_backward_task task_of(const backward_run *r, int64_t head, int64_t 
         .dq = r->at.scheme == PRIVATE_SUMS ? private_sum(r, thread) : gradient(r, slot, r->at.dq),
         .dk = gradient(r, slot, r->at.dk),
         .dv = gradient(r, slot, r->at.dv),
+        .q_pieces = plan->q_pieces,
+        .k_pieces = plan->k_pieces,
+        .packed_q = in_slot(r, slot, r->at.packed_q),
+        .packed_k = in_slot(r, slot, r->at.packed_k),
         .scratch = r->base + r->at.threads + (size_t)thread * r->at.thread_bytes,
     };
+}
+
+/* Block i of a head's nq blocks of queries, then nk of keys. */
+static void pack_block(const backward_run *r, int64_t head, int64_t slot, int64_t i, int32_t thread) {
+    const int64_t nq = r->call->plan->nq;
+    const nabla_kernels *kernels = &r->call->ctx->kernels;
+    nabla_backward_task t = task_of(r, head, slot, thread);
+    t.block = (int32_t)(i < nq ? i : i - nq);
+    (i < nq ? kernels->of[r->call->dtype].pack_queries : kernels->of[r->call->dtype].pack_keys)(&t);
+}
+
+static bool packs(const backward_run *r) {
+    return r->call->ctx->kernels.of[r->call->dtype].pack_queries;
+}
+
+/* Heads [first, first + count), in slots from 0 on. */
+static void pack_heads(const backward_run *r, int64_t first, int64_t count) {
+    const int64_t blocks = r->call->plan->nq + r->call->plan->nk;
+    if (!packs(r)) return;
+#pragma omp parallel for num_threads(r->call->ctx->threads) schedule(static)
+    for (int64_t i = 0; i < count * blocks; i++)
+        pack_block(r, first + i / blocks, i / blocks, i % blocks, omp_get_thread_num());
 }
 
 /* Rows [first, last) of a head's fp32 gradient to the caller's tensor; NULL is left out. */
@@ -161,6 +217,38 @@ static void store_rows(const nabla_plan *plan, const nabla_tensor *t, int64_t he
         nabla_store_row(x + (int64_t)i * head_dim, (void *)rows.data, t->dtype, i * rows.stride, head_dim);
 }
 
+static int64_t *ds_starts(const backward_run *r) {
+    return (int64_t *)(r->base + r->at.ds_starts);
+}
+
+/* The number of query block q among those that keep column k. */
+static int64_t rank_in_column(const nabla_plan *plan, int64_t set, int64_t k, int32_t q) {
+    const uint64_t *bits = nabla_plan_column(plan, set, k), before = (UINT64_C(1) << q % 64) - 1;
+    return nabla_count_bits(bits, q / 64) + __builtin_popcountll(bits[q / 64] & before);
+}
+
+/* Where a task's dS is kept: column after column of those at hand, within them row by row. keys: the task is a column.
+ */
+static void place_ds(const backward_run *r, int64_t set, bool keys, nabla_backward_task *t) {
+    const int64_t *starts = ds_starts(r), base = starts[r->first];
+    int32_t *at = (int32_t *)((char *)t->scratch + r->at.ds_list);
+    for (int32_t i = 0; i < t->block_count; i++)
+        at[i] =
+            (int32_t)(keys ? starts[t->block] - base + i
+                           : starts[t->blocks[i]] - base + rank_in_column(r->call->plan, set, t->blocks[i], t->block));
+    t->ds = r->base + r->at.ds;
+    t->ds_at = at;
+}
+
+/* The same of dQ, which has all its sums but not their factor. */
+static void store_dq(const backward_run *r, int64_t head, int32_t first, int32_t last, float *x) {
+    const nabla_call *call = r->call;
+    const size_t end = (size_t)last * (size_t)call->head_dim;
+    for (size_t i = (size_t)first * (size_t)call->head_dim; i < end; i++)
+        x[i] *= call->scale;
+    store_rows(call->plan, call->d_q, head, first, last, call->head_dim, x);
+}
+
 static void run_kv(const backward_run *r, int64_t head, int64_t slot, int32_t block, int32_t thread) {
     const nabla_call *call = r->call;
     const nabla_plan *plan = call->plan;
@@ -169,7 +257,8 @@ static void run_kv(const backward_run *r, int64_t head, int64_t slot, int32_t bl
     t.block = block;
     t.blocks = list;
     t.block_count = nabla_list_bits(nabla_plan_column(plan, plan->set_of[head], block), plan->q_words, list);
-    if (r->at.scheme == TWO_PASSES) t.dq = NULL; /* the other pass makes it */
+    if (r->at.scheme == TWO_PASSES || r->at.scheme == KEPT_DS) t.dq = NULL; /* the other pass makes it */
+    if (r->at.scheme == KEPT_DS) place_ds(r, plan->set_of[head], true, &t);
     call->ctx->kernels.of[call->dtype].backward_kv(&t);
     const int32_t first = plan->k_offsets[block], last = plan->k_offsets[block + 1];
     store_rows(plan, r->call->d_k, head, first, last, call->head_dim, t.dk);
@@ -180,14 +269,21 @@ static void run_q(const backward_run *r, int64_t head, int64_t slot, int32_t blo
     const nabla_call *call = r->call;
     const nabla_plan *plan = call->plan;
     const int32_t first = plan->q_offsets[block], last = plan->q_offsets[block + 1];
+    const bool begins = r->first == 0, ends = r->last == plan->nk;
     nabla_backward_task t = task_of(r, head, slot, thread);
     int32_t *list = (int32_t *)((char *)t.scratch + r->at.list);
     t.block = block;
     t.blocks = list;
     t.block_count = nabla_list_bits(nabla_plan_row(plan, plan->set_of[head], block), plan->k_words, list);
-    memset(t.dq + (int64_t)first * call->head_dim, 0, (size_t)(last - first) * (size_t)call->head_dim * sizeof *t.dq);
+    while (t.block_count && t.blocks[0] < r->first)
+        t.blocks++, t.block_count--;
+    while (t.block_count && t.blocks[t.block_count - 1] >= r->last)
+        t.block_count--;
+    if (r->at.scheme == KEPT_DS) place_ds(r, plan->set_of[head], false, &t);
+    float *dq = t.dq + (int64_t)first * call->head_dim;
+    if (begins) memset(dq, 0, (size_t)(last - first) * (size_t)call->head_dim * sizeof *dq);
     call->ctx->kernels.of[call->dtype].backward_q(&t);
-    store_rows(plan, r->call->d_q, head, first, last, call->head_dim, t.dq);
+    if (ends) store_dq(r, head, first, last, t.dq);
 }
 
 /* A whole head on one thread. */
@@ -196,19 +292,21 @@ static void run_head(const backward_run *r, int64_t head, int32_t thread) {
     const int32_t dim = r->call->head_dim;
     float *dq = gradient(r, thread, r->at.dq);
     memset(dq, 0, (size_t)plan->q_tokens * (size_t)dim * sizeof *dq);
+    for (int64_t i = 0; packs(r) && i < plan->nq + plan->nk; i++)
+        pack_block(r, head, thread, i, thread);
     for (int32_t block = 0; block < plan->nk; block++)
         run_kv(r, head, thread, block, thread);
-    store_rows(plan, r->call->d_q, head, 0, (int32_t)plan->q_tokens, dim, dq);
+    store_dq(r, head, 0, (int32_t)plan->q_tokens, dq);
 }
 
-/* One task a block of `offsets`; bits: the plan's rows or columns. */
+/* One task a block of keys (of the columns at hand) or of queries. */
 static int64_t make_tasks(const backward_run *r, int64_t first, int64_t count, bool keys, nabla_task *tasks) {
     const nabla_plan *plan = r->call->plan;
-    const int64_t blocks = keys ? plan->nk : plan->nq;
+    const int64_t from = keys ? r->first : 0, blocks = keys ? r->last : plan->nq;
     const int32_t *offsets = keys ? plan->k_offsets : plan->q_offsets;
     int64_t n = 0;
     for (int64_t head = first; head < first + count; head++)
-        for (int64_t block = 0; block < blocks; block++) {
+        for (int64_t block = from; block < blocks; block++) {
             const int64_t set = plan->set_of[head];
             const int64_t kept = keys ? nabla_count_bits(nabla_plan_column(plan, set, block), plan->q_words)
                                       : nabla_count_bits(nabla_plan_row(plan, set, block), plan->k_words);
@@ -218,12 +316,13 @@ static int64_t make_tasks(const backward_run *r, int64_t first, int64_t count, b
                                       .last = offsets[block + 1],
                                       .cost = (offsets[block + 1] - offsets[block]) * kept};
         }
-    nabla_order_tasks(tasks, n, blocks, r->call->ctx->threads);
+    nabla_order_tasks(tasks, n, blocks - from, r->call->ctx->threads);
     return n;
 }
 
-/* Blocks of a group of heads spread over threads: a pass over the columns, a pass over the rows. */
-static void run_group(const backward_run *r, int64_t first, int64_t count) {
+/* Blocks of a group of heads, in slots from 0 on, spread over threads: a pass over the columns, a pass over the rows.
+ */
+static void run_passes(const backward_run *r, int64_t first, int64_t count) {
     const int32_t threads = r->call->ctx->threads;
     nabla_task *tasks = (nabla_task *)(r->base + r->at.tasks);
     if (r->call->d_k || r->call->d_v) {
@@ -237,6 +336,23 @@ static void run_group(const backward_run *r, int64_t first, int64_t count) {
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
         for (int64_t i = 0; i < n; i++)
             run_q(r, tasks[i].head, tasks[i].head - first, tasks[i].block, omp_get_thread_num());
+    }
+}
+
+/* One head in the two passes, as many columns at a time as there is room for their dS. */
+static void run_kept(backward_run *r, int64_t head) {
+    const nabla_plan *plan = r->call->plan;
+    int64_t *starts = ds_starts(r);
+    starts[0] = 0;
+    for (int64_t k = 0; k < plan->nk; k++)
+        starts[k + 1] = starts[k] + nabla_count_bits(nabla_plan_column(plan, plan->set_of[head], k), plan->q_words);
+    pack_heads(r, head, 1);
+    const int32_t columns = (int32_t)plan->nk;
+    for (r->first = 0; r->first < columns; r->first = r->last) {
+        r->last = r->first + 1;
+        while (r->last < columns && starts[r->last + 1] - starts[r->first] <= r->at.ds_room)
+            r->last++;
+        run_passes(r, head, 1);
     }
 }
 
@@ -255,7 +371,7 @@ static void add_sums(const backward_run *r, int64_t head, int32_t count) {
             for (size_t i = from; i < to; i++)
                 total[i] += part[i];
         }
-        store_rows(plan, r->call->d_q, head, first, last, dim, total);
+        store_dq(r, head, first, last, total);
     }
 }
 
@@ -264,6 +380,7 @@ static void run_shared_head(const backward_run *r, int64_t head) {
     const int32_t threads = r->call->ctx->threads;
     nabla_task *tasks = (nabla_task *)(r->base + r->at.tasks);
     const int64_t n = make_tasks(r, head, 1, true, tasks);
+    pack_heads(r, head, 1);
     int32_t team = 1; /* OpenMP may give fewer threads than asked: within a parallel region, or at a limit */
 #pragma omp parallel num_threads(threads)
     {
@@ -281,7 +398,7 @@ static void run_shared_head(const backward_run *r, int64_t head) {
 nabla_status nabla_cpu_backward(const nabla_call *call) {
     nabla_context *ctx = call->ctx;
     const nabla_plan *plan = call->plan;
-    backward_run r = {.call = call};
+    backward_run r = {.call = call, .last = (int32_t)plan->nk};
     void *base;
     nabla_status status =
         lay_out(ctx, plan, call->dtype, call->head_dim, (wanted){.queries = call->d_q, .keys = call->d_k || call->d_v},
@@ -302,7 +419,15 @@ nabla_status nabla_cpu_backward(const nabla_call *call) {
             run_shared_head(&r, head);
         return NABLA_OK;
     }
-    for (int64_t first = 0; first < heads; first += r.at.slots)
-        run_group(&r, first, heads - first < r.at.slots ? heads - first : r.at.slots);
+    if (r.at.scheme == KEPT_DS) {
+        for (int64_t head = 0; head < heads; head++)
+            run_kept(&r, head);
+        return NABLA_OK;
+    }
+    for (int64_t first = 0; first < heads; first += r.at.slots) {
+        const int64_t count = heads - first < r.at.slots ? heads - first : r.at.slots;
+        pack_heads(&r, first, count);
+        run_passes(&r, first, count);
+    }
     return NABLA_OK;
 }

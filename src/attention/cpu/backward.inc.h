@@ -2,7 +2,7 @@
 /*
  * The backward pass, from P = exp(scale S - LSE) computed again:
  *
- *     dS = P (alpha dO V^T - delta),  dV = alpha P^T dO,  dK = scale dS^T Q,  dQ = scale dS K.
+ *     dS = P (alpha dO V^T - delta),  dV = alpha P^T dO,  dK = scale dS^T Q,  dQ / scale = dS K.
  *
  * Lanes are the task's own tokens: keys in backward_kv (S = Q K^T, dK^T += Q^T dS), queries in backward_q (S^T = K Q^T,
  * dQ^T += K^T dS^T). Every element of S, dP and dS comes from the same operations in the same order in both, and a
@@ -18,12 +18,12 @@
 typedef struct backward_scratch {
     float s[PANEL * PANEL], dp[PANEL * PANEL];             /* lanes: S then P, dP then dS */
     float p_terms[PANEL * PANEL], ds_terms[PANEL * PANEL]; /* lanes: P and dS as pairs along the partners' tokens */
-    float ds_rows[PANEL * PANEL];                          /* rows: dS as words along keys */
+    float ds_rows[PANEL * TERMS_LD];                       /* rows: dS as words along keys */
     float minus_lse[PANEL], delta[PANEL];                  /* of the panel's queries; -LSE in log2 units */
     float panels[];                                        /* BACKWARD_PANELS times panel_floats */
 } backward_scratch;
 
-enum { BACKWARD_PANELS = 10 };
+enum { BACKWARD_PANELS = 10, DS_SIZE = PANEL * TERMS_LD * sizeof(float) };
 
 static size_t backward_scratch_size(int32_t dim) {
     return sizeof(backward_scratch) + BACKWARD_PANELS * sizeof(float) * panel_floats(dim);
@@ -68,20 +68,12 @@ static lanes own_lanes(nabla_rows x, nabla_dtype type, int32_t first, int32_t n,
     return out;
 }
 
-/* n rows of D floats -> lanes along D, PANEL rows a strip */
-static void strips_of_rows(const float *rows, int64_t ld, int32_t n, int32_t dim, lanes dst) {
-    for (int32_t d = 0; d < dim; d += VL)
-        for (int32_t r = 0; r < n; r++)
-            v_store(lane_at(dst, d) + r * TILE_N, v_load_n(rows + r * ld + d, dim - d));
-}
-
-/* rows += factor * the same back; rows of stride D */
-static void add_strips(lanes src, int32_t n, int32_t dim, float factor, float *rows) {
+/* rows += n rows of D as lanes along D, PANEL rows a strip; rows of stride D */
+static void add_strips(lanes src, int32_t n, int32_t dim, float *rows) {
     for (int32_t d = 0; d < dim; d += VL)
         for (int32_t r = 0; r < n; r++) {
             float *at = rows + (int64_t)r * dim + d;
-            const vf sum = v_load(lane_at(src, d) + r * TILE_N);
-            v_store_n(at, dim - d, v_fma(v_set1(factor), sum, v_load_n(at, dim - d)));
+            v_store_n(at, dim - d, v_add(v_load(lane_at(src, d) + r * TILE_N), v_load_n(at, dim - d)));
         }
 }
 
@@ -119,7 +111,7 @@ static own_keys take_keys(const nabla_backward_task *t, nabla_dtype type, int32_
     own.v = own_lanes(t->v, type, first, n, dim, at, at + 4 * room);
     own.k = own_lanes(t->k, type, first, n, dim, at, at + 5 * room);
     own.k_cols = (lanes){at + 6 * room, PANEL * TILE_N};
-    strips_of_rows(cols_of_rows(at, n, dim, own.q_cols), col_ld(dim), depth(n), (int32_t)col_ld(dim), own.k_cols);
+    fill_strips(t->k, type, first, n, dim, own.k_cols);
     own.dq = (lanes){at + 7 * room, PANEL * TILE_N};
     own.dk = (lanes){at + 8 * room, dim * TILE_N};
     own.dv = (lanes){at + 9 * room, dim * TILE_N};
@@ -127,7 +119,21 @@ static own_keys take_keys(const nabla_backward_task *t, nabla_dtype type, int32_
     return own;
 }
 
-static void kv_panel(const nabla_backward_task *t, nabla_dtype type, const own_keys *own, int32_t first, int32_t n) {
+/* The dS of a task's i-th partner. */
+static float *kept_ds(const nabla_backward_task *t, int32_t i) {
+    return (float *)((char *)t->ds + (size_t)t->ds_at[i] * DS_SIZE);
+}
+
+/* dQ += dS K of n queries from `first` on; k_cols: lanes along D, as is dq, which is room. */
+static void add_dq(const nabla_backward_task *t, const float *ds, int32_t first, int32_t n, int32_t keys, lanes k_cols,
+                   lanes dq) {
+    product(ROWS, n, t->head_dim, depth(keys), ds, TERMS_LD, k_cols, dq, NULL);
+    add_strips(dq, n, t->head_dim, t->dq + (int64_t)first * t->head_dim);
+}
+
+/* ds: where dS is kept; NULL: nowhere. */
+static void kv_panel(const nabla_backward_task *t, nabla_dtype type, const own_keys *own, int32_t first, int32_t n,
+                     float *ds) {
     backward_scratch *x = t->scratch;
     const int32_t dim = t->head_dim;
     const lanes s = {x->s, PANEL * TILE_N}, dp = {x->dp, PANEL * TILE_N};
@@ -145,10 +151,8 @@ static void kv_panel(const nabla_backward_task *t, nabla_dtype type, const own_k
     const float *q_cols = cols_of_rows(own->q_rows, n, dim, own->q_cols);
     product(COLS, dim, own->n, depth(n), do_cols, col_ld(dim), p_terms, own->dv, &t->alpha);
     product(COLS, dim, own->n, depth(n), q_cols, col_ld(dim), ds_terms, own->dk, &t->scale);
-    if (!t->dq) return;
-    rows_of_terms(dp, n, own->n, x->ds_rows);
-    product(ROWS, n, dim, depth(own->n), x->ds_rows, PANEL, own->k_cols, own->dq, NULL);
-    add_strips(own->dq, n, dim, t->scale, t->dq + (int64_t)first * dim);
+    if (ds || t->dq) rows_of_terms(dp, n, own->n, ds ? ds : x->ds_rows);
+    if (t->dq) add_dq(t, x->ds_rows, first, n, own->n, own->k_cols, own->dq);
 }
 
 static void backward_kv(const nabla_backward_task *t, nabla_dtype type) {
@@ -156,8 +160,8 @@ static void backward_kv(const nabla_backward_task *t, nabla_dtype type) {
     for (int32_t first, count; (count = next_panel(&keys, &first)) > 0;) {
         const own_keys own = take_keys(t, type, first, count);
         panel_walk queries = {.offsets = t->q_offsets, .blocks = t->blocks, .count = t->block_count};
-        for (int32_t q, n; (n = next_panel(&queries, &q)) > 0;)
-            kv_panel(t, type, &own, q, n);
+        for (int32_t q, n, i = 0; (n = next_panel(&queries, &q)) > 0; i++)
+            kv_panel(t, type, &own, q, n, t->ds ? kept_ds(t, i) : NULL);
         write_gradient(own.dk, own.n, t->head_dim, own.q_rows, t->dk + (int64_t)first * t->head_dim);
         write_gradient(own.dv, own.n, t->head_dim, own.q_rows, t->dv + (int64_t)first * t->head_dim);
     }
@@ -187,6 +191,7 @@ static own_queries take_queries(const nabla_backward_task *t, nabla_dtype type, 
 static void q_panel(const nabla_backward_task *t, nabla_dtype type, const own_queries *own, int32_t first, int32_t n) {
     backward_scratch *x = t->scratch;
     const int32_t dim = t->head_dim;
+    const float one = 1.0f;
     const lanes s = {x->s, PANEL * TILE_N}, dp = {x->dp, PANEL * TILE_N};
     const lanes ds_terms = {PAIRED ? x->ds_terms : x->dp, PANEL * TILE_N};
     fill_rows(t->k, type, first, n, dim, own->k_rows);
@@ -196,10 +201,29 @@ static void q_panel(const nabla_backward_task *t, nabla_dtype type, const own_qu
     for (int32_t i = 0; i < own->n; i += VL)
         gradients(0, t, n, x->minus_lse + i, x->delta + i, lane_at(s, i), lane_at(dp, i), NULL, lane_at(ds_terms, i));
     const float *k_cols = cols_of_rows(own->k_rows, n, dim, own->k_cols);
-    product(COLS, dim, own->n, depth(n), k_cols, col_ld(dim), ds_terms, own->dq, &t->scale);
+    product(COLS, dim, own->n, depth(n), k_cols, col_ld(dim), ds_terms, own->dq, &one);
+}
+
+/* What is left to do where dS is kept. */
+static void q_of_kept_ds(const nabla_backward_task *t, nabla_dtype type) {
+    backward_scratch *x = t->scratch;
+    const int32_t dim = t->head_dim, first = t->q_offsets[t->block], n = t->q_offsets[t->block + 1] - first;
+    const lanes k_cols = {x->panels, PANEL * TILE_N}, dq = {x->panels + panel_floats(dim), PANEL * TILE_N};
+    for (int32_t i = 0; i < t->block_count; i++) {
+        const int32_t key = t->k_offsets[t->blocks[i]], keys = t->k_offsets[t->blocks[i] + 1] - key;
+        if (i + 1 < t->block_count)
+            for (int32_t line = 0; line < DS_SIZE; line += 64)
+                _mm_prefetch((const char *)kept_ds(t, i + 1) + line, _MM_HINT_T1);
+        fill_strips(t->k, type, key, keys, dim, k_cols);
+        add_dq(t, kept_ds(t, i), first, n, keys, k_cols, dq);
+    }
 }
 
 static void backward_q(const nabla_backward_task *t, nabla_dtype type) {
+    if (t->ds) {
+        q_of_kept_ds(t, type);
+        return;
+    }
     panel_walk queries = {.offsets = t->q_offsets, .blocks = &t->block, .count = 1};
     for (int32_t first, count; (count = next_panel(&queries, &first)) > 0;) {
         const own_queries own = take_queries(t, type, first, count);

@@ -67,9 +67,10 @@ static void scored_group(const build *b, int64_t bh, int64_t q0, int32_t count, 
     for (int32_t r = 0; r < count; r++) {
         const float *probs = s.probs + r * s.probs_stride;
         uint64_t *row = nabla_plan_row(plan, bh, q0 + r);
-        nabla_policy_keep_mass(b->kernels, b->policy, probs, plan->nk, row);
+        const double kept = nabla_policy_keep_mass(b->kernels, b->policy, probs, plan->nk, row);
         add_static_terms(b, q0 + r, row);
-        b->row_mass[bh * plan->nq + q0 + r] = mass_of(row, plan->k_words, probs);
+        /* What a document takes away has no probability; a window adds some. */
+        b->row_mass[bh * plan->nq + q0 + r] = b->policy->has_sta ? mass_of(row, plan->k_words, probs) : kept;
     }
 }
 

@@ -9,6 +9,8 @@
 
 #ifdef NABLA_X86
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* Registers of one CPUID leaf. */
 typedef struct leaf {
@@ -50,6 +52,24 @@ static bool runs_avx512bf16(void) {
     return runs_avx512() && has(cpuid(7, 1).eax, avx512_bf16);
 }
 
+#ifdef NABLA_TILES_EMULATED /* by the tests */
+static bool has_tiles(void) {
+    return true;
+}
+#else
+/* Tiles are 8 KB of state that Linux keeps only for a process that has asked for it; the answer holds from then on. */
+static bool has_tiles(void) {
+    const unsigned tiles_bf16 = 1u << 22, tiles = 1u << 24, config_and_data = 3u << 17;
+    const long request_permission = 0x1023, tile_data = 18; /* ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA */
+    return has(cpuid(7, 0).edx, tiles_bf16 | tiles) && saves(config_and_data) &&
+           !syscall(SYS_arch_prctl, request_permission, tile_data);
+}
+#endif
+
+static bool runs_amx(void) {
+    return runs_avx512bf16() && has_tiles();
+}
+
 /* Whether its dot of pairs is faster than fp32 FMA: on AMD's cores; not on Intel's, see avx512bf16.c. */
 static bool pays_avx512bf16(void) {
     const leaf vendor = cpuid(0, 0);
@@ -75,6 +95,7 @@ static const level levels[] = {
     {"avx2", runs_avx2, always, nabla_kernels_avx2},
     {"avx512", runs_avx512, always, nabla_kernels_avx512},
     {"avx512bf16", runs_avx512bf16, pays_avx512bf16, nabla_kernels_avx512bf16},
+    {"amx", runs_amx, always, nabla_kernels_amx},
 #endif
 };
 enum { LEVELS = sizeof levels / sizeof levels[0] };

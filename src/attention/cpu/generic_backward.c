@@ -59,12 +59,12 @@ static void tile_gradient(const nabla_backward_task *t, tile q, tile k, state *s
     }
 }
 
-/* dQ of the tile's rows += scale dS K */
+/* dQ of the tile's rows += dS K */
 static void add_dq(const nabla_backward_task *t, tile q, tile k, const state *st) {
     for (int32_t i = 0; i < q.count; i++) {
         float *dq = t->dq + (int64_t)(q.first + i) * t->head_dim;
         for (int32_t j = 0; j < k.count; j++) {
-            const float ds = t->scale * st->ds[i * GENERIC_CHUNK + j];
+            const float ds = st->ds[i * GENERIC_CHUNK + j];
             const float *row = st->k + (int64_t)j * t->head_dim;
             for (int32_t d = 0; d < t->head_dim; d++)
                 dq[d] += ds * row[d];

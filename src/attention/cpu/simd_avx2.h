@@ -105,6 +105,30 @@ static inline vf v_compress(uint32_t bits, vf x) {
     const __m128i order = _mm_cvtsi64_si128((long long)_pext_u64(0x0706050403020100u, lanes));
     return _mm256_permutevar8x32_ps(x, _mm256_cvtepu8_epi32(order));
 }
+static inline double v_survey(const float *x, int32_t n, uint32_t *least, uint32_t *most) {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    __m256i low = _mm256_set1_epi32(-1), high = _mm256_setzero_si256();
+    __m256d sum0 = _mm256_setzero_pd(), sum1 = sum0;
+    for (int32_t i = 0; i < n; i += VL) {
+        const __m256i inside = _mm256_cmpgt_epi32(_mm256_set1_epi32(n - i), lane);
+        const vf y = _mm256_maskload_ps(x + i, inside);
+        low = _mm256_min_epu32(low, _mm256_or_si256((__m256i)y, _mm256_andnot_si256(inside, _mm256_set1_epi32(-1))));
+        high = _mm256_max_epu32(high, (__m256i)y);
+        sum0 = _mm256_add_pd(sum0, _mm256_cvtps_pd(_mm256_castps256_ps128(y)));
+        sum1 = _mm256_add_pd(sum1, _mm256_cvtps_pd(_mm256_extractf128_ps(y, 1)));
+    }
+    uint32_t lows[VL], highs[VL];
+    double part[4];
+    _mm256_storeu_si256((__m256i *)lows, low);
+    _mm256_storeu_si256((__m256i *)highs, high);
+    _mm256_storeu_pd(part, _mm256_add_pd(sum0, sum1));
+    *least = lows[0], *most = highs[0];
+    for (int i = 1; i < VL; i++) {
+        *least = lows[i] < *least ? lows[i] : *least;
+        *most = highs[i] > *most ? highs[i] : *most;
+    }
+    return (part[0] + part[1]) + (part[2] + part[3]);
+}
 static inline int32_t v_split(const float *x, int32_t n, uint32_t pivot, float *low, float *high, double *sum) {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), most = _mm256_set1_epi32((int)pivot);
     __m256d sum0 = _mm256_setzero_pd(), sum1 = sum0;

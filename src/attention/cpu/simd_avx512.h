@@ -91,6 +91,23 @@ static inline void v_store_bf16_n(uint16_t *p, int32_t n, vf x) {
     _mm256_mask_storeu_epi16(p, first_lanes(n), _mm512_cvtepi32_epi16(_mm512_srli_epi32(y, 16)));
 }
 
+/* The sum of x[n], and the least and the largest of its floats' bits as unsigned numbers. */
+static inline double v_survey(const float *x, int32_t n, uint32_t *least, uint32_t *most) {
+    __m512i low = _mm512_set1_epi32(-1), high = _mm512_setzero_si512();
+    __m512d sum0 = _mm512_setzero_pd(), sum1 = sum0;
+    for (int32_t i = 0; i < n; i += VL) {
+        const __mmask16 inside = first_lanes(n - i);
+        const vf y = _mm512_maskz_loadu_ps(inside, x + i);
+        low = _mm512_mask_min_epu32(low, inside, low, (__m512i)y);
+        high = _mm512_max_epu32(high, (__m512i)y);
+        sum0 = _mm512_add_pd(sum0, _mm512_cvtps_pd(_mm512_castps512_ps256(y)));
+        sum1 = _mm512_add_pd(sum1, _mm512_cvtps_pd(_mm512_extractf32x8_ps(y, 1)));
+    }
+    *least = _mm512_reduce_min_epu32(low);
+    *most = _mm512_reduce_max_epu32(high);
+    return _mm512_reduce_add_pd(_mm512_add_pd(sum0, sum1));
+}
+
 /* Splits x[n] in order: floats whose bits, as an unsigned number, are at most pivot go to low, the others to high, each
    of room for n + VL. low may be x. Returns how many are low, and their sum. */
 static inline int32_t v_split(const float *x, int32_t n, uint32_t pivot, float *low, float *high, double *sum) {

@@ -18,13 +18,7 @@
 #ifndef NABLA_TILE_INC_H
 #define NABLA_TILE_INC_H
 
-/* Loops over a tile must vanish for its sums to live in registers. */
-#ifdef __clang__
-#define UNROLLED _Pragma("clang loop unroll(full)")
-#else
-#define UNROLLED _Pragma("GCC unroll 8")
-#endif
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
+#include "inline.h"
 
 enum { ROWS = 0, COLS = 1 };
 enum { TILE_MR = 6, TILE_NV = TILE_WIDE ? 4 : 2, TILE_N = TILE_NV * VL };

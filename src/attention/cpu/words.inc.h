@@ -14,17 +14,11 @@
 
 #include <string.h>
 
-#include "kernel.h"
 #include "tile.inc.h"
+#include "tokens.h"
 
-#define LOG2_E 1.44269504088896340736f
-#define LN_2 0.69314718055994530942f
+enum { PANEL = 64, TERMS_LD = PAIRED ? PANEL / 2 : PANEL /* words in a row of terms of a panel */ };
 
-enum { PANEL = 64 };
-
-static inline int64_t round_up(int64_t x, int64_t to) {
-    return (x + to - 1) / to * to;
-}
 static inline int32_t words(int32_t dim) {
     return PAIRED ? dim / 2 : dim;
 }
@@ -43,26 +37,12 @@ static inline int32_t depth(int32_t n) {
     return PAIRED ? (n + 1) / 2 : n;
 }
 
-static inline const char *row_at(nabla_rows x, nabla_dtype type, int64_t row) {
-    return (const char *)x.data + row * x.stride * (type == NABLA_BF16 ? 2 : 4);
-}
-
-static inline vf load_floats(const char *row, nabla_dtype type, int32_t d, int32_t n) {
-    return type == NABLA_BF16 ? v_load_bf16_n((const uint16_t *)row + d, n) : v_load_n((const float *)row + d, n);
-}
-
-static inline void store_floats(char *row, nabla_dtype type, int32_t d, int32_t n, vf x) {
-    if (type == NABLA_BF16)
-        v_store_bf16_n((uint16_t *)row + d, n, x);
-    else
-        v_store_n((float *)row + d, n, x);
-}
-
 /*
  * In both forms of words:
  *     fill_rows, fill_cols  the panels of x's rows [first, first + n)
  *     cols_of_rows          the cols of a rows panel: itself, or made in `room`
- *     rows_of_terms         lanes of n rows by count floats -> rows [n][PANEL] of words along the lanes
+ *     fill_strips           the cols of x's rows [first, first + n) as lanes along D, PANEL rows a strip
+ *     rows_of_terms         lanes of n rows by count floats -> rows [n][TERMS_LD] of words along the lanes
  *     store_terms           rows r and r + 1 of n of a column of lanes, as the B of a COLS product takes them
  */
 #if PAIRED
@@ -88,6 +68,15 @@ static void fill_cols(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, 
     }
 }
 
+static void fill_strips(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int32_t dim, lanes dst) {
+    for (int32_t r = 0; r < n; r += 2) {
+        const uint16_t *even = (const uint16_t *)row_at(x, type, first + r);
+        const uint16_t *odd = (const uint16_t *)row_at(x, type, first + r + 1);
+        for (int32_t d = 0; d < dim; d += VL)
+            v_store(lane_at(dst, d) + r / 2 * TILE_N, v_join(even + d, odd + d, dim - d, r + 1 < n ? dim - d : 0));
+    }
+}
+
 static const float *cols_of_rows(const float *rows, int32_t n, int32_t dim, float *room) {
     fill_cols((nabla_rows){rows, 2 * row_ld(dim)}, NABLA_BF16, 0, n, dim, room);
     return room;
@@ -98,7 +87,7 @@ static void rows_of_terms(lanes src, int32_t n, int32_t count, float *dst) {
         for (int32_t r = 0; r < n; r++) {
             const float *low = lane_at(src, i) + r * TILE_N, *high = low + VL;
             const vf upper = count - i > VL ? v_load_n(high, count - i - VL) : v_zero();
-            v_store(dst + r * PANEL + i / 2, v_narrow(v_load_n(low, count - i), upper));
+            v_store(dst + r * TERMS_LD + i / 2, v_narrow(v_load_n(low, count - i), upper));
         }
 }
 
@@ -119,6 +108,12 @@ static void fill_cols(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, 
     fill_rows(x, type, first, n, dim, dst);
 }
 
+static void fill_strips(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int32_t dim, lanes dst) {
+    for (int32_t r = 0; r < n; r++)
+        for (int32_t d = 0; d < dim; d += VL)
+            v_store(lane_at(dst, d) + r * TILE_N, load_floats(row_at(x, type, first + r), type, d, dim - d));
+}
+
 static const float *cols_of_rows(const float *rows, int32_t n, int32_t dim, float *room) {
     (void)n, (void)dim, (void)room;
     return rows;
@@ -127,7 +122,7 @@ static const float *cols_of_rows(const float *rows, int32_t n, int32_t dim, floa
 static void rows_of_terms(lanes src, int32_t n, int32_t count, float *dst) {
     for (int32_t i = 0; i < count; i += VL)
         for (int32_t r = 0; r < n; r++)
-            v_store(dst + r * PANEL + i, v_load(lane_at(src, i) + r * TILE_N));
+            v_store(dst + r * TERMS_LD + i, v_load(lane_at(src, i) + r * TILE_N));
 }
 
 static inline void store_terms(float *p, int32_t r, int32_t n, vf even, vf odd) {

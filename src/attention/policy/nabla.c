@@ -9,7 +9,7 @@
  */
 #include "policy.h"
 
-void nabla_policy_keep_mass(const nabla_kernels *kernels, const nabla_policy *policy, const float *probs, int64_t n,
-                            uint64_t *bits) {
-    kernels->select_row(probs, (int32_t)n, policy->thr, bits);
+double nabla_policy_keep_mass(const nabla_kernels *kernels, const nabla_policy *policy, const float *probs, int64_t n,
+                              uint64_t *bits) {
+    return kernels->select_row(probs, (int32_t)n, policy->thr, bits);
 }

@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Matrix products by oneDNN, through the C API of its version 2 (Debian 12: 2.6) or 3. A primitive is made once for
- * each shape and kept. oneDNN takes its team from OpenMP's setting of the calling thread, which is set for the call and
- * put back. Scratch memory is ours, one piece for all primitives.
+ * Matrix products by oneDNN, through the C API of its version 2 (Debian 12: 2.6) or 3. oneDNN takes its team from
+ * OpenMP's setting of the calling thread, which is set for the call and put back.
  */
 #include "device/cpu/onednn.h"
-#include "tensor/arena.h"
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,15 +14,6 @@ typedef struct product_key {
     int64_t m, n, k, a_row, a_col, b_row, b_col, c_row, count, a_step, b_step, c_step;
     int32_t in, out, bias, add;
 } product_key;
-
-enum { ARG_A, ARG_B, ARG_C, ARG_SCRATCH, ARG_BIAS, ARGS };
-
-typedef struct nv_onednn_product {
-    product_key key;
-    dnnl_primitive_t primitive;
-    dnnl_memory_t memory[ARGS];
-    struct nv_onednn_product *next;
-} cached;
 
 /* ------------------------------------------------------------------------------ the two API versions */
 
@@ -80,85 +69,23 @@ static dnnl_status_t bias_desc(nv_desc *d, int64_t count, int64_t n) {
                      : nv_desc_create(d, 2, one, dnnl_f32, one_steps);
 }
 
-static dnnl_status_t key_pd(nv_onednn *d, const product_key *key, dnnl_primitive_desc_t *pd, nv_desc descs[ARGS]) {
+static dnnl_status_t describe(nv_onednn *d, const void *bytes, dnnl_primitive_desc_t *pd, nv_desc descs[NV_ARGS]) {
+    const product_key *key = bytes;
     dnnl_primitive_attr_t attr = NULL;
     const dnnl_data_type_t in = nv_onednn_type(key->in), out = nv_onednn_type(key->out);
     dnnl_status_t status =
-        matrix_desc(&descs[ARG_A], in, key->count, key->m, key->k, key->a_step, key->a_row, key->a_col);
+        matrix_desc(&descs[NV_ARG_X], in, key->count, key->m, key->k, key->a_step, key->a_row, key->a_col);
     if (!status)
-        status = matrix_desc(&descs[ARG_B], in, key->count, key->k, key->n, key->b_step, key->b_row, key->b_col);
-    if (!status) status = matrix_desc(&descs[ARG_C], out, key->count, key->m, key->n, key->c_step, key->c_row, 1);
-    if (!status && key->bias) status = bias_desc(&descs[ARG_BIAS], key->count, key->n);
+        status =
+            matrix_desc(&descs[NV_ARG_WEIGHTS], in, key->count, key->k, key->n, key->b_step, key->b_row, key->b_col);
+    if (!status) status = matrix_desc(&descs[NV_ARG_Y], out, key->count, key->m, key->n, key->c_step, key->c_row, 1);
+    if (!status && key->bias) status = bias_desc(&descs[NV_ARG_BIAS], key->count, key->n);
     if (!status) status = nv_onednn_attr(key->add, &attr);
-    if (!status) status = pd_create(pd, d->engine, descs[ARG_A], descs[ARG_B], descs[ARG_BIAS], descs[ARG_C], attr);
+    if (!status)
+        status =
+            pd_create(pd, d->engine, descs[NV_ARG_X], descs[NV_ARG_WEIGHTS], descs[NV_ARG_BIAS], descs[NV_ARG_Y], attr);
     if (attr) dnnl_primitive_attr_destroy(attr);
     return status;
-}
-
-static void destroy_cached(cached *c) {
-    for (int i = 0; i < ARGS; i++)
-        if (c->memory[i]) dnnl_memory_destroy(c->memory[i]);
-    if (c->primitive) dnnl_primitive_destroy(c->primitive);
-    free(c);
-}
-
-dnnl_status_t nv_onednn_reserve(nv_onednn *d, size_t bytes) {
-    if (bytes <= d->scratch_bytes) return dnnl_success;
-    void *p = NULL;
-    if (posix_memalign(&p, NV_ALIGNMENT, bytes)) return dnnl_out_of_memory;
-    free(d->scratch);
-    d->scratch = p;
-    d->scratch_bytes = bytes;
-    return dnnl_success;
-}
-
-static dnnl_status_t fill_cached(nv_onednn *d, cached *c) {
-    nv_desc descs[ARGS];
-    dnnl_primitive_desc_t pd = NULL;
-    memset(descs, 0, sizeof descs);
-    dnnl_status_t status = key_pd(d, &c->key, &pd, descs);
-    if (!status) status = dnnl_primitive_create(&c->primitive, pd);
-    for (int i = 0; i < ARGS && !status; i++) {
-        nv_desc_ref ref = NV_DESC_REF(descs[i]);
-        if (i == ARG_BIAS && !c->key.bias) continue;
-        if (i == ARG_SCRATCH) {
-            ref = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
-            status = nv_onednn_reserve(d, dnnl_memory_desc_get_size(ref));
-        }
-        if (!status) status = dnnl_memory_create(&c->memory[i], ref, d->engine, DNNL_MEMORY_NONE);
-    }
-    if (pd) dnnl_primitive_desc_destroy(pd);
-    for (int i = 0; i < ARGS; i++)
-        nv_desc_destroy(&descs[i]);
-    return status;
-}
-
-size_t nv_onednn_bucket(const void *key, size_t size) {
-    uint64_t hash = 1469598103934665603u; /* FNV-1a */
-    for (size_t i = 0; i < size; i++)
-        hash = (hash ^ ((const unsigned char *)key)[i]) * 1099511628211u;
-    return hash % NV_ONEDNN_BUCKETS;
-}
-
-/* The primitive for a key, made on first use. */
-static dnnl_status_t find(nv_onednn *d, const product_key *key, cached **out) {
-    cached **bucket = &d->products[nv_onednn_bucket(key, sizeof *key)];
-    for (cached *c = *bucket; c; c = c->next)
-        if (memcmp(&c->key, key, sizeof *key) == 0) {
-            *out = c;
-            return dnnl_success;
-        }
-    cached *c = calloc(1, sizeof *c);
-    if (!c) return dnnl_out_of_memory;
-    c->key = *key;
-    dnnl_status_t status = fill_cached(d, c);
-    if (status) {
-        destroy_cached(c);
-        return status;
-    }
-    c->next = *bucket;
-    *bucket = *out = c;
-    return dnnl_success;
 }
 
 static product_key key_of(const nv_product *p) {
@@ -195,12 +122,7 @@ nabla_status nv_onednn_create(int32_t threads, nv_onednn **out, nv_error *err) {
 
 void nv_onednn_destroy(nv_onednn *d) {
     if (!d) return;
-    nv_onednn_convs_destroy(d);
-    for (int i = 0; i < NV_ONEDNN_BUCKETS; i++)
-        for (cached *c = d->products[i], *next; c; c = next) {
-            next = c->next;
-            destroy_cached(c);
-        }
+    nv_onednn_primitives_destroy(d);
     if (d->stream) dnnl_stream_destroy(d->stream);
     if (d->engine) dnnl_engine_destroy(d->engine);
     free(d->scratch);
@@ -221,36 +143,19 @@ int nv_onednn_supports(nv_onednn *d, nabla_dtype dtype, char *name, size_t size)
                               .count = 1};
     const dnnl_version_t *version = dnnl_version();
     const product_key key = key_of(&probe);
-    nv_desc descs[ARGS];
-    dnnl_primitive_desc_t pd = NULL;
-    const char *kernel = NULL;
-    memset(descs, 0, sizeof descs);
-    int has = key_pd(d, &key, &pd, descs) == dnnl_success &&
-              dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &kernel) == dnnl_success &&
-              strncmp(kernel, "ref", 3) != 0; /* its reference code is slower than ours by far */
-    if (has) snprintf(name, size, "oneDNN %d.%d.%d %s", version->major, version->minor, version->patch, kernel);
-    if (pd) dnnl_primitive_desc_destroy(pd);
-    for (int i = 0; i < ARGS; i++)
-        nv_desc_destroy(&descs[i]);
-    return has;
+    char kernel[64];
+    if (!nv_onednn_has_kernel(d, &(nv_primitive_key){describe, &key, sizeof key}, kernel, sizeof kernel)) return 0;
+    snprintf(name, size, "oneDNN %d.%d.%d %s", version->major, version->minor, version->patch, kernel);
+    return 1;
 }
 
 static dnnl_status_t execute(nv_onednn *d, const nv_product *p) {
-    static const int names[ARGS] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, DNNL_ARG_SCRATCHPAD, DNNL_ARG_BIAS};
     const product_key key = key_of(p);
-    const void *data[ARGS] = {p->a, p->b, p->c, NULL, p->bias};
-    dnnl_exec_arg_t args[ARGS];
-    cached *c;
-    dnnl_status_t status = find(d, &key, &c);
-    data[ARG_SCRATCH] = d->scratch;
-    int count = 0;
-    for (int i = 0; i < ARGS && !status; i++) {
-        if (!c->memory[i]) continue;
-        status = dnnl_memory_set_data_handle(c->memory[i], (void *)(uintptr_t)data[i]);
-        args[count++] = (dnnl_exec_arg_t){names[i], c->memory[i]};
-    }
-    if (!status) status = dnnl_primitive_execute(c->primitive, d->stream, count, args);
-    return status ? status : dnnl_stream_wait(d->stream);
+    const void *const data[NV_ARGS] = {
+        [NV_ARG_X] = p->a, [NV_ARG_WEIGHTS] = p->b, [NV_ARG_Y] = p->c, [NV_ARG_BIAS] = p->bias};
+    nv_primitive *primitive;
+    const dnnl_status_t status = nv_onednn_find(d, &(nv_primitive_key){describe, &key, sizeof key}, &primitive);
+    return status ? status : nv_onednn_execute(d, primitive, data);
 }
 
 nabla_status nv_onednn_run(nv_onednn *d, const nv_product *p, nv_error *err) {

@@ -15,16 +15,6 @@ typedef struct conv_key {
     int32_t height, width, dtype, bias, add;
 } conv_key;
 
-enum { ARG_X, ARG_WEIGHTS, ARG_Y, ARG_SCRATCH, ARG_BIAS, ARGS };
-
-typedef struct nv_onednn_conv {
-    conv_key key;
-    dnnl_primitive_desc_t pd;
-    dnnl_primitive_t primitive;
-    dnnl_memory_t memory[ARGS]; /* the weights' is not here */
-    struct nv_onednn_conv *next;
-} cached;
-
 struct nv_onednn_weights {
     nv_conv_shape shape;
     int32_t dtype;
@@ -33,20 +23,20 @@ struct nv_onednn_weights {
 
 /* ------------------------------------------------------------------------------ making a primitive */
 
-static dnnl_status_t pd_create(dnnl_primitive_desc_t *pd, dnnl_engine_t engine, nv_desc descs[ARGS],
+static dnnl_status_t pd_create(dnnl_primitive_desc_t *pd, dnnl_engine_t engine, nv_desc descs[NV_ARGS],
                                const nv_conv_shape *s, dnnl_primitive_attr_t attr) {
     const dnnl_dims_t strides = {s->stride, s->stride}, before = {s->pad_before, s->pad_before},
                       after = {s->pad_after, s->pad_after};
 #if DNNL_VERSION_MAJOR >= 3
     const dnnl_dims_t dense = {0, 0};
     return dnnl_convolution_forward_primitive_desc_create(pd, engine, dnnl_forward_inference, dnnl_convolution_direct,
-                                                          descs[ARG_X], descs[ARG_WEIGHTS], descs[ARG_BIAS],
-                                                          descs[ARG_Y], strides, dense, before, after, attr);
+                                                          descs[NV_ARG_X], descs[NV_ARG_WEIGHTS], descs[NV_ARG_BIAS],
+                                                          descs[NV_ARG_Y], strides, dense, before, after, attr);
 #else
     dnnl_convolution_desc_t op;
     dnnl_status_t status = dnnl_convolution_forward_desc_init(
-        &op, dnnl_forward_inference, dnnl_convolution_direct, &descs[ARG_X], &descs[ARG_WEIGHTS],
-        descs[ARG_BIAS].ndims ? &descs[ARG_BIAS] : NULL, &descs[ARG_Y], strides, before, after);
+        &op, dnnl_forward_inference, dnnl_convolution_direct, &descs[NV_ARG_X], &descs[NV_ARG_WEIGHTS],
+        descs[NV_ARG_BIAS].ndims ? &descs[NV_ARG_BIAS] : NULL, &descs[NV_ARG_Y], strides, before, after);
     return status ? status : dnnl_primitive_desc_create(pd, &op, attr, engine, NULL);
 #endif
 }
@@ -57,76 +47,22 @@ static dnnl_status_t frame_desc(nv_desc *d, int64_t channels, int64_t height, in
     return nv_desc_create(d, 4, dims, type, steps);
 }
 
-static dnnl_status_t key_pd(nv_onednn *d, const conv_key *key, dnnl_primitive_desc_t *pd, nv_desc descs[ARGS]) {
+static dnnl_status_t describe(nv_onednn *d, const void *bytes, dnnl_primitive_desc_t *pd, nv_desc descs[NV_ARGS]) {
+    const conv_key *key = bytes;
     const nv_conv_shape *s = &key->shape;
     const dnnl_dims_t weights = {s->out, s->in, s->kernel, s->kernel}, bias = {s->out}, one = {1};
     const dnnl_data_type_t type = nv_onednn_type(key->dtype);
     dnnl_primitive_attr_t attr = NULL;
-    dnnl_status_t status = frame_desc(&descs[ARG_X], s->in, key->height, key->width, type);
-    if (!status) status = nv_desc_create_any(&descs[ARG_WEIGHTS], 4, weights, type);
-    if (!status && key->bias) status = nv_desc_create(&descs[ARG_BIAS], 1, bias, dnnl_f32, one);
+    dnnl_status_t status = frame_desc(&descs[NV_ARG_X], s->in, key->height, key->width, type);
+    if (!status) status = nv_desc_create_any(&descs[NV_ARG_WEIGHTS], 4, weights, type);
+    if (!status && key->bias) status = nv_desc_create(&descs[NV_ARG_BIAS], 1, bias, dnnl_f32, one);
     if (!status)
-        status = frame_desc(&descs[ARG_Y], s->out, nv_conv_side(s, key->height), nv_conv_side(s, key->width), dnnl_f32);
+        status =
+            frame_desc(&descs[NV_ARG_Y], s->out, nv_conv_side(s, key->height), nv_conv_side(s, key->width), dnnl_f32);
     if (!status) status = nv_onednn_attr(key->add, &attr);
     if (!status) status = pd_create(pd, d->engine, descs, s, attr);
     if (attr) dnnl_primitive_attr_destroy(attr);
     return status;
-}
-
-static void destroy_cached(cached *c) {
-    for (int i = 0; i < ARGS; i++)
-        if (c->memory[i]) dnnl_memory_destroy(c->memory[i]);
-    if (c->primitive) dnnl_primitive_destroy(c->primitive);
-    if (c->pd) dnnl_primitive_desc_destroy(c->pd);
-    free(c);
-}
-
-void nv_onednn_convs_destroy(nv_onednn *d) {
-    for (int i = 0; i < NV_ONEDNN_BUCKETS; i++)
-        for (cached *c = d->convs[i], *next; c; c = next) {
-            next = c->next;
-            destroy_cached(c);
-        }
-}
-
-static dnnl_status_t fill_cached(nv_onednn *d, cached *c) {
-    nv_desc descs[ARGS];
-    memset(descs, 0, sizeof descs);
-    dnnl_status_t status = key_pd(d, &c->key, &c->pd, descs);
-    if (!status) status = dnnl_primitive_create(&c->primitive, c->pd);
-    for (int i = 0; i < ARGS && !status; i++) {
-        nv_desc_ref ref = NV_DESC_REF(descs[i]);
-        if (i == ARG_WEIGHTS || (i == ARG_BIAS && !c->key.bias)) continue;
-        if (i == ARG_SCRATCH) {
-            ref = dnnl_primitive_desc_query_md(c->pd, dnnl_query_scratchpad_md, 0);
-            status = nv_onednn_reserve(d, dnnl_memory_desc_get_size(ref));
-        }
-        if (!status) status = dnnl_memory_create(&c->memory[i], ref, d->engine, DNNL_MEMORY_NONE);
-    }
-    for (int i = 0; i < ARGS; i++)
-        nv_desc_destroy(&descs[i]);
-    return status;
-}
-
-/* The primitive for a key, made on first use. */
-static dnnl_status_t find(nv_onednn *d, const conv_key *key, cached **out) {
-    cached **bucket = &d->convs[nv_onednn_bucket(key, sizeof *key)];
-    for (cached *c = *bucket; c; c = c->next)
-        if (memcmp(&c->key, key, sizeof *key) == 0) {
-            *out = c;
-            return dnnl_success;
-        }
-    cached *c = calloc(1, sizeof *c);
-    if (!c) return dnnl_out_of_memory;
-    c->key = *key;
-    dnnl_status_t status = fill_cached(d, c);
-    if (status) {
-        destroy_cached(c);
-        return status;
-    }
-    c->next = *bucket;
-    *bucket = *out = c;
-    return dnnl_success;
 }
 
 /* ------------------------------------------------------------------------------ weights */
@@ -163,17 +99,7 @@ static int has_kernel(nv_onednn *d, const nv_conv_shape *shape, nabla_dtype dtyp
     conv_key key;
     memset(&key, 0, sizeof key);
     key = (conv_key){*shape, 64, 64, (int32_t)dtype, 1, 1};
-    nv_desc descs[ARGS];
-    dnnl_primitive_desc_t pd = NULL;
-    const char *kernel = NULL;
-    memset(descs, 0, sizeof descs);
-    const int has = key_pd(d, &key, &pd, descs) == dnnl_success &&
-                    dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &kernel) == dnnl_success &&
-                    strncmp(kernel, "ref", 3) != 0;
-    if (pd) dnnl_primitive_desc_destroy(pd);
-    for (int i = 0; i < ARGS; i++)
-        nv_desc_destroy(&descs[i]);
-    return has;
+    return nv_onednn_has_kernel(d, &(nv_primitive_key){describe, &key, sizeof key}, NULL, 0);
 }
 
 static dnnl_status_t take_plain(nv_onednn *d, nv_onednn_weights *w, const void *plain) {
@@ -218,28 +144,17 @@ void nv_onednn_weights_destroy(nv_onednn_weights *weights) {
 /* ------------------------------------------------------------------------------ running one */
 
 static dnnl_status_t execute(nv_onednn *d, const nv_conv *a, nv_onednn_weights *w) {
-    static const int names[ARGS] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, DNNL_ARG_SCRATCHPAD, DNNL_ARG_BIAS};
     conv_key key;
     memset(&key, 0, sizeof key);
     key = (conv_key){w->shape, a->height, a->width, w->dtype, a->bias != NULL, a->add != 0};
-    const void *data[ARGS] = {a->x, NULL, a->y, NULL, a->bias};
-    dnnl_exec_arg_t args[ARGS];
-    cached *c;
-    dnnl_status_t status = find(d, &key, &c);
-    if (!status) status = reorder(d, w, dnnl_primitive_desc_query_md(c->pd, dnnl_query_weights_md, 0));
-    data[ARG_SCRATCH] = d->scratch;
-    int count = 0;
-    for (int i = 0; i < ARGS && !status; i++) {
-        if (i == ARG_WEIGHTS) {
-            args[count++] = (dnnl_exec_arg_t){names[i], w->memory};
-            continue;
-        }
-        if (!c->memory[i]) continue;
-        status = dnnl_memory_set_data_handle(c->memory[i], (void *)(uintptr_t)data[i]);
-        args[count++] = (dnnl_exec_arg_t){names[i], c->memory[i]};
-    }
-    if (!status) status = dnnl_primitive_execute(c->primitive, d->stream, count, args);
-    return status ? status : dnnl_stream_wait(d->stream);
+    nv_primitive *primitive;
+    void *weights = NULL;
+    dnnl_status_t status = nv_onednn_find(d, &(nv_primitive_key){describe, &key, sizeof key}, &primitive);
+    if (!status) status = reorder(d, w, dnnl_primitive_desc_query_md(primitive->pd, dnnl_query_weights_md, 0));
+    if (!status) status = dnnl_memory_get_data_handle(w->memory, &weights);
+    const void *const data[NV_ARGS] = {
+        [NV_ARG_X] = a->x, [NV_ARG_WEIGHTS] = weights, [NV_ARG_Y] = a->y, [NV_ARG_BIAS] = a->bias};
+    return status ? status : nv_onednn_execute(d, primitive, data);
 }
 
 nabla_status nv_onednn_convolve(nv_onednn *d, const nv_conv *a, nv_onednn_weights *weights, nv_error *err) {

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of level amx share: how tokens lie in tiles. A panel is up to PANEL consecutive tokens of one head; D
+ * is padded to whole tiles (padded_dim). What lies past the panel's tokens or past D is zero. A tile is dense, TILE
+ * bytes:
+ *
+ *     rows    [token / 16][d / 32]  16 tokens x 32 dims             A of a sum over D
+ *     dims    [token / 16][d / 32]  16 pairs along D x 16 tokens    B of a sum over D; each tile is rows' transposed
+ *     cols    [d / 16][token / 32]  16 dims x 32 tokens             A of a sum over tokens
+ *     tokens  [d / 16][token / 32]  16 pairs of tokens x 16 dims    B of a sum over tokens; cols' transposed
+ */
+#ifndef NABLA_AMX_H
+#define NABLA_AMX_H
+
+#include "simd_avx512.h"
+#include "tokens.h"
+
+enum {
+    PANEL = 64,
+    TILE = 1024,           /* bytes */
+    TILE_FLOATS = TILE / 4 /* of a C tile */
+};
+
+static inline int32_t padded_dim(int32_t dim) {
+    return (int32_t)round_up(dim, 32);
+}
+/* Bytes of a panel in any of the four forms. */
+static inline size_t panel_bytes(int32_t dim) {
+    return (size_t)PANEL * (size_t)padded_dim(dim) * sizeof(uint16_t);
+}
+static inline char *panel_at(const void *packed, int32_t piece, int32_t dim) {
+    return (char *)(uintptr_t)packed + (size_t)piece * panel_bytes(dim);
+}
+
+typedef __m512i tile_row; /* of a tile: 32 bf16, or 16 words, pairs of bf16 or floats */
+
+/* 16 x 16 words. */
+static inline void transpose(tile_row r[16]) {
+    tile_row t[16];
+    for (int i = 0; i < 16; i += 4) { /* 4 x 4 words within each quarter of four rows */
+        const tile_row a = _mm512_unpacklo_epi32(r[i], r[i + 1]), b = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+        const tile_row c = _mm512_unpacklo_epi32(r[i + 2], r[i + 3]), d = _mm512_unpackhi_epi32(r[i + 2], r[i + 3]);
+        t[i] = _mm512_unpacklo_epi64(a, c);
+        t[i + 1] = _mm512_unpackhi_epi64(a, c);
+        t[i + 2] = _mm512_unpacklo_epi64(b, d);
+        t[i + 3] = _mm512_unpackhi_epi64(b, d);
+    }
+    for (int i = 0; i < 4; i++) { /* then 4 x 4 quarters */
+        const tile_row a = _mm512_shuffle_i32x4(t[i], t[i + 4], 0x88), b = _mm512_shuffle_i32x4(t[i], t[i + 4], 0xdd);
+        const tile_row c = _mm512_shuffle_i32x4(t[i + 8], t[i + 12], 0x88);
+        const tile_row d = _mm512_shuffle_i32x4(t[i + 8], t[i + 12], 0xdd);
+        r[i] = _mm512_shuffle_i32x4(a, c, 0x88);
+        r[i + 4] = _mm512_shuffle_i32x4(b, d, 0x88);
+        r[i + 8] = _mm512_shuffle_i32x4(a, c, 0xdd);
+        r[i + 12] = _mm512_shuffle_i32x4(b, d, 0xdd);
+    }
+}
+
+/* Rows [first, first + n) of x, as they are or rounded to bf16, in each form. */
+void amx_pack_rows(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int32_t dim, void *out);
+void amx_pack_dims(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int32_t dim, void *out);
+void amx_pack_cols(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int32_t dim, void *out);
+void amx_pack_tokens(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int32_t dim, void *out);
+
+NABLA_DECL_FORWARD(amx_forward);
+size_t amx_forward_scratch(int32_t dim);
+
+NABLA_DECL_BACKWARD(amx_pack_queries);
+NABLA_DECL_BACKWARD(amx_pack_keys);
+NABLA_DECL_BACKWARD(amx_backward_kv);
+NABLA_DECL_BACKWARD(amx_backward_q);
+size_t amx_packed_queries(int64_t pieces, int32_t dim);
+size_t amx_packed_keys(int64_t pieces, int32_t dim);
+size_t amx_backward_scratch(int32_t dim);
+
+#endif

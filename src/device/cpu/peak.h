@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the processor can do at most, measured: the roof that kernels are held against. */
+#ifndef NV_PEAK_H
+#define NV_PEAK_H
+
+#include <stdint.h>
+
+typedef struct nv_peak {
+    const char *name; /* of the instruction, or "read" */
+    double rate;      /* a core's share: GFLOP/s; of "read" GB/s from memory */
+} nv_peak;
+
+enum { NV_PEAKS = 5 };
+
+/* Runs independent chains of each instruction that this machine has on `threads` cores at once, and reads memory;
+   returns how many peaks there are. Reading takes 64 MB a thread and is left out where there is no memory for it. */
+int32_t nv_cpu_peaks(int32_t threads, nv_peak out[NV_PEAKS]);
+
+#endif
