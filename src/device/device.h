@@ -130,7 +130,7 @@ typedef struct nv_clock {
 /* Memory of the device, in bytes; 0 where it cannot be found out. */
 typedef struct nv_device_memory {
     double total, available;
-    double held; /* the most that this process held; on a GPU all that is in use, which shrinks only with the device */
+    double held; /* the most that this process held; of a GPU all that is in use now, whoever has it */
 } nv_device_memory;
 
 typedef struct nv_device_ops {
