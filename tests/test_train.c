@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "device.h"
 #include "train/log.h"
 #include "train/loss.h"
 #include "train/noise.h"
@@ -47,10 +48,9 @@ static void names_are_parsed(void **state) {
 /* The loss, its gradient and its bits for 1, 2 and 3 threads. */
 static void loss_and_gradient(void **state) {
     (void)state;
-    enum { BATCH = 3, N = 40007 };
-    float *target = malloc(BATCH * N * sizeof(float)), *output = malloc(BATCH * N * sizeof(float));
-    float *copy = malloc(BATCH * N * sizeof(float));
-    double *scratch = malloc(nv_loss_scratch(BATCH, N) * sizeof(double)), expected = 0.0, first = 0.0;
+    enum { BATCH = 3, N = 40007, BYTES = BATCH * N * sizeof(float) };
+    float *target = malloc(BYTES), *copy = malloc(BYTES);
+    double expected = 0.0, first = 0.0;
     const float weight[BATCH] = {1.0f, 0.5f, 2.0f};
     for (size_t i = 0; i < BATCH * N; i++) {
         target[i] = sinf((float)i);
@@ -58,21 +58,28 @@ static void loss_and_gradient(void **state) {
         double d = (double)copy[i] - (double)target[i];
         expected += (double)weight[i / N] * d * d / (BATCH * N);
     }
-    for (int threads = 1; threads <= 3; threads++) {
-        memcpy(output, copy, BATCH * N * sizeof(float));
-        double loss = nv_loss_mse(BATCH, N, weight, target, output, scratch, threads);
+    for (int32_t threads = 1; threads <= 3; threads++) {
+        nv_device *dev;
+        double loss = 0.0;
+        GOOD(test_device_create(threads, NULL, &dev, why));
+        void *on_device[] = {test_upload(dev, weight, sizeof weight), test_upload(dev, target, BYTES),
+                             test_upload(dev, copy, BYTES)};
+        GOOD(dev->ops->mse(dev, BATCH, N, on_device[0], on_device[1], on_device[2], &loss, why));
         assert_true(fabs(loss - expected) < 1e-6 * expected);
         if (threads == 1) first = loss;
         assert_true(memcmp(&loss, &first, sizeof loss) == 0);
-    }
-    for (size_t i = 0; i < BATCH * N; i += 997) {
-        float d = 2.0f * weight[i / N] * (copy[i] - target[i]) / (BATCH * N);
-        assert_true(fabsf(output[i] - d) <= 1e-5f * fabsf(d));
+        float *output = test_download(dev, on_device[2], BYTES);
+        for (size_t i = 0; i < BATCH * N; i += 997) {
+            float d = 2.0f * weight[i / N] * (copy[i] - target[i]) / (BATCH * N);
+            assert_true(fabsf(output[i] - d) <= 1e-5f * fabsf(d));
+        }
+        free(output);
+        for (int i = 0; i < 3; i++)
+            dev->ops->release(dev, on_device[i]);
+        nv_device_destroy(dev);
     }
     free(target);
-    free(output);
     free(copy);
-    free(scratch);
 }
 
 static int ascending(const void *a, const void *b) {

@@ -130,7 +130,7 @@ typedef struct nv_clock {
 /* Memory of the device, in bytes; 0 where it cannot be found out. */
 typedef struct nv_device_memory {
     double total, available;
-    double held; /* the most that this process held; on a GPU all that is in use, which shrinks only with the device */
+    double held; /* the most that this process held; of a GPU all that is in use now, whoever has it */
 } nv_device_memory;
 
 typedef struct nv_device_ops {
@@ -223,7 +223,11 @@ typedef struct nv_device_ops {
     nabla_status (*embed_backward)(nv_device *dev, const float *d_out, const int32_t *ids, int64_t count, int64_t dim,
                                    float *d_table, nv_error *err);
 
-    /* ------------------------------------------------------------ optimizer */
+    /* ------------------------------------------------------------ loss, optimizer */
+    /* *loss = mean over batch and n of weight[b] (output - target)^2; output becomes its gradient. output and target
+       are [batch, n], weight [batch]. Waits. */
+    nabla_status (*mse)(nv_device *dev, int64_t batch, int64_t n, const float *weight, const float *target,
+                        float *output, double *loss, nv_error *err);
     /* Sum of squares of n numbers, accumulated in fp64. */
     nabla_status (*sum_squares)(nv_device *dev, const float *x, size_t n, double *sum, nv_error *err);
     /* ema may be NULL. */

@@ -16,12 +16,4 @@ typedef enum nv_weighting {
 nabla_status nv_weighting_parse(const char *text, nv_weighting *out, nv_error *err);
 float nv_loss_weight(nv_weighting weighting, nv_prediction prediction, float sigma);
 
-/* Numbers of scratch that nv_loss_mse needs. */
-size_t nv_loss_scratch(int32_t batch, size_t n);
-
-/* mean over batch and n of weight[b] (output - target)^2. output and target: [batch, n]; output becomes the gradient.
-   The same bits for any number of threads. */
-double nv_loss_mse(int32_t batch, size_t n, const float *weight, const float *target, float *output, double *scratch,
-                   int32_t threads);
-
 #endif

@@ -74,10 +74,12 @@ nv_optimizer_slot *nv_optimizer_at(nv_optimizer *o, size_t i) {
 
 static nabla_status global_norm(nv_optimizer *o, double *norm, nv_error *err) {
     double total = 0.0;
-    for (size_t i = 0; i < o->count; i++) {
+    for (size_t i = 0; i < o->count;) {
         double sum;
-        const nv_trainable *t = &o->slots[i].tensor;
-        NV_TRY(o->device->ops->sum_squares(o->device, t->grad, t->count, &sum, err));
+        const float *first = o->slots[i].tensor.grad, *end = first;
+        for (; i < o->count && o->slots[i].tensor.grad == end; i++) /* those that lie one after the other at once */
+            end += o->slots[i].tensor.count;
+        NV_TRY(o->device->ops->sum_squares(o->device, first, (size_t)(end - first), &sum, err));
         total += sum;
     }
     *norm = sqrt(total);

@@ -6,10 +6,9 @@
 #include "train/draw.h"
 #include "video/trainer.h"
 
-/* Sample i of the step: clip, caption, noise level, noise. */
-static nabla_status draw_sample(nv_trainer *t, int32_t i, float level, nv_error *err) {
+/* Sample i of a step: clip, caption, noise level, noise. */
+static nabla_status draw_sample(nv_trainer *t, int64_t step, int32_t i, float level, nv_error *err) {
     const nabla_train_options *o = t->options;
-    int64_t step = t->state.step;
     char caption[NV_CAPTION_SIZE];
     float *x = t->x + (size_t)i * t->values, *target = t->target + (size_t)i * t->values;
     nv_philox clip = nv_draw(o->seed, NV_DRAW_CLIP, step, i), noise = nv_draw(o->seed, NV_DRAW_NOISE, step, i);
@@ -26,14 +25,33 @@ static nabla_status draw_sample(nv_trainer *t, int32_t i, float level, nv_error 
     return NABLA_OK;
 }
 
-static nabla_status draw_batch(nv_trainer *t, nv_error *err) {
+static void draw_samples(nv_trainer *t) {
     int32_t batch = t->options->batch;
-    nv_philox g = nv_draw(t->options->seed, NV_DRAW_LEVEL, t->state.step, 0);
+    nv_philox g = nv_draw(t->options->seed, NV_DRAW_LEVEL, t->drawn, 0);
     float level = nv_philox_uniform(&g);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(t->model.device->threads)
     for (int32_t i = 0; i < batch; i++)
-        t->errors[i].status = draw_sample(t, i, level, &t->errors[i]);
-    for (int32_t i = 0; i < batch; i++) {
+        t->errors[i].status = draw_sample(t, t->drawn, i, level, &t->errors[i]);
+}
+
+static void *draw_aside(void *trainer) {
+    draw_samples(trainer);
+    return NULL;
+}
+
+void nv_trainer_join(nv_trainer *t) {
+    if (t->drawing) pthread_join(t->drawer, NULL);
+    t->drawing = 0;
+}
+
+/* The batch of the step on the host: drawn now, unless it was ahead of time. */
+static nabla_status draw_batch(nv_trainer *t, nv_error *err) {
+    nv_trainer_join(t);
+    if (t->drawn != t->state.step) {
+        t->drawn = t->state.step;
+        draw_samples(t);
+    }
+    for (int32_t i = 0; i < t->options->batch; i++) {
         if (t->errors[i].status == NABLA_OK) continue;
         *err = t->errors[i];
         return err->status;
@@ -41,24 +59,25 @@ static nabla_status draw_batch(nv_trainer *t, nv_error *err) {
     return NABLA_OK;
 }
 
+/* Begins the next batch while a GPU works; where the work is done by the same processors, or no thread is to be had, it
+   is drawn when its step comes. */
+static void draw_ahead(nv_trainer *t) {
+    if (strcmp(t->model.device->kind, "cuda") != 0 || t->state.step + 1 >= t->options->steps) return;
+    t->drawn = t->state.step + 1;
+    t->drawing = pthread_create(&t->drawer, NULL, draw_aside, t) == 0;
+    if (!t->drawing) t->drawn = -1;
+}
+
 static nabla_status upload_batch(nv_trainer *t, nv_error *err) {
     nv_device *device = t->model.device;
     size_t batch = (size_t)t->options->batch;
     device->ops->upload(device, t->latent, t->x, batch * t->values * sizeof *t->x);
+    device->ops->upload(device, t->device_target, t->target, batch * t->values * sizeof *t->target);
     device->ops->upload(device, t->device_time, t->time, batch * sizeof *t->time);
+    device->ops->upload(device, t->device_weight, t->weight, batch * sizeof *t->weight);
     device->ops->upload(device, t->device_ids, t->ids, batch * NV_TEXT_LENGTH * sizeof *t->ids);
     return device->ops->embed(device, t->model.table, t->device_ids, (int64_t)batch * NV_TEXT_LENGTH,
                               nv_clip_model_text_dim(&t->model), t->context, err);
-}
-
-/* Loss of the model's output, which makes way for its gradient. */
-static double find_loss(nv_trainer *t) {
-    nv_device *device = t->model.device;
-    size_t bytes = (size_t)t->options->batch * t->values * sizeof *t->x;
-    device->ops->download(device, t->x, t->output, bytes);
-    double loss = nv_loss_mse(t->options->batch, t->values, t->weight, t->target, t->x, t->scratch, device->threads);
-    device->ops->upload(device, t->output, t->x, bytes);
-    return loss;
 }
 
 static nabla_status learn(nv_trainer *t, nv_step_result *result, nv_error *err) {
@@ -71,7 +90,8 @@ static nabla_status learn(nv_trainer *t, nv_step_result *result, nv_error *err) 
     result->model_s = nv_now() - start;
     nv_dit_get_stats(t->run, &stats);
     result->density = stats.density;
-    result->loss = find_loss(t);
+    NV_TRY(device->ops->mse(device, t->options->batch, (int64_t)t->values, t->device_weight, t->device_target,
+                            t->output, &result->loss, err));
     start = nv_now();
     NV_TRY(nv_dit_backward(dit, t->run, &in, t->output, t->d_context, err));
     result->model_s += nv_now() - start;
@@ -89,6 +109,7 @@ nabla_status nv_trainer_step(nv_trainer *t, nv_step_result *result, nv_error *er
     *result = (nv_step_result){0};
     NV_TRY(draw_batch(t, err));
     NV_TRY(upload_batch(t, err));
+    draw_ahead(t);
     NV_TRY(learn(t, result, err));
     t->state.step++;
     t->state.interval_loss += result->loss;

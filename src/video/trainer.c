@@ -104,7 +104,7 @@ static nabla_status check_memory(const nv_trainer *t, const nv_dit_shape *shape,
     size_t bytes = 0, run_bytes = 0;
     size_t table = (size_t)nv_words_rows(t->model.words) * (size_t)nv_clip_model_text_dim(&t->model);
     size_t values = nv_dit_values(t->model.dit) + table;
-    NV_TRY(nv_memory_add(&bytes, sizeof(float), 4, t->options->batch, (int64_t)t->values, 1, err));
+    NV_TRY(nv_memory_add(&bytes, sizeof(float), 5, t->options->batch, (int64_t)t->values, 1, err));
     NV_TRY(nv_memory_add(&bytes, sizeof(float), 3, (int64_t)values, 1, 1, err));
     NV_TRY(nv_memory_add(&bytes, 1, (int64_t)nv_checkpoint_memory(values), 1, 1, 1, err));
     NV_TRY(nv_dit_run_memory(t->model.dit, shape, &run_bytes, err));
@@ -119,7 +119,9 @@ static nabla_status make_batch(nv_trainer *t, const nv_dit_shape *shape, nv_erro
     NV_TRY(nv_dit_run_create(t->model.dit, shape, &t->run, err));
     NV_TRY(device->ops->allocate(device, clips, (void **)&t->latent, err));
     NV_TRY(device->ops->allocate(device, clips, (void **)&t->output, err));
+    NV_TRY(device->ops->allocate(device, clips, (void **)&t->device_target, err));
     NV_TRY(device->ops->allocate(device, batch * sizeof(float), (void **)&t->device_time, err));
+    NV_TRY(device->ops->allocate(device, batch * sizeof(float), (void **)&t->device_weight, err));
     NV_TRY(device->ops->allocate(device, context, (void **)&t->context, err));
     NV_TRY(device->ops->allocate(device, context, (void **)&t->d_context, err));
     NV_TRY(device->ops->allocate(device, words * sizeof(int32_t), (void **)&t->device_ids, err));
@@ -129,9 +131,8 @@ static nabla_status make_batch(nv_trainer *t, const nv_dit_shape *shape, nv_erro
     t->time = malloc(batch * sizeof *t->time);
     t->weight = malloc(batch * sizeof *t->weight);
     t->ids = malloc(words * sizeof *t->ids);
-    t->scratch = malloc(nv_loss_scratch(t->options->batch, t->values) * sizeof *t->scratch);
     t->errors = calloc(batch, sizeof *t->errors);
-    if (!t->x || !t->target || !t->sigma || !t->time || !t->weight || !t->ids || !t->scratch || !t->errors)
+    if (!t->x || !t->target || !t->sigma || !t->time || !t->weight || !t->ids || !t->errors)
         return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a batch of %zu clips", batch);
     return NABLA_OK;
 }
@@ -252,7 +253,7 @@ static nabla_status open_parts(nv_trainer *t, const nabla_video_machine *machine
 
 nabla_status nv_trainer_open(const nabla_train_options *options, const nabla_video_machine *machine, nv_trainer *t,
                              nv_error *err) {
-    *t = (nv_trainer){.options = options};
+    *t = (nv_trainer){.options = options, .drawn = -1};
     nabla_status status = open_parts(t, machine, err);
     if (status != NABLA_OK) nv_trainer_close(t);
     return status;
@@ -273,13 +274,16 @@ nabla_status nv_trainer_save(nv_trainer *t, nv_error *err) {
 
 void nv_trainer_close(nv_trainer *t) {
     nv_device *device = t->model.device;
+    nv_trainer_join(t);
     nv_log_close(t->log);
     nv_optimizer_destroy(t->optimizer);
     nv_dit_run_destroy(t->run);
     if (device) {
         device->ops->release(device, t->latent);
         device->ops->release(device, t->output);
+        device->ops->release(device, t->device_target);
         device->ops->release(device, t->device_time);
+        device->ops->release(device, t->device_weight);
         device->ops->release(device, t->context);
         device->ops->release(device, t->d_context);
         device->ops->release(device, t->device_ids);
@@ -290,7 +294,6 @@ void nv_trainer_close(nv_trainer *t) {
     free(t->time);
     free(t->weight);
     free(t->ids);
-    free(t->scratch);
     free(t->errors);
     nv_clip_model_close(&t->model);
     nv_source_destroy(&t->source);

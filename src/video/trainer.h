@@ -3,6 +3,8 @@
 #ifndef NV_TRAINER_H
 #define NV_TRAINER_H
 
+#include <pthread.h>
+
 #include "train/checkpoint.h"
 #include "train/log.h"
 #include "train/loss.h"
@@ -31,15 +33,18 @@ typedef struct nv_trainer {
     char warning[512];               /* of captions that the model reads in part; "" if none */
     char settings[NV_SETTINGS_SIZE]; /* see nv_checkpoint_write */
 
-    /* The batch on the host. x: noisy clips, then the model's output, then its gradient. */
-    float *x, *target;            /* [batch, values] */
+    /* The batch on the host, from when it is drawn until it is uploaded. Beside a GPU the next one is drawn while that
+       works. */
+    float *x, *target;            /* [batch, values] noisy clips, what the model should say */
     float *sigma, *time, *weight; /* [batch] */
     int32_t *ids;                 /* [batch, NV_TEXT_LENGTH] */
-    double *scratch;
-    nv_error *errors; /* [batch] */
+    nv_error *errors;             /* [batch] */
+    pthread_t drawer;             /* where drawing */
+    int32_t drawing;
+    int64_t drawn; /* the step that the batch on the host is of, or will be; -1: none */
 
     /* The batch on the device. output: the model's, then its gradient. */
-    float *latent, *output, *device_time, *context, *d_context;
+    float *latent, *output, *device_target, *device_time, *device_weight, *context, *d_context;
     int32_t *device_ids;
 } nv_trainer;
 
@@ -57,6 +62,8 @@ typedef struct nv_step_result {
     double model_s; /* seconds of forward and backward ... */
     double flop;    /* ... and their products and attention */
 } nv_step_result;
+/* Waits for a batch that is being drawn. */
+void nv_trainer_join(nv_trainer *t);
 nabla_status nv_trainer_step(nv_trainer *t, nv_step_result *result, nv_error *err);
 
 /* Ranges of every option that stands alone. */

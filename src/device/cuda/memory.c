@@ -74,7 +74,8 @@ void nv_cuda_memory_left(nv_device *dev, nv_device_memory *out) {
     size_t left = 0, total = 0;
     *out = (nv_device_memory){0};
     if (cudaMemGetInfo(&left, &total)) return;
-    *out = (nv_device_memory){(double)total, (double)left + pool_has(d), (double)(total - left)};
+    const double available = (double)left + pool_has(d);
+    *out = (nv_device_memory){(double)total, available, (double)total - available};
 }
 
 nabla_status nv_cuda_take(nv_cuda *d, size_t bytes, void **out, nv_error *err) {

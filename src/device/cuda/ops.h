@@ -51,6 +51,10 @@ nabla_status nv_cuda_embed(nv_device *dev, const float *table, const int32_t *id
 nabla_status nv_cuda_embed_backward(nv_device *dev, const float *d_out, const int32_t *ids, int64_t count, int64_t dim,
                                     float *d_table, nv_error *err);
 
+/* loss.cu */
+nabla_status nv_cuda_mse(nv_device *dev, int64_t batch, int64_t n, const float *weight, const float *target,
+                         float *output, double *loss, nv_error *err); /* waits */
+
 /* optimizer.cu */
 nabla_status nv_cuda_sum_squares(nv_device *dev, const float *x, size_t n, double *sum, nv_error *err); /* waits */
 nabla_status nv_cuda_adamw(nv_device *dev, const nv_adamw *a, size_t n, float *value, const float *grad, float *m,
