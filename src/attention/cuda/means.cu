@@ -47,8 +47,14 @@ static __global__ void __launch_bounds__(COLUMNS) block_means(means_args a, cons
             sum[j] += to_float(v.at[j]);
     }
     float *out = a.mean + ((batch * a.heads + head) * a.blocks + block) * a.head_dim + d;
-    for (int j = 0; j < N; j++)
-        out[j] = sum[j] / (float)(last - first);
+    enum { STORED = N < 4 ? N : 4 }; /* at once */
+#pragma unroll
+    for (int i = 0; i < N; i += STORED) {
+        nabla_vector<float, STORED> mean;
+        for (int j = 0; j < STORED; j++)
+            mean.at[j] = sum[i + j] / (float)(last - first);
+        *(nabla_vector<float, STORED> *)(out + i) = mean;
+    }
 }
 
 template <typename T, int N> static int launch(means_args a, int64_t batch, const void *x, nabla_cuda_stream stream) {
