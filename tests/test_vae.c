@@ -340,12 +340,14 @@ static void test_config(void **state) {
         if (parse(unsupported[i], &err) != NABLA_UNSUPPORTED) fail_msg("taken: %s", unsupported[i]);
 }
 
-int main(void) {
+/* Some alone: test_vae NAME, in which * and ? stand for anything. */
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_diffusers), cmocka_unit_test(test_original), cmocka_unit_test(test_bf16),
         cmocka_unit_test(test_levels),    cmocka_unit_test(test_streamed), cmocka_unit_test(test_tiles),
         cmocka_unit_test(test_stopped),   cmocka_unit_test(test_refused),  cmocka_unit_test(test_wrong_file),
         cmocka_unit_test(test_config),
     };
+    if (argc > 1) cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WORKSPACE = 32 << 20, MOST_ALIGNMENT = 256 };
+enum { MOST_WORKSPACE = 32 << 20, MOST_ALIGNMENT = 256 };
 
 /* Column-major D [m, n] = op(A) op(B): what decides over an algorithm. Compared as bytes. */
 typedef struct question {
@@ -33,8 +33,10 @@ struct nv_cuda_products {
     nv_cublaslt lt;
     nv_lt_handle handle;
     nv_lt_preference preference;
-    void *workspace, *bias; /* bias: one, in bf16 */
-    size_t bias_bytes;
+    struct room {
+        void *data; /* grows as products ask for it */
+        size_t bytes;
+    } workspace, bias; /* bias: one, in bf16 */
     answer **answers;
     int32_t count, room, last; /* last: the answer that was used last, where the next search begins */
     char name[64];
@@ -50,7 +52,7 @@ static nabla_status lt_check(int error, const char *doing, nv_error *err) {
 
 nabla_status nv_cuda_products_open(nv_cuda *d, nv_error *err) {
     struct nv_cuda_products *p = calloc(1, sizeof *p);
-    const uint64_t most = WORKSPACE;
+    const uint64_t most = MOST_WORKSPACE;
     const uint32_t reductions = NV_LT_REDUCE_NONE | NV_LT_REDUCE_IN_FP32;
     if (!p) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a device");
     d->products = p;
@@ -62,7 +64,16 @@ nabla_status nv_cuda_products_open(nv_cuda *d, nv_error *err) {
                     err));
     const size_t version = p->lt.version(); /* 130100 is 13.1.0; before 11 it was 10000 a major version */
     snprintf(p->name, sizeof p->name, "cuBLASLt %zu.%zu.%zu", version / 10000, version / 100 % 100, version % 100);
-    return nv_cuda_take(d, WORKSPACE, &p->workspace, err);
+    return NABLA_OK;
+}
+
+static nabla_status make_room(nv_cuda *d, struct room *room, size_t bytes, nv_error *err) {
+    void *larger;
+    if (bytes <= room->bytes) return NABLA_OK;
+    NV_TRY(nv_cuda_take(d, bytes, &larger, err));
+    nv_cuda_release(&d->base, room->data); /* once what uses it now is done */
+    *room = (struct room){larger, bytes};
+    return NABLA_OK;
 }
 
 static void forget(struct nv_cuda_products *p, answer *a) {
@@ -81,8 +92,8 @@ void nv_cuda_products_close(nv_cuda *d) {
     free(p->answers);
     if (p->preference) p->lt.preference_destroy(p->preference);
     if (p->handle) p->lt.destroy(p->handle);
-    if (p->workspace) nv_cuda_release(&d->base, p->workspace);
-    if (p->bias) nv_cuda_release(&d->base, p->bias);
+    nv_cuda_release(&d->base, p->workspace.data);
+    nv_cuda_release(&d->base, p->bias.data);
     nv_cublaslt_close(&p->lt);
     free(p);
     d->products = NULL;
@@ -113,7 +124,7 @@ static int describe(struct nv_cuda_products *p, answer *a) {
     if (!error && q->b_turned) error = lt->desc_set(a->desc, NV_LT_TRANSPOSE_B, &turned, sizeof turned);
     if (!error) error = lt->desc_set(a->desc, NV_LT_EPILOGUE, &q->epilogue, sizeof q->epilogue);
     if (!error && (q->epilogue & NV_LT_EPILOGUE_BIAS))
-        error = lt->desc_set(a->desc, NV_LT_BIAS_POINTER, &p->bias, sizeof p->bias);
+        error = lt->desc_set(a->desc, NV_LT_BIAS_POINTER, &p->bias.data, sizeof p->bias.data);
     const int64_t a_rows = q->a_turned ? q->k : q->m, a_cols = q->a_turned ? q->m : q->k,
                   b_rows = q->b_turned ? q->n : q->k, b_cols = q->b_turned ? q->k : q->n;
     if (!error) error = lt->layout_create(&a->a, q->in, (uint64_t)a_rows, (uint64_t)a_cols, q->a_ld);
@@ -205,9 +216,11 @@ static nabla_status multiply(nv_cuda *d, factor left, factor right, nv_matrix y,
     q.alignment[2] = alignment_of(y.data, y.stride, y.dtype);
     NV_TRY(answer_to(p, &q, &a, err));
     if (epilogue & NV_LT_EPILOGUE_BIAS)
-        NV_TRY(lt_check(p->lt.desc_set(a->desc, NV_LT_BIAS_POINTER, &p->bias, sizeof p->bias), "setting a bias", err));
+        NV_TRY(lt_check(p->lt.desc_set(a->desc, NV_LT_BIAS_POINTER, &p->bias.data, sizeof p->bias.data),
+                        "setting a bias", err));
+    NV_TRY(make_room(d, &p->workspace, a->advice.workspace, err));
     const int error = p->lt.matmul(p->handle, a->desc, &one, right.m.data, a->a, left.m.data, a->b, &beta, y.data, a->d,
-                                   y.data, a->d, &a->advice.algo, p->workspace, WORKSPACE, d->stream);
+                                   y.data, a->d, &a->advice.algo, p->workspace.data, p->workspace.bytes, d->stream);
     nv_cuda_count_flop(d, 2.0 * (double)q.m * (double)q.n * (double)q.k);
     return lt_check(error, "multiplying", err);
 }
@@ -229,16 +242,9 @@ nabla_status nv_cuda_multiply(nv_cuda *d, nv_matrix x, nv_matrix w, nv_matrix y,
 /* An epilogue's bias has the type of the output. */
 static nabla_status round_bias(nv_cuda *d, const float *bias, int64_t count, nv_error *err) {
     struct nv_cuda_products *p = d->products;
-    const size_t bytes = (size_t)count * nabla_dtype_size(NABLA_BF16);
-    if (bytes > p->bias_bytes) {
-        void *room;
-        NV_TRY(nv_cuda_take(d, bytes, &room, err));
-        nv_cuda_release(&d->base, p->bias);
-        p->bias = room;
-        p->bias_bytes = bytes;
-    }
-    return nv_cuda_cast(&d->base, nv_matrix_of(bias, NABLA_FP32, 1, count), nv_matrix_of(p->bias, NABLA_BF16, 1, count),
-                        err);
+    NV_TRY(make_room(d, &p->bias, (size_t)count * nabla_dtype_size(NABLA_BF16), err));
+    return nv_cuda_cast(&d->base, nv_matrix_of(bias, NABLA_FP32, 1, count),
+                        nv_matrix_of(p->bias.data, NABLA_BF16, 1, count), err);
 }
 
 /* Into fp32 the bias goes unrounded: it is there before the product is added. */
