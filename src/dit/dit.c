@@ -35,14 +35,13 @@ static nv_dit_vector vector_of(nv_dit *m, int32_t layer, const char *name) {
     return p ? (nv_dit_vector){p->value, p->grad} : (nv_dit_vector){0};
 }
 
-/* `parts` weights of shape [out, in] under `weight` and what follows it in the arena. precise: fp32. */
-static nv_linear linear_of(nv_dit *m, int32_t layer, const char *weight, const char *bias, int parts, int precise) {
+/* `parts` weights of shape [out, in] under `weight` and what follows it in the arena. */
+static nv_linear linear_of(nv_dit *m, int32_t layer, const char *weight, const char *bias, int parts) {
     const nv_parameter *w = nv_dit_find(m, layer, weight), *b = nv_dit_find(m, layer, bias);
     const int64_t out = w->shape[0], in = (int64_t)w->count / out;
-    const void *data = w->value;
-    if (!precise && m->compute == NABLA_BF16) data = (const uint16_t *)m->copy + (w->value - m->values);
-    return (nv_linear){nv_matrix_of(data, precise ? NABLA_FP32 : m->compute, parts * out, in), b->value, w->grad,
-                       b->grad};
+    const int narrow = w->use == NV_DIT_PRODUCT;
+    return (nv_linear){nv_matrix_of(narrow ? w->copy : w->value, narrow ? m->compute : NABLA_FP32, parts * out, in),
+                       b->value, w->grad, b->grad};
 }
 
 static void make_block(nv_dit *m, int32_t i) {
@@ -52,40 +51,37 @@ static void make_block(nv_dit *m, int32_t i) {
     b->modulation = vector_of(m, i, "scale_shift_table");
     b->norm2_weight = vector_of(m, i, "norm2.weight");
     b->norm2_bias = vector_of(m, i, "norm2.bias");
-    b->self = (nv_self_attention){.qkv = linear_of(m, i, "attn1.to_q.weight", "attn1.to_q.bias", 3, 0),
-                                  .out = linear_of(m, i, "attn1.to_out.0.weight", "attn1.to_out.0.bias", 1, 0),
+    b->self = (nv_self_attention){.qkv = linear_of(m, i, "attn1.to_q.weight", "attn1.to_q.bias", 3),
+                                  .out = linear_of(m, i, "attn1.to_out.0.weight", "attn1.to_out.0.bias", 1),
                                   .norm_q = q1.value,
                                   .norm_k = k1.value,
                                   .d_norm_q = q1.grad,
                                   .d_norm_k = k1.grad,
                                   .heads = m->config.heads,
                                   .eps = m->config.eps};
-    b->cross = (nv_cross_attention){.q = linear_of(m, i, "attn2.to_q.weight", "attn2.to_q.bias", 1, 0),
-                                    .kv = linear_of(m, i, "attn2.to_k.weight", "attn2.to_k.bias", 2, 0),
-                                    .out = linear_of(m, i, "attn2.to_out.0.weight", "attn2.to_out.0.bias", 1, 0),
+    b->cross = (nv_cross_attention){.q = linear_of(m, i, "attn2.to_q.weight", "attn2.to_q.bias", 1),
+                                    .kv = linear_of(m, i, "attn2.to_k.weight", "attn2.to_k.bias", 2),
+                                    .out = linear_of(m, i, "attn2.to_out.0.weight", "attn2.to_out.0.bias", 1),
                                     .norm_q = q2.value,
                                     .norm_k = k2.value,
                                     .d_norm_q = q2.grad,
                                     .d_norm_k = k2.grad,
                                     .heads = m->config.heads,
                                     .eps = m->config.eps};
-    b->ffn.up = linear_of(m, i, "ffn.net.0.proj.weight", "ffn.net.0.proj.bias", 1, 0);
-    b->ffn.down = linear_of(m, i, "ffn.net.2.weight", "ffn.net.2.bias", 1, 0);
+    b->ffn.up = linear_of(m, i, "ffn.net.0.proj.weight", "ffn.net.0.proj.bias", 1);
+    b->ffn.down = linear_of(m, i, "ffn.net.2.weight", "ffn.net.2.bias", 1);
 }
 
 static void make_layers(nv_dit *m) {
 #define EMBEDDER "condition_embedder."
-    m->patch = linear_of(m, -1, "patch_embedding.weight", "patch_embedding.bias", 1, 0);
-    m->time.in =
-        linear_of(m, -1, EMBEDDER "time_embedder.linear_1.weight", EMBEDDER "time_embedder.linear_1.bias", 1, 1);
-    m->time.out =
-        linear_of(m, -1, EMBEDDER "time_embedder.linear_2.weight", EMBEDDER "time_embedder.linear_2.bias", 1, 1);
-    m->time.project = linear_of(m, -1, EMBEDDER "time_proj.weight", EMBEDDER "time_proj.bias", 1, 1);
-    m->text.up =
-        linear_of(m, -1, EMBEDDER "text_embedder.linear_1.weight", EMBEDDER "text_embedder.linear_1.bias", 1, 0);
+    m->patch = linear_of(m, -1, "patch_embedding.weight", "patch_embedding.bias", 1);
+    m->time.in = linear_of(m, -1, EMBEDDER "time_embedder.linear_1.weight", EMBEDDER "time_embedder.linear_1.bias", 1);
+    m->time.out = linear_of(m, -1, EMBEDDER "time_embedder.linear_2.weight", EMBEDDER "time_embedder.linear_2.bias", 1);
+    m->time.project = linear_of(m, -1, EMBEDDER "time_proj.weight", EMBEDDER "time_proj.bias", 1);
+    m->text.up = linear_of(m, -1, EMBEDDER "text_embedder.linear_1.weight", EMBEDDER "text_embedder.linear_1.bias", 1);
     m->text.down =
-        linear_of(m, -1, EMBEDDER "text_embedder.linear_2.weight", EMBEDDER "text_embedder.linear_2.bias", 1, 0);
-    m->head = linear_of(m, -1, "proj_out.weight", "proj_out.bias", 1, 1);
+        linear_of(m, -1, EMBEDDER "text_embedder.linear_2.weight", EMBEDDER "text_embedder.linear_2.bias", 1);
+    m->head = linear_of(m, -1, "proj_out.weight", "proj_out.bias", 1);
     m->head_modulation = vector_of(m, -1, "scale_shift_table");
     for (int32_t i = 0; i < m->config.layers; i++)
         make_block(m, i);
@@ -95,10 +91,26 @@ static void make_layers(nv_dit *m) {
 /* ------------------------------------------------------------------------------------------ life */
 
 static void take_all(nv_dit *m, nv_arena *arena) {
-    m->values = nv_arena_take(arena, (int64_t)m->total, sizeof(float));
+    const size_t masters = nv_dit_has_masters(m) ? m->total : m->total - m->narrow;
+    m->values = nv_arena_take(arena, (int64_t)masters, sizeof(float));
     if (m->train) m->grads = nv_arena_take(arena, (int64_t)m->total, sizeof(float));
     m->copy = m->values;
-    if (m->compute == NABLA_BF16) m->copy = nv_arena_take(arena, (int64_t)m->total, sizeof(uint16_t));
+    if (m->compute == NABLA_BF16)
+        m->copy = nv_arena_take(arena, (int64_t)(m->train ? m->total : m->narrow), sizeof(uint16_t));
+}
+
+static void place_parameters(nv_dit *m) {
+    const size_t size = nabla_dtype_size(m->compute);
+    size_t master = 0, copy = 0;
+    for (size_t i = 0; i < m->count; i++) {
+        nv_parameter *p = &m->parameters[i];
+        const int narrow = p->use == NV_DIT_PRODUCT, has_master = !narrow || nv_dit_has_masters(m);
+        p->value = has_master ? m->values + master : NULL;
+        p->grad = m->grads ? m->grads + master : NULL;
+        p->copy = narrow ? (unsigned char *)m->copy + copy * size : NULL;
+        if (has_master) master += p->count;
+        if (narrow || nv_dit_has_masters(m)) copy += p->count; /* a copy of all masters has their places */
+    }
 }
 
 static nabla_status take_memory(nv_dit *m, nv_error *err) {
@@ -107,12 +119,13 @@ static nabla_status take_memory(nv_dit *m, nv_error *err) {
     NV_TRY(m->device->ops->allocate(m->device, arena.used, &m->memory, err));
     arena = (nv_arena){.base = m->memory, .size = arena.used};
     take_all(m, &arena);
-    size_t at = 0;
-    for (size_t i = 0; i < m->count; at += m->parameters[i++].count) {
-        m->parameters[i].value = m->values + at;
-        m->parameters[i].grad = m->grads ? m->grads + at : NULL;
-    }
+    place_parameters(m);
     return NABLA_OK;
+}
+
+nv_matrix nv_dit_stored(const nv_dit *m, const nv_parameter *p) {
+    const int64_t rows = p->rank > 1 ? p->shape[0] : 1, cols = (int64_t)p->count / rows;
+    return p->value ? nv_matrix_of(p->value, NABLA_FP32, rows, cols) : nv_matrix_of(p->copy, m->compute, rows, cols);
 }
 
 nabla_status nv_dit_describe(nv_dit *m, nv_error *err) {
@@ -206,9 +219,25 @@ size_t nv_dit_values(const nv_dit *m) {
     return m->total;
 }
 
+/* FNV-1a over the bits of the first values. */
+uint64_t nv_dit_fingerprint(const nv_dit *m) {
+    enum { SAMPLE = 64 };
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < m->count; i++) {
+        unsigned char bytes[SAMPLE * sizeof(float)];
+        const nv_matrix stored = nv_dit_stored(m, &m->parameters[i]);
+        const size_t count = m->parameters[i].count, size = nabla_dtype_size(stored.dtype);
+        const size_t used = (count < SAMPLE ? count : SAMPLE) * size;
+        m->device->ops->download(m->device, bytes, stored.data, used);
+        for (size_t b = 0; b < used; b++)
+            hash = (hash ^ bytes[b]) * 0x100000001b3u;
+    }
+    return hash;
+}
+
 nabla_status nv_dit_update(nv_dit *m, nv_error *err) {
     const int64_t width = 4096, total = (int64_t)m->total, rows = total / width, rest = total % width;
-    if (m->compute == NABLA_FP32) return NABLA_OK;
+    if (m->compute == NABLA_FP32 || !nv_dit_has_masters(m)) return NABLA_OK;
     NV_TRY(m->device->ops->cast(m->device, nv_matrix_of(m->values, NABLA_FP32, rows, width),
                                 nv_matrix_of(m->copy, NABLA_BF16, rows, width), err));
     if (rest == 0) return NABLA_OK;

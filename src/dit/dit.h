@@ -16,20 +16,27 @@
 typedef struct nv_dit nv_dit;
 typedef struct nv_dit_run nv_dit_run;
 
+/* What reads a parameter: products in the compute dtype; products kept in fp32 (time and head); everything else, fp32
+   too. */
+typedef enum nv_dit_use { NV_DIT_PRODUCT, NV_DIT_PRECISE, NV_DIT_VECTOR } nv_dit_use;
+
 /* A trainable tensor, under its diffusers name ("blocks.0.attn1.to_q.weight"). */
 typedef struct nv_parameter {
     const char *name;
     int32_t rank;
     int64_t shape[5];
     size_t count;
-    float *value;  /* fp32 master, in the device's memory */
+    nv_dit_use use;
+    float *value;  /* fp32 master, in the device's memory; NULL where the copy alone is kept (nv_dit_create) */
+    void *copy;    /* what products read, in the compute dtype: value itself in fp32; NULL where none does */
     float *grad;   /* NULL unless made with train */
     int32_t decay; /* 1: weight decay applies (matrices), 0: not (biases, norms, modulation) */
 } nv_parameter;
 
 /* compute: NABLA_FP32 or NABLA_BF16, the dtype of products and stored activations; the residual stream, modulation,
-   norms' statistics and accumulation are fp32 either way. train: also hold gradients. Parameters lie in one arena:
-   value and grad of all of them are each one contiguous run, in the order of nv_dit_parameter(). */
+   norms' statistics and accumulation are fp32 either way. train: also hold gradients; a bf16 model that is not made to
+   train keeps no fp32 masters beside the weights that products read in bf16. Parameters lie in one arena: where all
+   have masters, value and grad are each one contiguous run, in the order of nv_dit_parameter(). */
 nabla_status nv_dit_create(nv_device *device, const nv_dit_config *config, nabla_dtype compute, int train, nv_dit **out,
                            nv_error *err);
 void nv_dit_destroy(nv_dit *m);
@@ -37,13 +44,16 @@ const nv_dit_config *nv_dit_get_config(const nv_dit *m);
 size_t nv_dit_parameter_count(const nv_dit *m); /* tensors */
 nv_parameter *nv_dit_parameter(nv_dit *m, size_t i);
 size_t nv_dit_values(const nv_dit *m); /* numbers in all */
+/* A hash of the first numbers of each parameter, all of which training and LoRA files move: equal for the same weights
+   alone. */
+uint64_t nv_dit_fingerprint(const nv_dit *m);
 
 /* Random start (as the public Wan code: Xavier uniform linears, zero biases, N(0, 0.02) for time and text embedders,
-   modulation N(0, 1) / sqrt(dim), zero head). Then call nv_dit_update. */
+   modulation N(0, 1) / sqrt(dim), zero head), of a model with masters. Then call nv_dit_update. */
 void nv_dit_init(nv_dit *m, uint64_t seed);
 /* From files of either layout (names.h); names NULL: recognised. Every tensor must be there with its shape, and under
-   the prefix there must be no others: the error names the first few of both. Tensors are converted one at a time.
-   Updates the compute copy. */
+   the prefix there must be no others: the error names the first few of both. Tensors are converted one at a time, and
+   their pages given back to the file. Updates the compute copy. */
 nabla_status nv_dit_load(nv_dit *m, const nv_weights *w, const nv_dit_names *names, nv_error *err);
 /* Whether nv_dit_load will find every tensor and its shape, without making a model. */
 nabla_status nv_dit_check(const nv_dit_config *config, const nv_weights *w, const nv_dit_names *names, nv_error *err);

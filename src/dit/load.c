@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Loading: every tensor by its name in the file's layout, converted one at a time into the device's memory. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "dit/model.h"
 #include "dit/name_list.h"
+#include "nn/load.h"
 
 static void full_name(const nv_parameter *p, const nv_dit_names *names, char out[2 * NV_DIT_NAME_SIZE]) {
     char own[NV_DIT_NAME_SIZE] = "";
@@ -43,13 +43,13 @@ static nabla_status check_names(nv_dit *m, const nv_weights *w, const nv_dit_nam
 }
 
 static nabla_status load_one(nv_dit *m, const nv_parameter *p, const nv_weights *w, const nv_dit_names *names,
-                             float *staging, nv_error *err) {
+                             nv_error *err) {
     char name[2 * NV_DIT_NAME_SIZE];
     const nv_st_entry *e;
     full_name(p, names, name);
     NV_TRY(nv_weights_get(w, name, p->shape, p->rank, &e, err));
-    NV_TRY(nv_st_read_f32(e, staging, p->count, err));
-    m->device->ops->upload(m->device, p->value, staging, p->count * sizeof *staging);
+    NV_TRY(nv_load(m->device, e, nv_dit_stored(m, p), err));
+    nv_weights_forget(w, e);
     return NABLA_OK;
 }
 
@@ -69,19 +69,12 @@ nabla_status nv_dit_check(const nv_dit_config *config, const nv_weights *w, cons
 
 nabla_status nv_dit_load(nv_dit *m, const nv_weights *w, const nv_dit_names *names, nv_error *err) {
     nv_dit_names own;
-    size_t most = 0;
     if (!names) {
         NV_TRY(nv_dit_recognise(w, &own, err));
         names = &own;
     }
     NV_TRY(check_names(m, w, names, err));
     for (size_t i = 0; i < m->count; i++)
-        if (m->parameters[i].count > most) most = m->parameters[i].count;
-    float *staging = malloc(most * sizeof *staging);
-    if (!staging) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for the largest tensor, %zu numbers", most);
-    nabla_status status = NABLA_OK;
-    for (size_t i = 0; i < m->count && status == NABLA_OK; i++)
-        status = load_one(m, &m->parameters[i], w, names, staging, err);
-    free(staging);
-    return status == NABLA_OK ? nv_dit_update(m, err) : status;
+        NV_TRY(load_one(m, &m->parameters[i], w, names, err));
+    return nv_dit_update(m, err);
 }

@@ -30,12 +30,13 @@ struct nv_dit {
     nabla_dtype compute;
     int train;
     int64_t dim, patch_in, patch_out; /* columns of a patch, in and out */
-    size_t count, total;
+    size_t count, total, narrow; /* parameters, their numbers, and of these what products read in the compute dtype */
     nv_parameter *parameters;
     char *names;
     void *memory; /* values, then gradients, then the compute copy */
     float *values, *grads;
-    void *copy; /* values in bf16; the masters themselves in fp32 */
+    void *copy; /* fp32: the masters themselves; made to train: all values in bf16; else those of products alone, which
+                   `values` then lack */
     nv_linear patch, head;
     nv_dit_vector head_modulation; /* [2, dim]: shift, scale */
     nv_time_embedding time;
@@ -49,6 +50,14 @@ enum { NV_DIT_SHIFT, NV_DIT_SCALE, NV_DIT_GATE, NV_DIT_FFN_SHIFT, NV_DIT_FFN_SCA
 nabla_status nv_dit_list_parameters(nv_dit *m, nv_error *err);
 /* The parameter of that name; layer -1 for those outside of blocks. NULL if this model has none. */
 nv_parameter *nv_dit_find(nv_dit *m, int32_t layer, const char *name);
+
+/* Whether every parameter has its fp32 master. */
+static inline int nv_dit_has_masters(const nv_dit *m) {
+    return m->train || m->compute == NABLA_FP32;
+}
+
+/* Where a parameter's numbers are kept, the master where there is one. */
+nv_matrix nv_dit_stored(const nv_dit *m, const nv_parameter *p);
 
 /* All of a model (config is set) but its memory: sizes and parameters, whose values are NULL; and its end. */
 nabla_status nv_dit_describe(nv_dit *m, nv_error *err);

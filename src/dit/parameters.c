@@ -38,56 +38,68 @@ typedef struct entry {
     const char *original; /* that of the original code and of ComfyUI's files */
     size_code shape[5];
     start begin;
-    int decay;
+    nv_dit_use use;
 } entry;
 
 /* Their order is that of the arena: weights (and biases) that act as one product lie one after the other. */
 static const entry block_entries[] = {
-    {"scale_shift_table", "modulation", {ONE, SIX, DIM}, MODULATION, 0},
-    {"attn1.to_q.weight", "self_attn.q.weight", {DIM, DIM}, XAVIER, 1},
-    {"attn1.to_k.weight", "self_attn.k.weight", {DIM, DIM}, XAVIER, 1},
-    {"attn1.to_v.weight", "self_attn.v.weight", {DIM, DIM}, XAVIER, 1},
-    {"attn1.to_q.bias", "self_attn.q.bias", {DIM}, ZEROS, 0},
-    {"attn1.to_k.bias", "self_attn.k.bias", {DIM}, ZEROS, 0},
-    {"attn1.to_v.bias", "self_attn.v.bias", {DIM}, ZEROS, 0},
-    {"attn1.norm_q.weight", "self_attn.norm_q.weight", {DIM}, ONES, 0},
-    {"attn1.norm_k.weight", "self_attn.norm_k.weight", {DIM}, ONES, 0},
-    {"attn1.to_out.0.weight", "self_attn.o.weight", {DIM, DIM}, XAVIER, 1},
-    {"attn1.to_out.0.bias", "self_attn.o.bias", {DIM}, ZEROS, 0},
-    {"norm2.weight", "norm3.weight", {DIM}, ONES, 0},
-    {"norm2.bias", "norm3.bias", {DIM}, ZEROS, 0},
-    {"attn2.to_q.weight", "cross_attn.q.weight", {DIM, DIM}, XAVIER, 1},
-    {"attn2.to_q.bias", "cross_attn.q.bias", {DIM}, ZEROS, 0},
-    {"attn2.to_k.weight", "cross_attn.k.weight", {DIM, DIM}, XAVIER, 1},
-    {"attn2.to_v.weight", "cross_attn.v.weight", {DIM, DIM}, XAVIER, 1},
-    {"attn2.to_k.bias", "cross_attn.k.bias", {DIM}, ZEROS, 0},
-    {"attn2.to_v.bias", "cross_attn.v.bias", {DIM}, ZEROS, 0},
-    {"attn2.norm_q.weight", "cross_attn.norm_q.weight", {DIM}, ONES, 0},
-    {"attn2.norm_k.weight", "cross_attn.norm_k.weight", {DIM}, ONES, 0},
-    {"attn2.to_out.0.weight", "cross_attn.o.weight", {DIM, DIM}, XAVIER, 1},
-    {"attn2.to_out.0.bias", "cross_attn.o.bias", {DIM}, ZEROS, 0},
-    {"ffn.net.0.proj.weight", "ffn.0.weight", {FFN, DIM}, XAVIER, 1},
-    {"ffn.net.0.proj.bias", "ffn.0.bias", {FFN}, ZEROS, 0},
-    {"ffn.net.2.weight", "ffn.2.weight", {DIM, FFN}, XAVIER, 1},
-    {"ffn.net.2.bias", "ffn.2.bias", {DIM}, ZEROS, 0},
+    {"scale_shift_table", "modulation", {ONE, SIX, DIM}, MODULATION, NV_DIT_VECTOR},
+    {"attn1.to_q.weight", "self_attn.q.weight", {DIM, DIM}, XAVIER, NV_DIT_PRODUCT},
+    {"attn1.to_k.weight", "self_attn.k.weight", {DIM, DIM}, XAVIER, NV_DIT_PRODUCT},
+    {"attn1.to_v.weight", "self_attn.v.weight", {DIM, DIM}, XAVIER, NV_DIT_PRODUCT},
+    {"attn1.to_q.bias", "self_attn.q.bias", {DIM}, ZEROS, NV_DIT_VECTOR},
+    {"attn1.to_k.bias", "self_attn.k.bias", {DIM}, ZEROS, NV_DIT_VECTOR},
+    {"attn1.to_v.bias", "self_attn.v.bias", {DIM}, ZEROS, NV_DIT_VECTOR},
+    {"attn1.norm_q.weight", "self_attn.norm_q.weight", {DIM}, ONES, NV_DIT_VECTOR},
+    {"attn1.norm_k.weight", "self_attn.norm_k.weight", {DIM}, ONES, NV_DIT_VECTOR},
+    {"attn1.to_out.0.weight", "self_attn.o.weight", {DIM, DIM}, XAVIER, NV_DIT_PRODUCT},
+    {"attn1.to_out.0.bias", "self_attn.o.bias", {DIM}, ZEROS, NV_DIT_VECTOR},
+    {"norm2.weight", "norm3.weight", {DIM}, ONES, NV_DIT_VECTOR},
+    {"norm2.bias", "norm3.bias", {DIM}, ZEROS, NV_DIT_VECTOR},
+    {"attn2.to_q.weight", "cross_attn.q.weight", {DIM, DIM}, XAVIER, NV_DIT_PRODUCT},
+    {"attn2.to_q.bias", "cross_attn.q.bias", {DIM}, ZEROS, NV_DIT_VECTOR},
+    {"attn2.to_k.weight", "cross_attn.k.weight", {DIM, DIM}, XAVIER, NV_DIT_PRODUCT},
+    {"attn2.to_v.weight", "cross_attn.v.weight", {DIM, DIM}, XAVIER, NV_DIT_PRODUCT},
+    {"attn2.to_k.bias", "cross_attn.k.bias", {DIM}, ZEROS, NV_DIT_VECTOR},
+    {"attn2.to_v.bias", "cross_attn.v.bias", {DIM}, ZEROS, NV_DIT_VECTOR},
+    {"attn2.norm_q.weight", "cross_attn.norm_q.weight", {DIM}, ONES, NV_DIT_VECTOR},
+    {"attn2.norm_k.weight", "cross_attn.norm_k.weight", {DIM}, ONES, NV_DIT_VECTOR},
+    {"attn2.to_out.0.weight", "cross_attn.o.weight", {DIM, DIM}, XAVIER, NV_DIT_PRODUCT},
+    {"attn2.to_out.0.bias", "cross_attn.o.bias", {DIM}, ZEROS, NV_DIT_VECTOR},
+    {"ffn.net.0.proj.weight", "ffn.0.weight", {FFN, DIM}, XAVIER, NV_DIT_PRODUCT},
+    {"ffn.net.0.proj.bias", "ffn.0.bias", {FFN}, ZEROS, NV_DIT_VECTOR},
+    {"ffn.net.2.weight", "ffn.2.weight", {DIM, FFN}, XAVIER, NV_DIT_PRODUCT},
+    {"ffn.net.2.bias", "ffn.2.bias", {DIM}, ZEROS, NV_DIT_VECTOR},
 };
 
 static const entry model_entries[] = {
-    {"patch_embedding.weight", "patch_embedding.weight", {DIM, CHANNELS, PATCH_F, PATCH_H, PATCH_W}, XAVIER, 1},
-    {"patch_embedding.bias", "patch_embedding.bias", {DIM}, ZEROS, 0},
-    {"condition_embedder.time_embedder.linear_1.weight", "time_embedding.0.weight", {DIM, FREQ}, NARROW, 1},
-    {"condition_embedder.time_embedder.linear_1.bias", "time_embedding.0.bias", {DIM}, ZEROS, 0},
-    {"condition_embedder.time_embedder.linear_2.weight", "time_embedding.2.weight", {DIM, DIM}, NARROW, 1},
-    {"condition_embedder.time_embedder.linear_2.bias", "time_embedding.2.bias", {DIM}, ZEROS, 0},
-    {"condition_embedder.time_proj.weight", "time_projection.1.weight", {DIM6, DIM}, XAVIER, 1},
-    {"condition_embedder.time_proj.bias", "time_projection.1.bias", {DIM6}, ZEROS, 0},
-    {"condition_embedder.text_embedder.linear_1.weight", "text_embedding.0.weight", {DIM, TEXT}, NARROW, 1},
-    {"condition_embedder.text_embedder.linear_1.bias", "text_embedding.0.bias", {DIM}, ZEROS, 0},
-    {"condition_embedder.text_embedder.linear_2.weight", "text_embedding.2.weight", {DIM, DIM}, NARROW, 1},
-    {"condition_embedder.text_embedder.linear_2.bias", "text_embedding.2.bias", {DIM}, ZEROS, 0},
-    {"scale_shift_table", "head.modulation", {ONE, TWO, DIM}, MODULATION, 0},
-    {"proj_out.weight", "head.head.weight", {PATCH_OUT, DIM}, ZEROS, 1},
-    {"proj_out.bias", "head.head.bias", {PATCH_OUT}, ZEROS, 0},
+    {"patch_embedding.weight",
+     "patch_embedding.weight",
+     {DIM, CHANNELS, PATCH_F, PATCH_H, PATCH_W},
+     XAVIER,
+     NV_DIT_PRODUCT},
+    {"patch_embedding.bias", "patch_embedding.bias", {DIM}, ZEROS, NV_DIT_VECTOR},
+    {"condition_embedder.time_embedder.linear_1.weight",
+     "time_embedding.0.weight",
+     {DIM, FREQ},
+     NARROW,
+     NV_DIT_PRECISE},
+    {"condition_embedder.time_embedder.linear_1.bias", "time_embedding.0.bias", {DIM}, ZEROS, NV_DIT_VECTOR},
+    {"condition_embedder.time_embedder.linear_2.weight", "time_embedding.2.weight", {DIM, DIM}, NARROW, NV_DIT_PRECISE},
+    {"condition_embedder.time_embedder.linear_2.bias", "time_embedding.2.bias", {DIM}, ZEROS, NV_DIT_VECTOR},
+    {"condition_embedder.time_proj.weight", "time_projection.1.weight", {DIM6, DIM}, XAVIER, NV_DIT_PRECISE},
+    {"condition_embedder.time_proj.bias", "time_projection.1.bias", {DIM6}, ZEROS, NV_DIT_VECTOR},
+    {"condition_embedder.text_embedder.linear_1.weight",
+     "text_embedding.0.weight",
+     {DIM, TEXT},
+     NARROW,
+     NV_DIT_PRODUCT},
+    {"condition_embedder.text_embedder.linear_1.bias", "text_embedding.0.bias", {DIM}, ZEROS, NV_DIT_VECTOR},
+    {"condition_embedder.text_embedder.linear_2.weight", "text_embedding.2.weight", {DIM, DIM}, NARROW, NV_DIT_PRODUCT},
+    {"condition_embedder.text_embedder.linear_2.bias", "text_embedding.2.bias", {DIM}, ZEROS, NV_DIT_VECTOR},
+    {"scale_shift_table", "head.modulation", {ONE, TWO, DIM}, MODULATION, NV_DIT_VECTOR},
+    {"proj_out.weight", "head.head.weight", {PATCH_OUT, DIM}, ZEROS, NV_DIT_PRECISE},
+    {"proj_out.bias", "head.head.bias", {PATCH_OUT}, ZEROS, NV_DIT_VECTOR},
 };
 
 enum {
@@ -117,7 +129,8 @@ static nabla_status list_one(nv_dit *m, const entry *e, int32_t layer, const int
     else
         snprintf(name, NAME_SIZE, "blocks.%d.%s", (int)layer, e->name);
     p->name = name;
-    p->decay = e->decay;
+    p->use = e->use;
+    p->decay = e->use != NV_DIT_VECTOR;
     p->count = 1;
     for (p->rank = 0; p->rank < 5 && e->shape[p->rank] != NONE; p->rank++) {
         p->shape[p->rank] = sizes[e->shape[p->rank]];
@@ -126,6 +139,7 @@ static nabla_status list_one(nv_dit *m, const entry *e, int32_t layer, const int
     }
     if (__builtin_add_overflow(m->total, p->count, &m->total) || m->total > SIZE_MAX / 16)
         return nv_fail(err, NABLA_OVERFLOW, "the model is too large; check its configuration");
+    if (p->use == NV_DIT_PRODUCT) m->narrow += p->count;
     m->count++;
     return NABLA_OK;
 }

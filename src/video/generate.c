@@ -71,7 +71,7 @@ static void settle_texts(job *j) {
     s->policy = j->result->policy;
     s->dtype = j->machine->compute == NABLA_BF16 ? "bf16" : "fp32";
     s->seed = o->seed;
-    s->weights = nv_clip_model_fingerprint(&j->model);
+    s->weights = nv_dit_fingerprint(j->model.dit);
 }
 
 static nabla_status parse_policy(job *j, nv_error *err) {

@@ -246,28 +246,6 @@ nabla_status nv_clip_model_save(nv_clip_model *m, const char *folder, nv_clip_mo
     return status;
 }
 
-/* ------------------------------------------------------------------ telling models apart */
-
-/* FNV-1a over the bits of the first values. */
-static uint64_t hash_values(nv_device *device, uint64_t hash, const float *from, size_t count) {
-    enum { SAMPLE = 64 };
-    unsigned char bytes[SAMPLE * sizeof(float)];
-    size_t size = (count < SAMPLE ? count : SAMPLE) * sizeof(float);
-    device->ops->download(device, bytes, from, size);
-    for (size_t i = 0; i < size; i++)
-        hash = (hash ^ bytes[i]) * 0x100000001b3u;
-    return hash;
-}
-
-uint64_t nv_clip_model_fingerprint(nv_clip_model *m) {
-    uint64_t hash = 0xcbf29ce484222325u;
-    for (size_t i = 0; i < nv_dit_parameter_count(m->dit); i++) {
-        const nv_parameter *p = nv_dit_parameter(m->dit, i);
-        hash = hash_values(m->device, hash, p->value, p->count);
-    }
-    return hash_values(m->device, hash, m->table, table_count(m));
-}
-
 /* ------------------------------------------------------------------ shapes */
 
 nabla_status nv_clip_model_shape(const nv_clip_model *m, int32_t batch, const nv_clip_size *clip, int train,
