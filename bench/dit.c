@@ -130,7 +130,8 @@ static void start(bench *b, settings *s) {
     float *time = malloc(batch * sizeof *time);
     for (size_t i = 0; time && i < batch; i++)
         time[i] = 1000.0f * ((float)i + 0.5f) / (float)batch;
-    b->in = (nv_dit_inputs){random_floats(batch * clip, 2, 1.0f), time, random_floats(words, 3, 1.0f), NULL};
+    b->in = (nv_dit_inputs){
+        .latent = random_floats(batch * clip, 2, 1.0f), .time = time, .context = random_floats(words, 3, 1.0f)};
     b->d_out = random_floats(batch * clip, 4, 1e-3f);
     b->out = random_floats(batch * clip, 5, 1.0f);
     b->d_context = random_floats(words, 6, 1.0f);

@@ -66,7 +66,7 @@ static fixture open_case(const dit_case *c, nabla_dtype compute, int32_t threads
     GOOD(nv_weights_open(path, &f.file, why));
     GOOD(nv_device_create(&options, &f.device, why));
     GOOD(nv_dit_create(f.device, &c->config, compute, 1, &f.model, why));
-    GOOD(nv_dit_load(f.model, f.file, &golden_names, why));
+    GOOD(nv_dit_load(f.model, f.file, &golden_names, NULL, NULL, why));
     GOOD(nv_dit_run_create(f.model, &c->shape, &f.run, why));
     f.latent = read_tensor(f.file, "latent", NULL);
     f.time = read_tensor(f.file, "time", NULL);
@@ -90,12 +90,12 @@ static void close_case(fixture *f) {
 static void forward(fixture *f, nv_dit_run *run, const char *policy_text) {
     nabla_policy policy;
     assert_int_equal(nabla_policy_parse(f->device->context, policy_text, &policy), NABLA_OK);
-    const nv_dit_inputs in = {f->latent, f->time, f->context, &policy};
+    const nv_dit_inputs in = {.latent = f->latent, .time = f->time, .context = f->context, .policy = &policy};
     GOOD(nv_dit_forward(f->model, run, &in, f->out, why));
 }
 
 static void backward(fixture *f) {
-    const nv_dit_inputs in = {f->latent, f->time, f->context, NULL};
+    const nv_dit_inputs in = {.latent = f->latent, .time = f->time, .context = f->context};
     GOOD(nv_dit_backward(f->model, f->run, &in, f->d_out, f->d_context, why));
 }
 
@@ -247,7 +247,7 @@ static void infers_as_it_trains(void **state) {
     assert_int_equal(run_bytes, bytes);
     assert_in_range(model_bytes, bare_bytes(f.model), bare_bytes(f.model) + 128);
     GOOD(nv_dit_create(f.device, &f.c->config, NABLA_BF16, 0, &bare, why));
-    GOOD(nv_dit_load(bare, f.file, &golden_names, why));
+    GOOD(nv_dit_load(bare, f.file, &golden_names, NULL, NULL, why));
     nv_dit *models[] = {f.model, bare};
     for (int i = 0; i < 2; i++) {
         f.model = models[i];
@@ -301,8 +301,9 @@ static void refuses_what_cannot_work(void **state) {
     config.head_dim = 16;
     config.ffn_dim = 57;
     GOOD(nv_dit_create(f.device, &config, NABLA_FP32, 0, &model, why));
-    expect_refusal(nv_dit_load(model, f.file, &golden_names, &err), &err, NABLA_CORRUPT, "ffn");
-    expect_refusal(nv_dit_load(model, f.file, NULL, &err), &err, NABLA_INVALID_ARGUMENT, "no Wan2.1 transformer");
+    expect_refusal(nv_dit_load(model, f.file, &golden_names, NULL, NULL, &err), &err, NABLA_CORRUPT, "ffn");
+    expect_refusal(nv_dit_load(model, f.file, NULL, NULL, NULL, &err), &err, NABLA_INVALID_ARGUMENT,
+                   "no Wan2.1 transformer");
     nv_dit_destroy(model);
     close_case(&f);
 }
@@ -313,7 +314,7 @@ static void a_failed_pass_has_no_backward(void **state) {
     fixture f = open_case(&cases[0], NABLA_FP32, 1, NULL);
     nv_error err = {0};
     const nabla_policy wrong = {.size = sizeof wrong, .has_nabla = 1, .thr = 2.0f};
-    const nv_dit_inputs in = {f.latent, f.time, f.context, &wrong};
+    const nv_dit_inputs in = {.latent = f.latent, .time = f.time, .context = f.context, .policy = &wrong};
     forward(&f, f.run, "dense");
     expect_refusal(nv_dit_forward(f.model, f.run, &in, f.out, &err), &err, NABLA_INVALID_ARGUMENT, "thr");
     expect_refusal(nv_dit_backward(f.model, f.run, &in, f.d_out, NULL, &err), &err, NABLA_INVALID_ARGUMENT, "forward");

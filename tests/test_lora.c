@@ -88,7 +88,7 @@ static void bf16_weights_merge_too(void **state) {
     size_t narrow = 0;
     GOOD(nv_dit_create(tiny_wan_device, &tiny_wan_config, NABLA_BF16, 0, &m, why));
     GOOD(nv_weights_open(original, &w, why));
-    GOOD(nv_dit_load(m, w, NULL, why));
+    GOOD(nv_dit_load(m, w, NULL, NULL, NULL, why));
     nv_weights_close(w);
     merge_three(m);
     GOOD(nv_weights_open(NABLA_TEST_DATA "/wan/lora_merged.safetensors", &merged, why));

@@ -48,10 +48,10 @@ static void print_text(const nv_wan_folder *f, const nv_wan_facts *facts, const 
         printf("policy       %s, from %s\n", cli_escape(f->policy, text, sizeof text), f->policy_from);
     else
         printf("policy       dense: neither its name nor its configuration tells another\n");
-    print_part("text encoder", f->text_encoder,
+    print_part("text encoder", f->parts.text_encoder,
                "text_encoder/ (diffusers) or models_t5_umt5-xxl-enc-bf16.pth (original)");
-    print_part("tokenizer", f->tokenizer, "tokenizer/spiece.model (diffusers) or google/umt5-xxl/ (original)");
-    print_part("vae", f->vae, "vae/ (diffusers) or Wan2.1_VAE.pth (original)");
+    print_part("tokenizer", f->parts.tokenizer, "tokenizer/spiece.model (diffusers) or google/umt5-xxl/ (original)");
+    print_part("vae", f->parts.vae, "vae/ (diffusers) or Wan2.1_VAE.pth (original)");
     print_memory(facts, run);
 }
 
@@ -69,9 +69,9 @@ static int print_json(const nv_wan_folder *f, const nv_wan_facts *facts, const c
                   c->ffn_dim, "text_dim", c->text_dim, "parameters", (json_int_t)facts->parameters, "files",
                   (json_int_t)facts->files, "bytes", (json_int_t)facts->bytes, "dtypes", facts->dtypes);
     json_object_set_new(figures, "policy", part_json(f->policy));
-    json_object_set_new(figures, "text_encoder", part_json(f->text_encoder));
-    json_object_set_new(figures, "tokenizer", part_json(f->tokenizer));
-    json_object_set_new(figures, "vae", part_json(f->vae));
+    json_object_set_new(figures, "text_encoder", part_json(f->parts.text_encoder));
+    json_object_set_new(figures, "tokenizer", part_json(f->parts.tokenizer));
+    json_object_set_new(figures, "vae", part_json(f->parts.vae));
     if (facts->sized)
         json_object_set_new(figures, "memory",
                             json_pack("{s:[i,i], s:i, s:s, s:I, s:I}", "size", run->size[0], run->size[1], "frames",
@@ -85,7 +85,8 @@ int cli_info_wan(const char *path, const cli_info_run *run, int json) {
     nv_wan_facts facts;
     nv_error err = {0};
     if (nv_wan_find(path, &folder, &err) != NABLA_OK) return cli_fail("info", "%s", err.text);
-    if (nv_wan_describe(&folder, run->size[0], run->size[1], run->frames, run->compute, &facts, &err) != NABLA_OK)
+    const nv_clip_size clip = {run->frames, run->size[1], run->size[0]};
+    if (nv_wan_describe(&folder, &clip, run->compute, &facts, &err) != NABLA_OK)
         return cli_fail("info", "%s", err.text);
     if (run->asked && !facts.sized)
         return cli_misuse("info",

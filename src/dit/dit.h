@@ -51,10 +51,14 @@ uint64_t nv_dit_fingerprint(const nv_dit *m);
 /* Random start (as the public Wan code: Xavier uniform linears, zero biases, N(0, 0.02) for time and text embedders,
    modulation N(0, 1) / sqrt(dim), zero head), of a model with masters. Then call nv_dit_update. */
 void nv_dit_init(nv_dit *m, uint64_t seed);
+/* How far a long call is: `done` parts of total. Non-zero stops it with NABLA_CANCELLED. */
+typedef int (*nv_dit_stop)(void *user, int32_t done, int32_t total);
+
 /* From files of either layout (names.h); names NULL: recognised. Every tensor must be there with its shape, and under
    the prefix there must be no others: the error names the first few of both. Tensors are converted one at a time, and
-   their pages given back to the file. Updates the compute copy. */
-nabla_status nv_dit_load(nv_dit *m, const nv_weights *w, const nv_dit_names *names, nv_error *err);
+   their pages given back to the file; stop (may be NULL) is asked before each. Updates the compute copy. */
+nabla_status nv_dit_load(nv_dit *m, const nv_weights *w, const nv_dit_names *names, nv_dit_stop stop, void *user,
+                         nv_error *err);
 /* Whether nv_dit_load will find every tensor and its shape, without making a model. */
 nabla_status nv_dit_check(const nv_dit_config *config, const nv_weights *w, const nv_dit_names *names, nv_error *err);
 /* Call after the masters changed (optimizer step, load): refreshes the compute copy. */
@@ -82,6 +86,8 @@ typedef struct nv_dit_inputs {
     const float *time;          /* [B], 0 .. 1000 */
     const float *context;       /* [B, text_length, text_dim] */
     const nabla_policy *policy; /* self-attention of every block; built anew for every layer, sample and head */
+    nv_dit_stop stop;           /* asked before every layer of a forward pass; may be NULL */
+    void *user;
 } nv_dit_inputs;
 
 /* out: [B, out_channels, F, H, W] */

@@ -67,14 +67,19 @@ nabla_status nv_dit_check(const nv_dit_config *config, const nv_weights *w, cons
     return status;
 }
 
-nabla_status nv_dit_load(nv_dit *m, const nv_weights *w, const nv_dit_names *names, nv_error *err) {
+nabla_status nv_dit_load(nv_dit *m, const nv_weights *w, const nv_dit_names *names, nv_dit_stop stop, void *user,
+                         nv_error *err) {
     nv_dit_names own;
     if (!names) {
         NV_TRY(nv_dit_recognise(w, &own, err));
         names = &own;
     }
     NV_TRY(check_names(m, w, names, err));
-    for (size_t i = 0; i < m->count; i++)
+    for (size_t i = 0; i < m->count; i++) {
+        if (stop && stop(user, (int32_t)i, (int32_t)m->count))
+            return nv_fail(err, NABLA_CANCELLED, "stopped after %zu of %zu tensors", i, m->count);
         NV_TRY(load_one(m, &m->parameters[i], w, names, err));
+    }
+    if (stop) stop(user, (int32_t)m->count, (int32_t)m->count); /* the end, which is too late to stop */
     return nv_dit_update(m, err);
 }

@@ -271,32 +271,46 @@ static nabla_status apply(const merger *files, int32_t count, size_t i, nv_error
     return p->value ? add_changes(files, count, i, p->value) : change_copy(files, count, i, err);
 }
 
-static nabla_status merge(merger *files, int32_t count, nv_error *err) {
-    nv_dit *m = files[0].m;
+/* The files side by side, their changes placed and checked. */
+static nabla_status read_files(nv_dit *m, const nv_dit_lora *loras, int32_t count, merger *files, nv_error *err) {
     for (int32_t f = 0; f < count; f++) {
+        files[f] = (merger){.m = m, .file = loras[f].file, .strength = loras[f].strength, .err = err};
+        files[f].changes = calloc(m->count, sizeof *files[f].changes);
+        if (!files[f].changes)
+            return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory to read %s", nv_weights_path(loras[f].file));
         NV_TRY(place_all(&files[f]));
         for (size_t i = 0; i < m->count; i++)
             NV_TRY(check_change(&files[f], &m->parameters[i], &files[f].changes[i]));
     }
-    for (size_t i = 0; i < m->count; i++)
-        NV_TRY(apply(files, count, i, err));
-    return nv_dit_update(m, err);
+    return NABLA_OK;
+}
+
+static nabla_status run(nv_dit *m, const nv_dit_lora *loras, int32_t count, int merge, nv_error *err) {
+    merger *files = calloc((size_t)count + 1, sizeof *files);
+    if (!files) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory to read %d LoRA files", count);
+    nabla_status status = read_files(m, loras, count, files, err);
+    for (size_t i = 0; merge && i < m->count && status == NABLA_OK; i++)
+        status = apply(files, count, i, err);
+    for (int32_t f = 0; f < count; f++)
+        free(files[f].changes);
+    free(files);
+    return status;
 }
 
 nabla_status nv_dit_merge_loras(nv_dit *m, const nv_dit_lora *loras, int32_t count, nv_error *err) {
     if (count == 0) return NABLA_OK;
-    merger *files = calloc((size_t)count, sizeof *files);
-    change *changes = calloc((size_t)count * m->count, sizeof *changes);
-    nabla_status status = NABLA_OK;
-    if (!files || !changes) status = nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory to read %d LoRA files", count);
-    for (int32_t f = 0; f < count && status == NABLA_OK; f++)
-        files[f] = (merger){.m = m,
-                            .file = loras[f].file,
-                            .strength = loras[f].strength,
-                            .changes = changes + (size_t)f * m->count,
-                            .err = err};
-    if (status == NABLA_OK) status = merge(files, count, err);
-    free(files);
-    free(changes);
+    NV_TRY(run(m, loras, count, 1, err));
+    return nv_dit_update(m, err);
+}
+
+nabla_status nv_dit_check_loras(const nv_dit_config *config, const nv_weights *const *files, int32_t count,
+                                nv_error *err) {
+    nv_dit m = {.config = *config};
+    nabla_status status = nv_dit_describe(&m, err);
+    for (int32_t f = 0; f < count && status == NABLA_OK; f++) {
+        const nv_dit_lora one = {files[f], 1.0f};
+        status = run(&m, &one, 1, 0, err);
+    }
+    nv_dit_forget(&m);
     return status;
 }

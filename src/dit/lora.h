@@ -22,5 +22,8 @@ typedef struct nv_dit_lora {
    first few that have none. Sums are made in fp32, one weight at a time, and rounded once where the model keeps no
    masters. Updates the compute copy. */
 nabla_status nv_dit_merge_loras(nv_dit *m, const nv_dit_lora *loras, int32_t count, nv_error *err);
+/* Whether every tensor has its place in such a model, without making one. */
+nabla_status nv_dit_check_loras(const nv_dit_config *config, const nv_weights *const *files, int32_t count,
+                                nv_error *err);
 
 #endif

@@ -61,7 +61,7 @@ static nabla_status read_weights(const char *folder, nv_clip_model *m, nv_error 
     nv_weights *weights;
     NV_TRY(nv_path_join(path, folder, transformer_weights, err));
     NV_TRY(nv_weights_open(path, &weights, err));
-    nabla_status status = nv_dit_load(m->dit, weights, NULL, err);
+    nabla_status status = nv_dit_load(m->dit, weights, NULL, NULL, NULL, err);
     nv_weights_close(weights);
     return status;
 }
@@ -243,6 +243,26 @@ nabla_status nv_clip_model_save(nv_clip_model *m, const char *folder, nv_clip_mo
     free(s.rounded);
     free(s.values);
     free(s.entries);
+    return status;
+}
+
+/* ------------------------------------------------------------------ contexts */
+
+nabla_status nv_clip_model_contexts(nv_clip_model *m, const int32_t *ids, int32_t count, float *contexts,
+                                    nv_error *err) {
+    const nv_device_ops *ops = m->device->ops;
+    const int64_t words = (int64_t)count * nv_words_length(m->words), dim = nv_clip_model_text_dim(m);
+    const size_t bytes = (size_t)(words * dim) * sizeof *contexts;
+    void *there = NULL, *out = NULL;
+    nabla_status status = ops->allocate(m->device, (size_t)words * sizeof *ids, &there, err);
+    if (status == NABLA_OK) status = ops->allocate(m->device, bytes, &out, err);
+    if (status == NABLA_OK) {
+        ops->upload(m->device, there, ids, (size_t)words * sizeof *ids);
+        status = ops->embed(m->device, m->table, there, words, dim, out, err);
+    }
+    if (status == NABLA_OK) ops->download(m->device, contexts, out, bytes);
+    if (there) ops->release(m->device, there);
+    if (out) ops->release(m->device, out);
     return status;
 }
 

@@ -37,6 +37,10 @@ typedef const float *(*nv_clip_model_values)(void *user, size_t i);
 nabla_status nv_clip_model_save(nv_clip_model *m, const char *folder, nv_clip_model_values value, void *user,
                                 nv_error *err);
 
+/* ids [count, words], as nv_words_encode makes them -> contexts [count, words, text_dim] on the host. */
+nabla_status nv_clip_model_contexts(nv_clip_model *m, const int32_t *ids, int32_t count, float *contexts,
+                                    nv_error *err);
+
 int32_t nv_clip_model_text_dim(const nv_clip_model *m);
 /* The latent's shape for a batch of clips in pixels; checks them against the patch and says what would fit. */
 nabla_status nv_clip_model_shape(const nv_clip_model *m, int32_t batch, const nv_clip_size *clip, int train,

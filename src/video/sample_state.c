@@ -40,11 +40,12 @@ static void fill(pairs *p, const nv_sample_settings *s) {
 }
 
 /* The tensors of a state: the latent, and the history where there is one. Returns their number. */
-static size_t list_tensors(const nv_denoiser *d, const nv_clip_size *clip, const float *x, nv_st_entry entries[2]) {
+static size_t list_tensors(const nv_denoiser *d, const nv_dit_shape *s, const float *x, nv_st_entry entries[2]) {
     float *values;
-    const int64_t shape[] = {nv_sampler_history(nv_denoiser_sampler(d), &values), 3, clip->frames, clip->height,
-                             clip->width};
-    const size_t bytes = nv_denoiser_clip(d) * sizeof *x;
+    const size_t numbers = nv_denoiser_latent(d), bytes = numbers * sizeof *x;
+    const int64_t frame = (int64_t)s->frames * s->height * s->width;
+    const int64_t shape[] = {nv_sampler_history(nv_denoiser_sampler(d), &values), (int64_t)numbers / frame, s->frames,
+                             s->height, s->width};
     entries[0] = (nv_st_entry){.name = "latent", .dtype = NV_ST_F32, .rank = 4, .bytes = bytes, .data = x};
     memcpy(entries[0].shape, shape + 1, 4 * sizeof *shape);
     entries[1] = (nv_st_entry){.name = "history", .dtype = NV_ST_F32, .rank = 5, .data = values};
@@ -63,7 +64,7 @@ nabla_status nv_sample_state_write(const char *path, const nv_sample_settings *s
     memcpy(metadata + 6, p.text, sizeof p.text);
     snprintf(steps, sizeof steps, "%" PRId32, totals->steps);
     snprintf(density, sizeof density, "%a", totals->density);
-    size_t count = list_tensors(d, &settings->rule->clip, x, entries);
+    size_t count = list_tensors(d, &settings->rule->shape, x, entries);
     return nv_st_write(path, entries, count, metadata, SETTINGS + 3, err);
 }
 
@@ -125,11 +126,11 @@ void nv_sample_state_defaults(const nv_st_file *file, nv_model_index *index, int
     take_text(file, "solver", index->solver, sizeof index->solver);
 }
 
-static nabla_status compare(const nv_st_file *file, const char *path, const nv_sample_settings *settings,
+static nabla_status compare(const nv_st_file *file, const char *path, const nv_sample_settings *settings, int count,
                             nv_error *err) {
     pairs p;
     fill(&p, settings);
-    for (int i = 0; i < SETTINGS; i++) {
+    for (int i = 0; i < count; i++) {
         const char *key = p.text[2 * i], *wanted = p.text[2 * i + 1], *saved = nv_st_metadata(file, key);
         if (!saved) return nv_fail(err, NABLA_CORRUPT, "the checkpoint %s does not say its %s", path, key);
         if (strcmp(saved, wanted) == 0) continue;
@@ -144,6 +145,11 @@ static nabla_status compare(const nv_st_file *file, const char *path, const nv_s
                        path, key, saved, wanted);
     }
     return NABLA_OK;
+}
+
+nabla_status nv_sample_state_check(const nv_st_file *file, const char *path, const nv_sample_settings *settings,
+                                   nv_error *err) {
+    return compare(file, path, settings, SETTINGS - 1, err); /* the weights come last */
 }
 
 static nabla_status read_totals(const nv_st_file *file, const char *path, int32_t most, nv_denoise_totals *totals,
@@ -179,9 +185,9 @@ nabla_status nv_sample_state_read(const nv_st_file *file, const char *path, cons
                                   nv_denoiser *d, float *x, nv_denoise_totals *totals, nv_error *err) {
     nv_st_entry entries[2];
     float *history;
-    NV_TRY(compare(file, path, settings, err));
+    NV_TRY(compare(file, path, settings, SETTINGS, err));
     NV_TRY(read_totals(file, path, settings->rule->steps, totals, err));
-    size_t count = list_tensors(d, &settings->rule->clip, x, entries);
+    size_t count = list_tensors(d, &settings->rule->shape, x, entries);
     NV_TRY(read_tensor(file, path, &entries[0], x, err));
     if (count == 1) return NABLA_OK;
     nv_sampler_history(nv_denoiser_sampler(d), &history);
