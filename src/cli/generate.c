@@ -208,8 +208,8 @@ const cli_verb cli_verb_generate = {
     .name = "generate",
     .arguments = "\"PROMPT\"",
     .summary = "a video from a prompt",
-    .about = "A video from a prompt, such as \"a small blue square moving down\"; with the folder\n"
-             "of a Wan2.1 text-to-video model as --model, from any prompt.",
+    .about = "A video from a prompt, such as \"a small blue square moving down\"; from any,\n"
+             "with the folder of a Wan2.1 text-to-video model as --model.",
     .example = "example: nabla generate \"a red circle moving right\" --seed 7 -o circle.mp4",
     .options = options,
     .option_count = CLI_COUNT(options),

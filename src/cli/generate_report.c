@@ -91,16 +91,15 @@ static int print_json(const cli_generate *s, const nabla_generate_result *r, dou
         "width", r->width, "height", r->height, "frames", r->frames, "fps", r->fps, "steps", r->steps, "resumed_steps",
         r->resumed_steps, "solver", r->solver, "guidance", (double)r->guidance, "shift", (double)r->shift, "policy",
         r->policy, "policy_from", r->policy_from, "dense_steps", r->dense_steps, "sparsity", r->sparsity);
-    json_object_update_new(
-        figures, json_pack("{s:o, s:o, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "outputs", outputs_json(s),
-                           "densities", densities_json(s, r), "load_s", r->load_s, "text_s", r->text_s, "sample_s",
-                           r->sample_s, "decode_s", r->decode_s, "write_s", r->write_s, "plan_s", r->plan_s,
-                           "attention_s", r->attention_s, "products_s", r->products_s, "other_s", r->other_s, "total_s",
-                           seconds));
-    json_object_update_new(figures, json_pack("{s:I, s:I, s:I, s:I}", "text_memory", (json_int_t)r->text_memory,
-                                              "sample_memory", (json_int_t)r->sample_memory, "decode_memory",
-                                              (json_int_t)r->decode_memory, "peak_memory",
-                                              (json_int_t)nv_memory_peak()));
+    json_object_update_new(figures, json_pack("{s:o, s:o, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "outputs",
+                                              outputs_json(s), "densities", densities_json(s, r), "load_s", r->load_s,
+                                              "text_s", r->text_s, "sample_s", r->sample_s, "decode_s", r->decode_s,
+                                              "write_s", r->write_s, "plan_s", r->plan_s, "attention_s", r->attention_s,
+                                              "products_s", r->products_s, "other_s", r->other_s, "total_s", seconds));
+    json_object_update_new(figures,
+                           json_pack("{s:I, s:I, s:I, s:I}", "text_memory", (json_int_t)r->text_memory, "sample_memory",
+                                     (json_int_t)r->sample_memory, "decode_memory", (json_int_t)r->decode_memory,
+                                     "peak_memory", (json_int_t)nv_memory_peak()));
     return cli_print_json("generate", figures);
 }
 

@@ -23,8 +23,8 @@ typedef struct nv_decoder {
 /* On failure it is closed already. `parts` must outlive it. */
 nabla_status nv_decoder_open(const nv_wan_parts *parts, nv_device *device, const nabla_video_machine *machine,
                              nabla_dtype compute, nv_decoder *d, nv_error *err);
-/* For a latent [z_dim, frames, height, width], and `more` bytes beside it. tile 0: the whole frame where that fits; else
-   tiles, which cost time and a blended seam: the warning ("" if none) says so. */
+/* For a latent [z_dim, frames, height, width], and `more` bytes beside it. tile 0: the whole frame where that fits;
+   else tiles, which cost time and a blended seam: the warning ("" if none) says so. */
 nabla_status nv_decoder_plan(nv_decoder *d, int32_t frames, int32_t height, int32_t width, int32_t tile, size_t more,
                              char *warning, size_t size, nv_error *err);
 nabla_status nv_decoder_load(nv_decoder *d, nv_error *err);

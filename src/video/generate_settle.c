@@ -27,6 +27,14 @@ static nabla_status name_files(const nv_generation *g, nv_generated *clip, int32
 }
 
 static nabla_status check_files(const nv_generation *g, const nv_generated *clip, nv_error *err) {
+    const struct {
+        const char *what, *path;
+    } files[] = {{"output", clip->output}, {"latent", clip->latent}, {"checkpoint", clip->state}, {"mask", clip->mask}};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        for (size_t k = 0; k < i; k++)
+            if (files[i].path[0] && strcmp(files[i].path, files[k].path) == 0)
+                return nv_fail(err, NABLA_INVALID_ARGUMENT, "the %s and the %s would both be %.300s: name another",
+                               files[k].what, files[i].what, files[i].path);
     if (clip->output[0]) NV_TRY(nv_frames_out_check(clip->output, &g->media, err));
     if (clip->preview[0] && !g->pipeline->picture)
         return nv_fail(err, NABLA_UNSUPPORTED, "latents of %d channels cannot be previewed: leave the preview out",
@@ -89,7 +97,8 @@ static nabla_status parse_policy(nv_generation *g, nv_error *err) {
     nabla_status status = nabla_policy_parse(ctx, given ? given : own[0] ? own : "dense", policy);
     if (status != NABLA_OK) return nv_fail(err, status, "%s", nabla_context_message(ctx));
     nabla_policy_format(policy, g->result->policy, sizeof g->result->policy);
-    snprintf(g->result->policy_from, sizeof g->result->policy_from, "%s", given ? "asked for" : g->pipeline->policy_from);
+    snprintf(g->result->policy_from, sizeof g->result->policy_from, "%s",
+             given ? "asked for" : g->pipeline->policy_from);
     if (g->options->dense_steps >= 0)
         g->rule.dense_steps = g->options->dense_steps;
     else if (g->rule.dense_steps < 0) /* no checkpoint says */
@@ -148,8 +157,7 @@ static void describe(nv_generation *g) {
 static void warn(nv_generation *g, const char *sentence) {
     char *text = g->result->warning;
     const size_t at = strlen(text);
-    if (sentence[0])
-        snprintf(text + at, sizeof g->result->warning - at, "%s%s", at ? "; " : "", sentence);
+    if (sentence[0]) snprintf(text + at, sizeof g->result->warning - at, "%s%s", at ? "; " : "", sentence);
 }
 
 static void warn_of_frames(nv_generation *g) {
@@ -191,8 +199,7 @@ static nabla_status read_texts(nv_generation *g, nv_error *err) {
     for (int32_t i = 0; i < g->count; i++)
         texts[i] = g->clips[i].prompt;
     texts[g->count] = g->settings.negative;
-    nabla_status status =
-        g->pipeline->ops->read_texts(g->pipeline, texts, g->count + 1, warning, sizeof warning, err);
+    nabla_status status = g->pipeline->ops->read_texts(g->pipeline, texts, g->count + 1, warning, sizeof warning, err);
     free(texts);
     warn(g, warning);
     return status;
@@ -227,7 +234,8 @@ static nabla_status check_memory(nv_generation *g, nv_error *err) {
 
 nabla_status nv_generation_settle(nv_generation *g, nv_error *err) {
     const nabla_generate_options *o = g->options;
-    if (!o->model && !o->transformer) return nv_fail(err, NABLA_INVALID_ARGUMENT, "no model folder: say which model to use");
+    if (!o->model && !o->transformer)
+        return nv_fail(err, NABLA_INVALID_ARGUMENT, "no model folder: say which model to use");
     if (!o->prompt && !o->prompts && !o->resume)
         return nv_fail(err, NABLA_INVALID_ARGUMENT, "no prompt: say what the video should show");
     g->rule.dense_steps = -1;

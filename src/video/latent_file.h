@@ -10,10 +10,10 @@ enum { NV_LATENT_TEXT = 2048 };
 
 typedef struct nv_latent {
     int32_t shape[4];
-    float *values;              /* [shape], the reader's to free */
+    float *values;                /* [shape], the reader's to free */
     char prompt[NV_LATENT_TEXT];  /* "" where the file does not say; cut to fit */
     char comment[NV_LATENT_TEXT]; /* the settings */
-    int32_t fps;                /* 0 where it does not say */
+    int32_t fps;                  /* 0 where it does not say */
 } nv_latent;
 
 nabla_status nv_latent_write(const char *path, const nv_latent *latent, nv_error *err);

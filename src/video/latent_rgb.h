@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Wan2.1's latents as small pictures, without the VAE: a linear map of the channels, good enough to see what a clip will
-   show while it is sampled. */
+/* Wan2.1's latents as small pictures, without the VAE: a linear map of the channels, good enough to see what a clip
+   will show while it is sampled. */
 #ifndef NV_LATENT_RGB_H
 #define NV_LATENT_RGB_H
 

@@ -12,7 +12,8 @@
 /* The original's own (wan/configs/shared_config.py): what its authors sample against. */
 static const char default_negative[] =
     "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，"
-    "丑陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，静止不动的画面，"
+    "丑陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，静止不动的画"
+    "面，"
     "杂乱的背景，三条腿，背景人很多，倒着走";
 
 static const nv_model_index defaults = {.kind = "WanPipeline",
@@ -71,7 +72,8 @@ static nv_umt5_text *list_texts(const wan_pipeline *w, float *out) {
     const size_t row = (size_t)nv_umt5_get_config(w->encoder.umt5)->dim;
     nv_umt5_text *list = calloc((size_t)w->texts, sizeof *list);
     for (int32_t i = 0; list && i < w->texts; i++)
-        list[i] = (nv_umt5_text){w->tokens[i].ids, w->tokens[i].count, out ? out + (size_t)i * NV_TEXT_LENGTH * row : NULL};
+        list[i] =
+            (nv_umt5_text){w->tokens[i].ids, w->tokens[i].count, out ? out + (size_t)i * NV_TEXT_LENGTH * row : NULL};
     return list;
 }
 
@@ -94,11 +96,8 @@ static nabla_status contexts(nv_pipeline *p, float *out, nv_error *err) {
     nv_umt5_text *list = list_texts(w, out);
     if (!list) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a list of prompts");
     memset(out, 0, (size_t)w->texts * NV_TEXT_LENGTH * (size_t)p->config.text_dim * sizeof *out);
-    const nv_umt5_job job = {.texts = list,
-                             .count = w->texts,
-                             .compute = p->machine->compute,
-                             .progress = tell_layer,
-                             .user = p};
+    const nv_umt5_job job = {
+        .texts = list, .count = w->texts, .compute = p->machine->compute, .progress = tell_layer, .user = p};
     const nabla_status status = nv_umt5_encode(w->encoder.umt5, p->device, &job, err);
     free(list);
     nv_text_encoder_close(&w->encoder);
