@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A Wan2.1 model's run from outside: stopped in each of its phases, taken up again, announced before it begins. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "nabla/video.h"
+#include "scratch.h"
+
+typedef struct watcher {
+    const char *phase; /* to stop in, once `done` is reached for the `calls`th time */
+    int64_t done;
+    int calls, seen;
+    char phases[128]; /* as they came, each once */
+} watcher;
+
+static int watch(void *user, const char *phase, int64_t done, int64_t total, const char *note) {
+    watcher *w = user;
+    assert_true(done >= 0 && done <= total && note != NULL);
+    if (!strstr(w->phases, phase)) {
+        strcat(w->phases, phase);
+        strcat(w->phases, " ");
+    }
+    return w->phase && strcmp(phase, w->phase) == 0 && done == w->done && ++w->seen >= w->calls;
+}
+
+static nabla_generate_options options(const char *output) {
+    nabla_generate_options o = nabla_generate_options_default();
+    o.model = NABLA_TEST_DATA "/pipeline/original";
+    o.prompt = "a cat";
+    o.width = 176;
+    o.height = 144;
+    o.frames = 9;
+    o.steps = 4;
+    o.policy = "nabla-0.5";
+    o.seed = 3;
+    o.output = output;
+    return o;
+}
+
+static nabla_status generate(const nabla_generate_options *o, watcher *w, nabla_generate_result *result,
+                             nabla_video_error *err) {
+    nabla_video_machine m = nabla_video_machine_default();
+    m.threads = 2;
+    m.progress = watch;
+    m.user = w;
+    *result = (nabla_generate_result){.size = sizeof *result};
+    return nabla_generate(o, &m, result, err);
+}
+
+static void succeed(const nabla_generate_options *o, nabla_generate_result *result) {
+    watcher w = {0};
+    nabla_video_error err = {0};
+    if (generate(o, &w, result, &err) != NABLA_OK) fail_msg("%s", err.text);
+}
+
+static char *copy_path(const char *name) {
+    return strdup(scratch_path(name));
+}
+
+static void expect_same(const char *a, const char *b) {
+    size_t size, other;
+    char *first = scratch_read(a, &size), *second = scratch_read(b, &other);
+    assert_non_null(first);
+    assert_non_null(second);
+    assert_int_equal(size, other);
+    assert_memory_equal(first, second, size);
+    free(first);
+    free(second);
+}
+
+static void goes_phase_by_phase(void **state) {
+    (void)state;
+    char *output = copy_path("whole.safetensors");
+    const nabla_generate_options o = options(output);
+    nabla_generate_result result;
+    watcher w = {0};
+    nabla_video_error err = {0};
+    if (generate(&o, &w, &result, &err) != NABLA_OK) fail_msg("%s", err.text);
+    assert_string_equal(w.phases, "text load sample decode ");
+    assert_string_equal(result.policy_from, "asked for");
+    assert_string_equal(result.kept_state, "");
+    assert_string_equal(result.kept_latent, "");
+    assert_true(result.text_memory > 0 && result.sample_memory > 0 && result.decode_memory > 0);
+    assert_true(result.sparsity > 0 && result.sparsity < 1);
+    assert_int_equal(scratch_files(), 1); /* neither latent nor state */
+    free(output);
+}
+
+/* Before a step is done there is nothing to keep. */
+static void stopped_early_leaves_nothing(void **state) {
+    (void)state;
+    static const watcher stops[] = {{.phase = "text", .done = 1, .calls = 1},
+                                    {.phase = "load", .done = 20, .calls = 1},
+                                    {.phase = "sample", .done = 0, .calls = 2}};
+    char *output = copy_path("none.safetensors");
+    const nabla_generate_options o = options(output);
+    for (size_t i = 0; i < sizeof stops / sizeof *stops; i++) {
+        watcher w = stops[i];
+        nabla_generate_result result;
+        nabla_video_error err = {0};
+        assert_int_equal(generate(&o, &w, &result, &err), NABLA_CANCELLED);
+        assert_string_equal(result.kept_state, "");
+        assert_string_equal(result.kept_latent, "");
+        assert_int_equal(scratch_files(), 1); /* the other test's */
+    }
+    free(output);
+}
+
+/* Between two steps, and in the midst of one: what is left goes on to the same bits, for every solver. */
+static void stopped_while_sampling(void **state) {
+    (void)state;
+    static const char *const solvers[] = {"unipc", "dpm++", "euler"};
+    char *output = copy_path("run.safetensors"), *alone = copy_path("alone.safetensors");
+    for (int i = 0; i < 3; i++)
+        for (int calls = 1; calls <= 2; calls++) {
+            nabla_generate_options o = options(alone);
+            nabla_generate_result result;
+            nabla_video_error err = {0};
+            watcher w = {.phase = "sample", .done = 2, .calls = calls};
+            o.solver = solvers[i];
+            succeed(&o, &result);
+            o.output = output;
+            assert_int_equal(generate(&o, &w, &result, &err), NABLA_CANCELLED);
+            assert_non_null(strstr(err.text, "stopped after step 2 of 4; resume goes on from "));
+            assert_non_null(strstr(result.kept_state, "run.state.safetensors"));
+            assert_int_not_equal(access(output, F_OK), 0);
+            char *kept = strdup(result.kept_state);
+            nabla_video_error again = {0};
+            watcher nobody = {0};
+            assert_int_equal(generate(&o, &nobody, &result, &again), NABLA_INVALID_ARGUMENT); /* not overwritten */
+            assert_non_null(strstr(again.text, "keeps a run that stopped after step 2 of 4"));
+            o.resume = kept;
+            o.prompt = NULL;
+            succeed(&o, &result);
+            assert_int_equal(result.resumed_steps, 2);
+            expect_same(alone, output);
+            remove(kept);
+            remove(output);
+            free(kept);
+        }
+    remove(alone);
+    free(output);
+    free(alone);
+}
+
+/* The latent is there before the first frame, and decode makes of it what was to come. */
+static void stopped_while_decoding(void **state) {
+    (void)state;
+    char *output = copy_path("half.safetensors"), *decoded = copy_path("decoded.safetensors");
+    nabla_generate_options o = options(output);
+    nabla_generate_result result;
+    nabla_video_error err = {0};
+    watcher w = {.phase = "decode", .done = 5, .calls = 1};
+    assert_int_equal(generate(&o, &w, &result, &err), NABLA_CANCELLED);
+    assert_non_null(strstr(result.kept_latent, "half.latent.safetensors"));
+    assert_int_not_equal(access(output, F_OK), 0);
+    nabla_decode_options d = nabla_decode_options_default();
+    d.model = o.model;
+    d.latent = result.kept_latent;
+    d.output = decoded;
+    assert_int_equal(nabla_decode(&d, NULL, NULL, &err), NABLA_OK);
+    remove(result.kept_latent);
+    succeed(&o, &result);
+    expect_same(output, decoded);
+    remove(output);
+    remove(decoded);
+    free(output);
+    free(decoded);
+}
+
+static int refuse_to_begin(void *user, const nabla_generate_result *settled) {
+    assert_int_equal(settled->width, 176);
+    assert_string_equal(settled->policy, "nabla-0.5");
+    *(double *)user = settled->sample_memory;
+    return 1;
+}
+
+static void announces_before_it_loads(void **state) {
+    (void)state;
+    double memory = 0;
+    nabla_generate_options o = options(scratch_path("never.safetensors"));
+    nabla_generate_result result;
+    nabla_video_error err = {0};
+    watcher w = {0};
+    o.begin = refuse_to_begin;
+    o.begin_user = &memory;
+    assert_int_equal(generate(&o, &w, &result, &err), NABLA_CANCELLED);
+    assert_string_equal(w.phases, "");
+    assert_true(memory > 0);
+    o.begin = NULL;
+    o.width = o.height = 32768; /* refused before anything is loaded */
+    o.frames = 81;
+    assert_int_equal(generate(&o, &w, &result, &err), NABLA_INVALID_ARGUMENT);
+    o.width = o.height = 8192;
+    assert_int_equal(generate(&o, &w, &result, &err), NABLA_OUT_OF_MEMORY);
+    assert_string_equal(w.phases, "");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(goes_phase_by_phase),          cmocka_unit_test(stopped_early_leaves_nothing),
+        cmocka_unit_test(stopped_while_sampling),       cmocka_unit_test(stopped_while_decoding),
+        cmocka_unit_test(announces_before_it_loads),
+    };
+    return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
+}
