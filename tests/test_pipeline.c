@@ -201,8 +201,8 @@ static void announces_before_it_loads(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(goes_phase_by_phase),          cmocka_unit_test(stopped_early_leaves_nothing),
-        cmocka_unit_test(stopped_while_sampling),       cmocka_unit_test(stopped_while_decoding),
+        cmocka_unit_test(goes_phase_by_phase),       cmocka_unit_test(stopped_early_leaves_nothing),
+        cmocka_unit_test(stopped_while_sampling),    cmocka_unit_test(stopped_while_decoding),
         cmocka_unit_test(announces_before_it_loads),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);

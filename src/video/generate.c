@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From prompts to video files: texts, transformer, decoder, one after the other for all prompts, so that each part is
    loaded once and two are never in memory together. */
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "video/generation.h"
@@ -52,18 +54,26 @@ static int keeps_state(const nv_generation *g) {
     return g->options->checkpoint || g->options->resume;
 }
 
+static void __attribute__((format(printf, 3, 4))) add_note(char *note, size_t size, const char *format, ...) {
+    const size_t at = strlen(note), comma = at && at + 2 < size ? 2 : 0;
+    va_list arguments;
+    va_start(arguments, format);
+    memcpy(note + at, ", ", comma);
+    vsnprintf(note + at + comma, size - at - comma, format, arguments);
+    va_end(arguments);
+}
+
 /* Non-zero: the caller wants to stop. `layer` of `layers` of the step under way is told where steps are long. */
 static int tell(const nv_generation *g, int32_t layer, int32_t layers) {
     const nv_denoise_totals *t = &g->current->totals;
     const double running = nv_now() - g->step_at;
     char note[96] = "";
-    int n = 0;
-    if (g->count > 1) n += snprintf(note, sizeof note, "clip %d of %d  ", (int)(g->current - g->clips) + 1, g->count);
-    if (t->steps > 0)
-        n += snprintf(note + n, sizeof note - (size_t)n, "sparsity %.0f %%  ",
-                      100.0 * nv_sparsity(t->density * (double)g->rule.steps / (double)t->steps));
-    if (layer > 0 && (running > 2.0 || g->step_s > 2.0))
-        snprintf(note + n, sizeof note - (size_t)n, "layer %d of %d", layer, layers);
+    if (g->count > 1) add_note(note, sizeof note, "clip %d of %d", (int)(g->current - g->clips) + 1, g->count);
+    if (t->steps > 0) {
+        const double density = t->density * (double)g->rule.steps / (double)t->steps;
+        add_note(note, sizeof note, "sparsity %.0f %%", 100.0 * nv_sparsity(density));
+    }
+    if (layer > 0 && (running > 2.0 || g->step_s > 2.0)) add_note(note, sizeof note, "layer %d of %d", layer, layers);
     return nv_pipeline_tell(g->pipeline, "sample", t->steps, g->rule.steps, note);
 }
 
