@@ -35,12 +35,19 @@ static nabla_status read_noise(const nv_generation *g, float *x, nv_error *err) 
     return NABLA_OK;
 }
 
+nv_sample_tensors nv_generation_tensors(const nv_generation *g, const nv_generated *clip) {
+    nv_sample_tensors t = {.channels = g->pipeline->config.in_channels, .x = clip->x};
+    t.latents = nv_sampler_history(nv_denoiser_sampler(g->denoiser), &t.history);
+    return t;
+}
+
 nabla_status nv_generation_noise(nv_generation *g, nv_generated *clip, nv_error *err) {
     clip->x = malloc(g->numbers * sizeof *clip->x);
     if (!clip->x) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a latent of %zu numbers", g->numbers);
-    if (g->resumed)
-        return nv_sample_state_read(g->resumed, g->options->resume, &g->settings, g->denoiser, clip->x, &clip->totals,
-                                    err);
+    if (g->resumed) {
+        const nv_sample_tensors tensors = nv_generation_tensors(g, clip);
+        return nv_sample_state_read(g->resumed, g->options->resume, &g->settings, &tensors, &clip->totals, err);
+    }
     if (g->options->init_noise) return read_noise(g, clip->x, err);
     nv_torch_randn(clip->seed, clip->x, g->numbers);
     return NABLA_OK;

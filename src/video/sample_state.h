@@ -20,8 +20,14 @@ typedef struct nv_sample_settings {
     uint64_t seed, weights; /* weights: of the transformer and the contexts (nv_dit_fingerprint), once they are there */
 } nv_sample_settings;
 
-nabla_status nv_sample_state_write(const char *path, const nv_sample_settings *settings, const nv_denoiser *d,
-                                   const float *x, const nv_denoise_totals *totals, nv_error *err);
+/* What a state holds of a run: the latent, and what its solver remembers (nv_sampler_history). */
+typedef struct nv_sample_tensors {
+    int32_t channels, latents;
+    float *x, *history; /* [channels, F, H, W] of the rule's shape, [latents] of them */
+} nv_sample_tensors;
+
+nabla_status nv_sample_state_write(const char *path, const nv_sample_settings *settings, const nv_sample_tensors *t,
+                                   const nv_denoise_totals *totals, nv_error *err);
 
 /* Fails where a run that begins would replace one that stopped in its middle. */
 nabla_status nv_sample_state_check_place(const char *path, nv_error *err);
@@ -33,8 +39,8 @@ void nv_sample_state_defaults(const nv_st_file *file, nv_model_index *index, int
 /* Fails, naming the first setting that differs from the file's; the weights are left to nv_sample_state_read. */
 nabla_status nv_sample_state_check(const nv_st_file *file, const char *path, const nv_sample_settings *settings,
                                    nv_error *err);
-/* Into the denoiser's solver, x and totals. Fails as the above, and on other weights. */
+/* Into the tensors and totals. Fails as the above, and on other weights. */
 nabla_status nv_sample_state_read(const nv_st_file *file, const char *path, const nv_sample_settings *settings,
-                                  nv_denoiser *d, float *x, nv_denoise_totals *totals, nv_error *err);
+                                  const nv_sample_tensors *t, nv_denoise_totals *totals, nv_error *err);
 
 #endif
