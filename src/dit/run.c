@@ -98,6 +98,7 @@ static float *take_floats(nv_arena *arena, int64_t count) {
     return nv_arena_take(arena, count, sizeof(float));
 }
 
+/* What a norm leaves for a backward pass is its own; without one all norms of the blocks write to one place. */
 static void take_norm(nv_dit_run *run, nv_arena *arena, nv_dit_norm_run *norm, nabla_dtype dtype, int save) {
     norm->n = take_matrix(arena, dtype, run->rows, run->m->dim);
     norm->xhat = save ? nv_arena_take(arena, run->rows * run->m->dim, nabla_dtype_size(dtype)) : NULL;
@@ -110,14 +111,18 @@ static void take_block(nv_dit_run *run, nv_arena *arena, int32_t layer) {
     nv_dit_block_run *b = &run->blocks[layer];
     const int train = run->shape.train;
     const int64_t batch = run->shape.batch;
-    for (int i = 0; i < 3; i++)
-        take_norm(run, arena, &b->norm[i], m->compute, train && (i != 1 || m->config.cross_attn_norm));
-    nv_self_attention_layout(&b->self, arena, &p->self, batch, run->tokens, m->compute, train, run->branch);
+    for (int i = 0; i < 3; i++) {
+        if (train)
+            take_norm(run, arena, &b->norm[i], m->compute, i != 1 || m->config.cross_attn_norm);
+        else
+            b->norm[i] = (nv_dit_norm_run){.n = run->n};
+    }
+    nv_self_attention_layout(&b->self, arena, &p->self, batch, run->tokens, m->compute, train, &run->shared);
     nv_cross_attention_layout(&b->cross, arena, &p->cross, batch, run->tokens, run->shape.text_length, m->compute,
-                              train, run->branch, run->branch_y);
+                              train, &run->shared);
     b->ffn_u = train ? take_matrix(arena, m->compute, run->rows, m->config.ffn_dim)
                      : nv_dit_narrow(run->wide, m->config.ffn_dim);
-    b->ffn_y = take_matrix(arena, m->compute, run->rows, m->dim);
+    b->ffn_y = train ? take_matrix(arena, m->compute, run->rows, m->dim) : run->shared.y;
     b->self.rope = run->rope;
     b->self.plan = run->plans ? run->plans[layer] : NULL;
     b->cross.plan = run->cross_plan;
@@ -139,6 +144,18 @@ static void take_backward(nv_dit_run *run, nv_arena *arena) {
     run->d_head_modulation = take_floats(arena, batch * 2 * dim);
 }
 
+/* What a backward pass asks for instead is taken with the layers. */
+static void take_shared(nv_dit_run *run, nv_arena *arena) {
+    const int64_t rows = run->rows, dim = run->m->dim;
+    const nabla_dtype compute = run->m->compute;
+    const int train = run->shape.train;
+    run->shared.wide = run->wide;
+    run->shared.y = take_matrix(arena, compute, rows, dim);
+    run->shared.o = train && compute == NABLA_FP32 ? (nv_matrix){0} : take_matrix(arena, compute, rows, dim);
+    run->shared.pair = train ? (nv_matrix){0} : take_matrix(arena, compute, rows, 2 * dim);
+    run->n = train ? (nv_matrix){0} : take_matrix(arena, compute, rows, dim);
+}
+
 static void take_all(nv_dit_run *run, nv_arena *arena) {
     const nv_dit *m = run->m;
     const nabla_dtype compute = m->compute;
@@ -148,16 +165,17 @@ static void take_all(nv_dit_run *run, nv_arena *arena) {
     run->x = take_floats(arena, rows * dim);
     run->patches = take_matrix(arena, compute, rows, m->patch_in);
     run->wide = take_matrix(arena, compute, rows, widest);
-    run->branch = take_matrix(arena, compute, run->shape.train && compute == NABLA_BF16 ? rows : 0, dim);
-    run->branch.rows = rows;
-    run->branch_y = take_matrix(arena, compute, rows, dim);
+    take_shared(run, arena);
     run->context = take_matrix(arena, compute, run->text_rows, m->config.text_dim);
     run->text_u = take_matrix(arena, compute, run->text_rows, dim);
     run->text_wide = take_matrix(arena, compute, run->text_rows, dim);
     run->text = take_matrix(arena, compute, run->text_rows, dim);
     nv_time_embedding_layout(&run->time, arena, &m->time, run->shape.batch);
     run->head_modulation = take_floats(arena, (int64_t)run->shape.batch * 2 * dim);
-    take_norm(run, arena, &run->head_norm, NABLA_FP32, run->shape.train);
+    if (run->shape.train)
+        take_norm(run, arena, &run->head_norm, NABLA_FP32, 1);
+    else /* 4 bytes a number fit where three were of 2 or more */
+        run->head_norm = (nv_dit_norm_run){.n = nv_shared_as(run->wide, NABLA_FP32, dim)};
     run->head_out = take_matrix(arena, NABLA_FP32, rows, m->patch_out);
     for (int32_t i = 0; i < m->config.layers; i++) {
         const int64_t count = run->shape.batch * NV_DIT_CHUNKS * dim;

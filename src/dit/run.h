@@ -40,7 +40,8 @@ struct nv_dit_run {
     float *x;                          /* [M, dim] residual stream */
     nv_matrix patches;                 /* [M, patch_in] */
     nv_matrix wide;                    /* [M, max(ffn, 3 dim)] scratch; narrower uses are views */
-    nv_matrix branch, branch_y;        /* [M, dim] scratch of the attentions */
+    nv_shared shared;                  /* of the branches of all layers; its `wide` is the above */
+    nv_matrix n;                       /* [M, dim] every norm's output, without a backward pass */
     nv_matrix context;                 /* [B * L, text_dim] in the compute dtype */
     nv_matrix text_u, text_wide, text; /* [B * L, dim] */
     nv_time_embedding_run time;

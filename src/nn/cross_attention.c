@@ -2,26 +2,24 @@
 #include "nn/cross_attention.h"
 
 void nv_cross_attention_layout(nv_cross_attention_run *r, nv_arena *arena, const nv_cross_attention *p, int64_t batch,
-                               int64_t tokens, int64_t text_length, nabla_dtype compute, int train, nv_matrix branch,
-                               nv_matrix branch_y) {
+                               int64_t tokens, int64_t text_length, nabla_dtype compute, int train,
+                               const nv_shared *shared) {
     const int64_t rows = batch * tokens, text_rows = batch * text_length, dim = p->q.w.cols;
     const size_t size = nabla_dtype_size(compute);
-    r->batch = batch;
-    r->tokens = tokens;
-    r->text_length = text_length;
-    r->q = nv_matrix_of(nv_arena_take(arena, rows * dim, size), compute, rows, dim);
-    r->q_n = nv_matrix_of(nv_arena_take(arena, rows * dim, size), compute, rows, dim);
+    *r = (nv_cross_attention_run){
+        .batch = batch, .tokens = tokens, .text_length = text_length, .o = shared->o, .y = shared->y};
     r->kv = nv_matrix_of(nv_arena_take(arena, text_rows * 2 * dim, size), compute, text_rows, 2 * dim);
     r->k_n = nv_matrix_of(nv_arena_take(arena, text_rows * dim, size), compute, text_rows, dim);
-    r->o = branch;
-    r->exact = (nv_matrix){0};
-    if (train && compute == NABLA_BF16)
+    if (!train) {
+        r->q = r->q_n = nv_shared_as(shared->pair, compute, dim);
+        return;
+    }
+    r->q = nv_matrix_of(nv_arena_take(arena, rows * dim, size), compute, rows, dim);
+    r->q_n = nv_matrix_of(nv_arena_take(arena, rows * dim, size), compute, rows, dim);
+    if (compute == NABLA_BF16)
         r->exact = nv_matrix_of(nv_arena_take(arena, rows * dim, sizeof(float)), NABLA_FP32, rows, dim);
     else
         r->o = nv_matrix_of(nv_arena_take(arena, rows * dim, size), compute, rows, dim);
-    r->y = branch_y;
-    r->rstd_q = r->rstd_k = r->lse = NULL;
-    if (!train) return;
     r->rstd_q = nv_arena_take(arena, rows, sizeof(float));
     r->rstd_k = nv_arena_take(arena, text_rows, sizeof(float));
     r->lse = nv_arena_take(arena, rows * p->heads, sizeof(float));

@@ -25,11 +25,9 @@ typedef struct nv_cross_attention_run {
     float *rstd_q, *rstd_k, *lse;
 } nv_cross_attention_run;
 
-/* branch, branch_y: [M, dim] scratch that the layers share; branch is free outside of a call, branch_y is y, which only
-   the seam behind reads. */
 void nv_cross_attention_layout(nv_cross_attention_run *r, nv_arena *arena, const nv_cross_attention *p, int64_t batch,
-                               int64_t tokens, int64_t text_length, nabla_dtype compute, int train, nv_matrix branch,
-                               nv_matrix branch_y);
+                               int64_t tokens, int64_t text_length, nabla_dtype compute, int train,
+                               const nv_shared *shared);
 /* text: [B * text_length, dim], what the text embedding made. */
 nabla_status nv_cross_attention_forward(nv_device *dev, const nv_cross_attention *p, nv_cross_attention_run *r,
                                         nv_matrix x, nv_matrix text, nv_error *err);

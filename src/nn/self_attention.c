@@ -2,22 +2,23 @@
 #include "nn/self_attention.h"
 
 void nv_self_attention_layout(nv_self_attention_run *r, nv_arena *arena, const nv_self_attention *p, int64_t batch,
-                              int64_t tokens, nabla_dtype compute, int train, nv_matrix branch) {
+                              int64_t tokens, nabla_dtype compute, int train, const nv_shared *shared) {
     const int64_t rows = batch * tokens, dim = p->qkv.w.cols;
     const size_t size = nabla_dtype_size(compute);
-    r->batch = batch;
-    r->tokens = tokens;
+    *r = (nv_self_attention_run){.batch = batch, .tokens = tokens, .o = shared->o};
+    if (!train) {
+        r->qkv = nv_shared_as(shared->wide, compute, 3 * dim);
+        r->qk = shared->pair;
+        r->y = shared->y;
+        return;
+    }
     r->qkv = nv_matrix_of(nv_arena_take(arena, rows * 3 * dim, size), compute, rows, 3 * dim);
     r->qk = nv_matrix_of(nv_arena_take(arena, rows * 2 * dim, size), compute, rows, 2 * dim);
-    r->o = branch;
-    r->exact = (nv_matrix){0};
-    if (train && compute == NABLA_BF16)
+    if (compute == NABLA_BF16)
         r->exact = nv_matrix_of(nv_arena_take(arena, rows * dim, sizeof(float)), NABLA_FP32, rows, dim);
     else
         r->o = nv_matrix_of(nv_arena_take(arena, rows * dim, size), compute, rows, dim);
     r->y = nv_matrix_of(nv_arena_take(arena, rows * dim, size), compute, rows, dim);
-    r->rstd_q = r->rstd_k = r->lse = NULL;
-    if (!train) return;
     r->rstd_q = nv_arena_take(arena, rows, sizeof(float));
     r->rstd_k = nv_arena_take(arena, rows, sizeof(float));
     r->lse = nv_arena_take(arena, rows * p->heads, sizeof(float));

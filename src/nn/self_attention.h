@@ -27,9 +27,8 @@ typedef struct nv_self_attention_run {
     float *rstd_q, *rstd_k, *lse;
 } nv_self_attention_run;
 
-/* branch: [M, dim] scratch that the layers share, free outside of a call. */
 void nv_self_attention_layout(nv_self_attention_run *r, nv_arena *arena, const nv_self_attention *p, int64_t batch,
-                              int64_t tokens, nabla_dtype compute, int train, nv_matrix branch);
+                              int64_t tokens, nabla_dtype compute, int train, const nv_shared *shared);
 nabla_status nv_self_attention_forward(nv_device *dev, const nv_self_attention *p, nv_self_attention_run *r,
                                        nv_matrix x, const nabla_policy *policy, nv_error *err);
 /* d_y -> d_x. Scratch: d_qkv [M, 3 dim]. */

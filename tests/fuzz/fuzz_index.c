@@ -22,7 +22,8 @@ static void write_shard(const char *path, const char *const *names, size_t count
     static const float values[2] = {1, 2};
     nv_st_entry entries[2];
     for (size_t i = 0; i < count; i++)
-        entries[i] = (nv_st_entry){.name = names[i], .dtype = NV_ST_F32, .rank = 1, .shape = {2}, .bytes = 8, .data = values};
+        entries[i] =
+            (nv_st_entry){.name = names[i], .dtype = NV_ST_F32, .rank = 1, .shape = {2}, .bytes = 8, .data = values};
     if (nv_st_write(path, entries, count, NULL, 0, NULL) != NABLA_OK) abort();
 }
 

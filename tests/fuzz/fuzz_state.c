@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Files that a generation leaves and takes up again: the input, a safetensors header up to the first NUL and data behind
-   it, is read as a latent and as a checkpoint. */
+/* Files that a generation leaves and takes up again: the input, a safetensors header up to the first NUL and data
+   behind it, is read as a latent and as a checkpoint. */
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -59,13 +59,8 @@ static void try_state(void) {
     rule.steps = 4;
     rule.guidance = rule.shift = 3.0f;
     const nv_sample_tensors tensors = {3, 1, x, history};
-    const nv_sample_settings settings = {.rule = &rule,
-                                         .prompt = "a",
-                                         .negative = "",
-                                         .policy = "dense",
-                                         .noise = "",
-                                         .dtype = "fp32",
-                                         .seed = 1};
+    const nv_sample_settings settings = {
+        .rule = &rule, .prompt = "a", .negative = "", .policy = "dense", .noise = "", .dtype = "fp32", .seed = 1};
     nv_denoise_totals totals = {0};
     const nabla_status status = nv_sample_state_open(path, &file, &err);
     check(status, &err);
