@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A Wan2.1 model's run from outside: stopped in each of its phases, taken up again, announced before it begins. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 #include "check.h"
 #include "nabla/video.h"
 #include "scratch.h"
+#include "weights/safetensors.h"
 
 typedef struct watcher {
     const char *phase; /* to stop in, once `done` is reached for the `calls`th time */
@@ -171,6 +173,66 @@ static void stopped_while_decoding(void **state) {
     free(decoded);
 }
 
+/* ------------------------------------------------------------------ bf16 */
+
+static float *read_tensor(const char *path, const char *name, size_t *count) {
+    nv_st_file *file;
+    GOOD(nv_st_open(path, &file, why));
+    const nv_st_entry *e = nv_st_find(file, name);
+    assert_non_null(e);
+    *count = e->bytes / sizeof(float);
+    float *values = malloc(e->bytes);
+    GOOD(nv_st_read_f32(e, values, *count, why));
+    nv_st_close(file);
+    return values;
+}
+
+static double distance(const float *a, const float *b, size_t count) {
+    double sum = 0, norm = 0;
+    for (size_t i = 0; i < count; i++) {
+        sum += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+        norm += (double)b[i] * b[i];
+    }
+    return sqrt(sum / norm);
+}
+
+/* Final latents of guided sampling (make_pipeline.py): ours in bf16 are no further from diffusers' fp32 than its bf16.
+ */
+static void bf16_is_as_near_as_the_reference(void **state) {
+    (void)state;
+    static const char golden[] = NABLA_TEST_DATA "/pipeline.safetensors";
+    static const char *const solvers[] = {"unipc", "dpm++", "euler"};
+    char *latent = copy_path("bf16.safetensors"), name[32];
+    for (int i = 0; i < 3; i++) {
+        nabla_generate_options o = options(NULL);
+        nabla_generate_result result;
+        size_t count, others, ours;
+        o.prompt = "a cat on a skateboard";
+        o.width = 48;
+        o.height = 32;
+        o.steps = 5;
+        o.policy = "dense";
+        o.seed = 7;
+        o.solver = solvers[i];
+        o.save_latent = latent;
+        succeed(&o, &result);
+        snprintf(name, sizeof name, "%s.bf16", solvers[i]);
+        float *exact = read_tensor(golden, solvers[i], &count), *rough = read_tensor(golden, name, &others),
+              *got = read_tensor(latent, "latent", &ours);
+        assert_true(count == others && count == ours);
+        const double theirs = distance(rough, exact, count), error = distance(got, exact, count);
+        print_message("%s: %.2e, diffusers' bf16 %.2e\n", solvers[i], error, theirs);
+        assert_true(error > 0 && error <= theirs);
+        free(exact);
+        free(rough);
+        free(got);
+    }
+    remove(latent);
+    free(latent);
+}
+
+/* ------------------------------------------------------------------ before it begins */
+
 static int refuse_to_begin(void *user, const nabla_generate_result *settled) {
     assert_int_equal(settled->width, 176);
     assert_string_equal(settled->policy, "nabla-0.5");
@@ -201,8 +263,11 @@ static void announces_before_it_loads(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(goes_phase_by_phase),       cmocka_unit_test(stopped_early_leaves_nothing),
-        cmocka_unit_test(stopped_while_sampling),    cmocka_unit_test(stopped_while_decoding),
+        cmocka_unit_test(goes_phase_by_phase),
+        cmocka_unit_test(stopped_early_leaves_nothing),
+        cmocka_unit_test(stopped_while_sampling),
+        cmocka_unit_test(stopped_while_decoding),
+        cmocka_unit_test(bf16_is_as_near_as_the_reference),
         cmocka_unit_test(announces_before_it_loads),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);

@@ -12,6 +12,7 @@ pipeline.safetensors  final latents of guided sampling in fp32 (default negative
     nabla                 176x144, 9 frames, 4 steps of unipc, nabla-0.6_sta-1-1-1 on 3 x 9 x 11 tokens: ragged tiles
     sta                   the same size, 14 steps of euler, sta-1-1-1 after 12 dense steps
     plain                 as euler, without guidance
+    *.bf16                the same with encoder and transformer in bf16, as diffusers computes it
     lora                  as euler, with wan/lora_diffusers.safetensors at strength 0.25
 Noise is torch's of that seed, sigmas are ours, the sinusoid is in fp64 as the original's. Blocks are chosen by
 reference.py's rule; of the weights' seeds the first is taken whose rows have no block within 3e-5 of the threshold.
@@ -179,6 +180,14 @@ add_lora(f"{folder}/wan/lora_diffusers.safetensors", 0.25)
 goldens["lora"] = sample(reference.euler, 5, 48, 32, 9)
 goldens["frames"] = decode(goldens["unipc"])
 print("frames std", goldens["frames"].std().item(), "cut", (goldens["frames"].abs() == 1).float().mean().item())
+transformer.load_state_dict(state)
+transformer.bfloat16()
+encoder.bfloat16()
+context, negative = (encode(encoder, processor, text).bfloat16() for text in (PROMPT, NEGATIVE))
+for name, make in (("unipc", reference.unipc), ("dpm++", reference.dpmpp), ("euler", reference.euler)):
+    goldens[name + ".bf16"] = low = sample(make, 5, 48, 32, 9).float()
+    print(name, "in bf16:", ((low - goldens[name]).norm() / goldens[name].norm()).item())
+transformer.float()
 save_file({k: v.contiguous() for k, v in goldens.items()}, f"{folder}/pipeline.safetensors")
 
 # ---------------------------------------------------------------- files
