@@ -21,9 +21,10 @@ typedef struct nabla_video_error {
 /* Structs begin with their size. Options and machines come from their _default() functions; a result is the caller's,
    made with {.size = sizeof(nabla_..._result)}, and may be NULL. Another size is NABLA_INVALID_ARGUMENT. */
 
-/* Called now and then from the calling thread. phase: "sample", "train" ...; done of total units (steps); note: a few
-   words such as "loss 0.123, 12.3 clips/s". Return non-zero to cancel: the call ends with NABLA_CANCELLED, having saved
-   what can be resumed. */
+/* Called now and then from the calling thread. phase: "text", "load", "sample", "decode", "train" ...; done of total
+   units (layers, tensors, steps, frames; the same again while a long one is under way); note: a few words such as "loss
+   0.123, 12.3 clips/s". Return non-zero to cancel: the call ends with NABLA_CANCELLED, having saved what can be
+   resumed. */
 typedef int (*nabla_video_progress)(void *user, const char *phase, int64_t done, int64_t total, const char *note);
 
 typedef struct nabla_video_machine {

@@ -9,6 +9,7 @@
 #include "video/frames_out.h"
 #include "video/generation.h"
 #include "video/mask.h"
+#include "weights/json.h"
 
 /* ------------------------------------------------------------------ noise */
 
@@ -87,23 +88,13 @@ nabla_status nv_generation_mask(const nv_generation *g, const nv_generated *clip
 
 /* ------------------------------------------------------------------ latents and videos */
 
-/* Cut at a character's edge: metadata are UTF-8. */
-static void copy_text(char *to, size_t size, const char *from) {
-    size_t n = strlen(from);
-    if (n >= size)
-        for (n = size - 1; n > 0 && ((unsigned char)from[n] & 0xc0) == 0x80;)
-            n--;
-    memcpy(to, from, n);
-    to[n] = '\0';
-}
-
 nabla_status nv_generation_latent(const nv_generation *g, const nv_generated *clip, nv_error *err) {
     const nv_dit_shape *s = &g->rule.shape;
     nv_latent latent = {.shape = {g->pipeline->config.in_channels, s->frames, s->height, s->width},
                         .values = clip->x,
                         .fps = g->media.fps};
-    copy_text(latent.prompt, sizeof latent.prompt, clip->prompt);
-    copy_text(latent.comment, sizeof latent.comment, clip->comment);
+    nv_json_copy(latent.prompt, sizeof latent.prompt, clip->prompt);
+    nv_json_copy(latent.comment, sizeof latent.comment, clip->comment);
     return nv_latent_write(clip->latent, &latent, err);
 }
 

@@ -8,6 +8,7 @@
 #include "video/frames_out.h"
 #include "video/generation.h"
 #include "video/limits.h"
+#include "weights/json.h"
 
 enum { CRF = 18, WAN_FRAMES = 81 /* that the models were trained for */ };
 
@@ -168,9 +169,12 @@ static void warn_of_frames(nv_generation *g) {
     warn(g, text);
 }
 
-static const char *last_name(const char *path) {
+/* "; what NAME": the last name of a path, as far as it fits. */
+static int add_name(char *text, size_t size, const char *what, const char *path) {
+    char name[96];
     const char *slash = strrchr(path, '/');
-    return slash && slash[1] ? slash + 1 : path;
+    nv_json_copy(name, sizeof name, slash && slash[1] ? slash + 1 : path);
+    return snprintf(text, size, "; %s %s", what, name);
 }
 
 void nv_generation_comment(const nv_generation *g, nv_generated *clip) {
@@ -184,10 +188,11 @@ void nv_generation_comment(const nv_generation *g, nv_generated *clip) {
                      r->solver, r->steps, (double)r->shift, (double)r->guidance, clip->seed,
                      *g->settings.noise ? "; noise from a file" : "",
                      *g->settings.negative ? "; with a negative prompt" : "", clip->totals.density);
-    if (g->pipeline->model) n += snprintf(clip->comment + n, size - (size_t)n, "; model %.80s", g->pipeline->model);
-    for (int32_t i = 0; i < o->lora_count && (size_t)n < size; i++)
-        n += snprintf(clip->comment + n, size - (size_t)n, "; LoRA %.80s %g", last_name(o->loras[i].file),
-                      (double)o->loras[i].strength);
+    if (g->pipeline->model) n += add_name(clip->comment + n, size - (size_t)n, "model", g->pipeline->model);
+    for (int32_t i = 0; i < o->lora_count && (size_t)n + 128 < size; i++) {
+        n += add_name(clip->comment + n, size - (size_t)n, "LoRA", o->loras[i].file);
+        n += snprintf(clip->comment + n, size - (size_t)n, " %g", (double)o->loras[i].strength);
+    }
 }
 
 /* ------------------------------------------------------------------ texts and memory */

@@ -47,7 +47,7 @@ struct nv_pipeline {
     nv_model_index index;    /* how the model wants to be used; shift 0: it depends on the size (nv_pipeline_shift) */
     const char *negative;    /* its own negative prompt */
     const char *policy_from; /* where index.policy was told */
-    const char *model;       /* its name, for the metadata of what it makes */
+    const char *model;       /* its path, for the metadata of what it makes */
     int32_t sta_dense_steps; /* first steps that a policy of windows alone leaves dense */
     int32_t decodes;         /* 1: frames are the work of a decoder, minutes or hours, so that latents are kept */
     nv_dit_config config;

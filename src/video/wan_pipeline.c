@@ -217,11 +217,6 @@ static nabla_status open_loras(wan_pipeline *w, const nabla_generate_options *o,
     return nv_dit_check_loras(&w->base.config, (const nv_weights *const *)w->lora_files, w->lora_count, err);
 }
 
-static const char *last_name(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash && slash[1] ? slash + 1 : path;
-}
-
 static nabla_status open_parts(wan_pipeline *w, const nabla_generate_options *o, nv_error *err) {
     nv_pipeline *p = &w->base;
     const nv_device_options device = {.device = NABLA_CPU, .threads = p->machine->threads, .level = p->machine->level};
@@ -238,7 +233,7 @@ static nabla_status open_parts(wan_pipeline *w, const nabla_generate_options *o,
     p->index = defaults;
     memcpy(p->index.policy, w->folder.policy, sizeof p->index.policy);
     p->policy_from = w->folder.policy[0] ? w->folder.policy_from : "nothing tells another";
-    p->model = last_name(model);
+    p->model = model;
     return NABLA_OK;
 }
 
