@@ -148,6 +148,28 @@ static void stopped_while_sampling(void **state) {
     free(alone);
 }
 
+/* Of several prompts those that are sampled are kept too. */
+static void stopped_between_clips(void **state) {
+    (void)state;
+    static const char *const prompts[] = {"a cat", "a dog"};
+    char *output = copy_path("many.safetensors");
+    nabla_generate_options o = options(output);
+    nabla_generate_result result;
+    nabla_video_error err = {0};
+    watcher w = {
+        .phase = "sample", .done = 1, .calls = 1 + 3}; /* a step and two layers of the first, then the second */
+    o.prompt = NULL;
+    o.prompts = prompts;
+    o.prompt_count = 2;
+    assert_int_equal(generate(&o, &w, &result, &err), NABLA_CANCELLED);
+    assert_non_null(strstr(result.kept_state, "many-0002.state.safetensors"));
+    assert_non_null(strstr(result.kept_latent, "many-0001.latent.safetensors"));
+    assert_int_equal(access(result.kept_latent, F_OK), 0);
+    remove(result.kept_latent);
+    remove(result.kept_state);
+    free(output);
+}
+
 /* The latent is there before the first frame, and decode makes of it what was to come. */
 static void stopped_while_decoding(void **state) {
     (void)state;
@@ -263,11 +285,9 @@ static void announces_before_it_loads(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(goes_phase_by_phase),
-        cmocka_unit_test(stopped_early_leaves_nothing),
-        cmocka_unit_test(stopped_while_sampling),
-        cmocka_unit_test(stopped_while_decoding),
-        cmocka_unit_test(bf16_is_as_near_as_the_reference),
+        cmocka_unit_test(goes_phase_by_phase),       cmocka_unit_test(stopped_early_leaves_nothing),
+        cmocka_unit_test(stopped_while_sampling),    cmocka_unit_test(stopped_between_clips),
+        cmocka_unit_test(stopped_while_decoding),    cmocka_unit_test(bf16_is_as_near_as_the_reference),
         cmocka_unit_test(announces_before_it_loads),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);

@@ -106,7 +106,7 @@ struct nabla_generate_result {
        what is held beside it. One is freed before the next is loaded, so the largest is the run's. */
     double text_memory, sample_memory, decode_memory;
     char warning[512]; /* words of prompt and negative that it does not know ...; "" if none */
-    /* What an interrupted run leaves behind: a file for `resume`, a latent for nabla_decode; "" if none. */
+    /* What an interrupted run leaves behind: a file for `resume`, the first latent for nabla_decode; "" if none. */
     char kept_state[4096], kept_latent[4096];
     /* The caller's buffer or NULL: kept share of all pairs of tokens in each step of the last prompt; negative for
        steps done before a resumed run. */

@@ -44,8 +44,9 @@ int cli_generate_announce(void *user, const nabla_generate_result *r) {
 void cli_generate_left(const cli_generate *s, const nabla_generate_result *r) {
     if (r->kept_state[0]) cli_note("saved: the same command with --resume %s goes on from here", r->kept_state);
     if (r->kept_latent[0])
-        cli_note("saved: nabla decode %s --model %s -o %s goes on from here", r->kept_latent,
-                 s->to.vae ? s->to.vae : s->to.model, s->to.output);
+        cli_note("saved: nabla decode %s --model %s -o %s goes on from here%s", r->kept_latent,
+                 s->to.vae ? s->to.vae : s->to.model, s->to.prompts ? "OUT" : s->to.output,
+                 s->to.prompts ? "; the latents of other clips lie beside it" : "");
 }
 
 /* ------------------------------------------------------------------ figures */

@@ -104,6 +104,8 @@ static nabla_status step(void *user, int32_t done, const float *clean, nv_error 
 static nabla_status leave(nv_generation *g, nv_error *err) {
     const nv_generated *clip = g->current;
     const int32_t done = clip->totals.steps;
+    if (clip > g->clips) /* those before it are sampled and not yet decoded */
+        snprintf(g->result->kept_latent, sizeof g->result->kept_latent, "%s", g->clips[0].latent);
     if (!clip->state[0] || (done == 0 && !keeps_state(g)))
         return nv_fail(err, NABLA_CANCELLED, "stopped after step %d of %d; nothing was written", done, g->rule.steps);
     NV_TRY(save(g, 1, err));
