@@ -75,6 +75,9 @@ static int tell(const nv_generation *g, int32_t layer, int32_t layers) {
         add_note(note, sizeof note, "sparsity %.0f %%", 100.0 * nv_sparsity(density));
     }
     if (layer > 0 && (running > 2.0 || g->step_s > 2.0)) add_note(note, sizeof note, "layer %d of %d", layer, layers);
+    /* Until a step is done nobody else can tell how long it will be. */
+    if (layer > 0 && running > 2.0 && g->step_s == 0.0)
+        add_note(note, sizeof note, "about %.0f s a step", running * layers / layer);
     return nv_pipeline_tell(g->pipeline, "sample", t->steps, g->rule.steps, note);
 }
 
