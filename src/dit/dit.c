@@ -2,6 +2,7 @@
 /* A model: its memory, the layers that are views of it, and the copy that products read. */
 #include "dit/dit.h"
 #include "dit/model.h"
+#include "tensor/hash.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -219,18 +220,16 @@ size_t nv_dit_values(const nv_dit *m) {
     return m->total;
 }
 
-/* FNV-1a over the bits of the first values. */
 uint64_t nv_dit_fingerprint(const nv_dit *m) {
     enum { SAMPLE = 64 };
-    uint64_t hash = 0xcbf29ce484222325u;
+    uint64_t hash = NV_HASH_BEGIN;
     for (size_t i = 0; i < m->count; i++) {
         unsigned char bytes[SAMPLE * sizeof(float)];
         const nv_matrix stored = nv_dit_stored(m, &m->parameters[i]);
         const size_t count = m->parameters[i].count, size = nabla_dtype_size(stored.dtype);
         const size_t used = (count < SAMPLE ? count : SAMPLE) * size;
         m->device->ops->download(m->device, bytes, stored.data, used);
-        for (size_t b = 0; b < used; b++)
-            hash = (hash ^ bytes[b]) * 0x100000001b3u;
+        hash = nv_hash(hash, bytes, used);
     }
     return hash;
 }

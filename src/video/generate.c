@@ -26,7 +26,7 @@ static nabla_status encode(nv_generation *g, nv_error *err) {
     const size_t bytes = ((size_t)g->count + 1) * g->context * sizeof(float);
     g->contexts = malloc(bytes);
     if (!g->contexts) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for contexts of %zu bytes", bytes);
-    NV_TRY(g->pipeline->ops->contexts(g->pipeline, g->contexts, err));
+    NV_TRY(g->pipeline->ops->contexts(g->pipeline, g->contexts, &g->texts_hash, err));
     g->result->text_s = nv_now() - start;
     return NABLA_OK;
 }
@@ -119,18 +119,6 @@ static nabla_status leave(nv_generation *g, nv_error *err) {
 
 /* ------------------------------------------------------------------ a clip */
 
-/* Of the transformer's weights, and of the contexts in place of what made them. */
-static uint64_t fingerprint(const nv_generation *g, int32_t clip) {
-    uint64_t hash = nv_dit_fingerprint(g->pipeline->dit);
-    const float *contexts[] = {context_of(g, clip), context_of(g, g->count)};
-    for (int i = 0; i < (g->rule.guidance > 1.0f ? 2 : 1); i++) {
-        const unsigned char *bytes = (const unsigned char *)contexts[i];
-        for (size_t b = 0; b < g->context * sizeof(float); b++)
-            hash = (hash ^ bytes[b]) * 0x100000001b3u; /* FNV-1a, as the transformer's */
-    }
-    return hash;
-}
-
 static void add_figures(nv_generation *g, const nv_generated *clip, double seconds) {
     nabla_generate_result *r = g->result;
     r->sample_s += seconds;
@@ -147,7 +135,7 @@ static nabla_status sample_clip(nv_generation *g, int32_t i, nv_error *err) {
     const double start = g->step_at = nv_now();
     g->settings.prompt = clip->prompt;
     g->settings.seed = clip->seed;
-    g->settings.weights = fingerprint(g, i);
+    g->settings.weights = nv_dit_fingerprint(g->pipeline->dit) ^ g->texts_hash;
     NV_TRY(nv_generation_noise(g, clip, err));
     g->result->resumed_steps = clip->totals.steps;
     for (int32_t s = 0; s < g->rule.steps && g->result->densities; s++)

@@ -35,6 +35,7 @@ typedef struct nv_generation {
     nv_generated *clips; /* [count] */
     float *contexts;     /* [count + 1]: the prompts', the negative's */
     size_t context;      /* numbers of one */
+    uint64_t texts_hash; /* of what made them */
     size_t numbers;      /* of a latent */
     nv_denoiser *denoiser;
     nv_generated *current;

@@ -31,8 +31,8 @@ typedef struct nv_pipeline_ops {
                                nv_error *err);
     nabla_status (*memory)(nv_pipeline *p, const nv_dit_shape *shape, nv_pipeline_memory *out, char *warning,
                            size_t size, nv_error *err);
-    /* Of the texts that were read: [count, text_length, text_dim]. */
-    nabla_status (*contexts)(nv_pipeline *p, float *out, nv_error *err);
+    /* Of the texts that were read: [count, text_length, text_dim]; fingerprint: a hash of what made them. */
+    nabla_status (*contexts)(nv_pipeline *p, float *out, uint64_t *fingerprint, nv_error *err);
     nabla_status (*load)(nv_pipeline *p, nv_error *err); /* the transformer, as p->dit */
     /* The clip that a latent [channels, frames, height, width] shows, frame by frame, planes [3, height, width]. */
     nabla_status (*frames)(nv_pipeline *p, const nv_dit_shape *shape, const float *latent, nv_vae_frame give,

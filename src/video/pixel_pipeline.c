@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "media/media.h"
+#include "tensor/hash.h"
 #include "video/model.h"
 #include "video/pipeline.h"
 #include "video/warning.h"
@@ -58,8 +59,13 @@ static nabla_status memory(nv_pipeline *p, const nv_dit_shape *latent, nv_pipeli
     return NABLA_OK;
 }
 
-static nabla_status contexts(nv_pipeline *p, float *out, nv_error *err) {
-    return nv_clip_model_contexts(&of(p)->model, of(p)->ids, of(p)->texts, out, err);
+/* They are rows of the table that makes them, and tell it apart where it matters. */
+static nabla_status contexts(nv_pipeline *p, float *out, uint64_t *fingerprint, nv_error *err) {
+    const pixel_pipeline *pixel = of(p);
+    const size_t numbers = (size_t)nv_words_length(pixel->model.words) * (size_t)p->config.text_dim;
+    NV_TRY(nv_clip_model_contexts(&of(p)->model, pixel->ids, pixel->texts, out, err));
+    *fingerprint = nv_hash(NV_HASH_BEGIN, out, (size_t)pixel->texts * numbers * sizeof *out);
+    return NABLA_OK;
 }
 
 static nabla_status load(nv_pipeline *p, nv_error *err) {

@@ -17,7 +17,7 @@ typedef struct nv_sample_settings {
     const char *policy; /* as nabla_policy_format writes it */
     const char *noise;  /* the file that it began from; "": the seed's */
     const char *dtype;
-    uint64_t seed, weights; /* weights: of the transformer and the contexts (nv_dit_fingerprint), once they are there */
+    uint64_t seed, weights; /* weights: of the transformer and the texts' encoder, once they are there */
 } nv_sample_settings;
 
 /* What a state holds of a run: the latent, and what its solver remembers (nv_sampler_history). */

@@ -90,7 +90,8 @@ static nabla_status text_memory(wan_pipeline *w, size_t *bytes, nv_error *err) {
     return status;
 }
 
-static nabla_status contexts(nv_pipeline *p, float *out, nv_error *err) {
+/* The encoder's bits differ with the number of threads: its weights are told apart, not what they give. */
+static nabla_status contexts(nv_pipeline *p, float *out, uint64_t *fingerprint, nv_error *err) {
     wan_pipeline *w = of(p);
     const int32_t layers = nv_umt5_get_config(w->encoder.umt5)->layers;
     nv_umt5_text *list = list_texts(w, out);
@@ -98,7 +99,8 @@ static nabla_status contexts(nv_pipeline *p, float *out, nv_error *err) {
     memset(out, 0, (size_t)w->texts * NV_TEXT_LENGTH * (size_t)p->config.text_dim * sizeof *out);
     const nv_umt5_job job = {
         .texts = list, .count = w->texts, .compute = p->machine->compute, .progress = tell_layer, .user = p};
-    const nabla_status status = nv_umt5_encode(w->encoder.umt5, p->device, &job, err);
+    nabla_status status = nv_umt5_encode(w->encoder.umt5, p->device, &job, err);
+    if (status == NABLA_OK) status = nv_umt5_fingerprint(w->encoder.umt5, fingerprint, err);
     free(list);
     nv_text_encoder_close(&w->encoder);
     if (status == NABLA_OK) nv_pipeline_tell(p, "text", layers, layers, "");
