@@ -166,10 +166,10 @@ static void foreign_models(void **state) {
     mkdir(at("foreign"), 0777);
     FILE *file = fopen(at("foreign/model_index.json"), "w");
     assert_non_null(file);
-    fputs("{\"_class_name\": \"WanPipeline\", \"transformer\": [\"diffusers\", \"WanTransformer3DModel\"]}", file);
+    fputs("{\"_class_name\": \"HunyuanVideoPipeline\"}", file);
     fclose(file);
     nabla_generate_options o = prompt(at("foreign"));
-    refuse_generate(&o, NABLA_UNSUPPORTED, "WanPipeline");
+    refuse_generate(&o, NABLA_UNSUPPORTED, "HunyuanVideoPipeline");
     file = fopen(at("foreign/model_index.json"), "w");
     fputs("{\"_class_name\":", file);
     fclose(file);

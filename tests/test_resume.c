@@ -31,12 +31,11 @@ static nabla_generate_options prompt(void) {
     return o;
 }
 
-/* Cancels after the step that `user` points to; never at 0. */
+/* Cancels after the step that `user` points to; never at 0. (It is asked between layers too.) */
 static int stop_after(void *user, const char *phase, int64_t done, int64_t total, const char *note) {
-    (void)phase;
     (void)total;
     (void)note;
-    return done == *(const int *)user;
+    return strcmp(phase, "sample") == 0 && done > 0 && done == *(const int *)user;
 }
 
 static nabla_status generate(const nabla_generate_options *o, int stop, nabla_generate_result *result,

@@ -99,7 +99,7 @@ static float *forward(nv_dit *m) {
     float *out = malloc(count * sizeof *out);
     double difference = 0, norm = 0;
     assert_int_equal(nabla_policy_parse(tiny_wan_device->context, "nabla-0.6_sta-1-3-1", &policy), NABLA_OK);
-    const nv_dit_inputs in = {latent, time, context, &policy};
+    const nv_dit_inputs in = {.latent = latent, .time = time, .context = context, .policy = &policy};
     GOOD(nv_dit_run_create(m, &shape, &run, why));
     GOOD(nv_dit_forward(m, run, &in, out, why));
     for (size_t i = 0; i < count; i++) {
@@ -279,12 +279,12 @@ static void names_what_is_missing_and_what_is_too_much(void **state) {
     nv_error err = {0};
     GOOD(nv_dit_create(tiny_wan_device, &tiny_wan_config, NABLA_FP32, 0, &m, why));
     GOOD(nv_weights_open(write_zeros(few), &w, why));
-    assert_int_equal(nv_dit_load(m, w, NULL, &err), NABLA_CORRUPT);
+    assert_int_equal(nv_dit_load(m, w, NULL, NULL, NULL, &err), NABLA_CORRUPT);
     assert_non_null(strstr(err.text, "lacks \"patch_embedding.weight\", \"patch_embedding.bias\", "
                                      "\"time_embedding.0.bias\" and 37 more"));
     nv_weights_close(w);
     GOOD(nv_weights_open(write_zeros(extra), &w, why));
-    assert_int_equal(nv_dit_load(m, w, NULL, &err), NABLA_CORRUPT);
+    assert_int_equal(nv_dit_load(m, w, NULL, NULL, NULL, &err), NABLA_CORRUPT);
     assert_non_null(strstr(err.text, "\"blocks.1.norm3.bias\", \"zebra\" are no part of this model"));
     nv_weights_close(w);
     nv_dit_destroy(m);
@@ -299,7 +299,7 @@ static void a_wrong_shape_is_told_with_both(void **state) {
     wider.ffn_dim = 48;
     GOOD(nv_dit_create(tiny_wan_device, &wider, NABLA_FP32, 0, &m, why));
     GOOD(nv_weights_open(layouts[0].path, &w, why));
-    assert_int_equal(nv_dit_load(m, w, NULL, &err), NABLA_CORRUPT);
+    assert_int_equal(nv_dit_load(m, w, NULL, NULL, NULL, &err), NABLA_CORRUPT);
     assert_non_null(strstr(err.text, "\"blocks.0.ffn.0.weight\" has the shape [40, 32], but must have [48, 32]"));
     nv_weights_close(w);
     nv_dit_destroy(m);

@@ -55,12 +55,14 @@ static void finds_the_parts_of_both_layouts(void **state) {
     put("Wan-d", "transformer/config.json", "{}");
     put("Wan-d", "tokenizer/spiece.model", "");
     put("Wan-d", "vae/config.json", "{}");
+    put("Wan-d", "vae/diffusion_pytorch_model.safetensors", "");
     nv_wan_folder f = find("Wan-d");
     ends_with(f.transformer, "Wan-d/transformer");
     ends_with(f.config, "Wan-d/transformer/config.json");
-    ends_with(f.tokenizer, "Wan-d/tokenizer/spiece.model");
-    ends_with(f.vae, "Wan-d/vae");
-    assert_string_equal(f.text_encoder, "");
+    ends_with(f.parts.tokenizer, "Wan-d/tokenizer/spiece.model");
+    ends_with(f.parts.vae, "Wan-d/vae/diffusion_pytorch_model.safetensors");
+    ends_with(f.parts.vae_config, "Wan-d/vae/config.json");
+    assert_string_equal(f.parts.text_encoder, "");
     assert_string_equal(f.policy, "");
 
     put("Wan-NABLA-0.7", "config.json", "{}");
@@ -69,9 +71,9 @@ static void finds_the_parts_of_both_layouts(void **state) {
     f = find("Wan-NABLA-0.7");
     ends_with(f.transformer, "Wan-NABLA-0.7");
     ends_with(f.config, "Wan-NABLA-0.7/config.json");
-    ends_with(f.text_encoder, "models_t5_umt5-xxl-enc-bf16.pth");
-    ends_with(f.tokenizer, "google/umt5-xxl/spiece.model");
-    assert_string_equal(f.vae, "");
+    ends_with(f.parts.text_encoder, "models_t5_umt5-xxl-enc-bf16.pth");
+    ends_with(f.parts.tokenizer, "google/umt5-xxl/spiece.model");
+    assert_string_equal(f.parts.vae, "");
     assert_string_equal(f.policy, "nabla-0.7");
     assert_string_equal(f.policy_from, "its name");
 
@@ -79,6 +81,23 @@ static void finds_the_parts_of_both_layouts(void **state) {
     f = find("Wan-NABLA-0.7");
     assert_string_equal(f.policy, "nabla-0.5_sta-11-5-5");
     assert_string_equal(f.policy_from, "the transformer's config.json");
+}
+
+/* One order for every part, and for all who look. */
+static void prefers_safetensors_to_pth(void **state) {
+    (void)state;
+    static const char *const both[] = {"models_t5_umt5-xxl-enc-bf16.pth", "models_t5_umt5-xxl-enc-bf16.safetensors",
+                                       "Wan2.1_VAE.pth", "Wan2.1_VAE.safetensors"};
+    nv_wan_parts parts;
+    for (size_t i = 0; i < 4; i++)
+        put("both", both[i], "");
+    nv_wan_find_parts(at("both"), &parts);
+    ends_with(parts.text_encoder, both[1]);
+    ends_with(parts.vae, both[3]);
+    assert_string_equal(parts.text_config, "");
+    put("comfy", "wan_2.1_vae.safetensors", "");
+    nv_wan_find_parts(at("comfy"), &parts);
+    ends_with(parts.vae, "wan_2.1_vae.safetensors");
 }
 
 static void finds_a_file(void **state) {
@@ -165,6 +184,7 @@ static int remove_root(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(finds_the_parts_of_both_layouts),
+        cmocka_unit_test(prefers_safetensors_to_pth),
         cmocka_unit_test(finds_a_file),
         cmocka_unit_test(refuses_other_kinds_by_name),
         cmocka_unit_test(names_tell_policies),

@@ -21,9 +21,10 @@ typedef struct nabla_video_error {
 /* Structs begin with their size. Options and machines come from their _default() functions; a result is the caller's,
    made with {.size = sizeof(nabla_..._result)}, and may be NULL. Another size is NABLA_INVALID_ARGUMENT. */
 
-/* Called now and then from the calling thread. phase: "sample", "train" ...; done of total units (steps); note: a few
-   words such as "loss 0.123, 12.3 clips/s". Return non-zero to cancel: the call ends with NABLA_CANCELLED, having saved
-   what can be resumed. */
+/* Called now and then from the calling thread. phase: "text", "load", "sample", "decode", "train" ...; done of total
+   units (layers, tensors, steps, frames; the same again while a long one is under way); note: a few words such as "loss
+   0.123, 12.3 clips/s". Return non-zero to cancel: the call ends with NABLA_CANCELLED, having saved what can be
+   resumed. */
 typedef int (*nabla_video_progress)(void *user, const char *phase, int64_t done, int64_t total, const char *note);
 
 typedef struct nabla_video_machine {
@@ -40,10 +41,28 @@ NABLA_API nabla_video_machine nabla_video_machine_default(void);
 
 /* ---------------------------------------------------------------------------------------------- generate */
 
+typedef struct nabla_generate_result nabla_generate_result;
+
+enum { NABLA_VIDEO_MOST_STEPS = 1000 };
+
+/* Changes of a Wan2.1 transformer's weights, added before it runs. */
+typedef struct nabla_lora {
+    const char *file;
+    float strength; /* 1: as its authors mean it */
+} nabla_lora;
+
 typedef struct nabla_generate_options {
     size_t size;
-    const char *model;             /* a folder; required */
-    const char *prompt;            /* required, but for `resume` */
+    const char *model; /* a folder: one that `nabla train` wrote, or a Wan2.1 text-to-video model's; or the file of such
+                          a model's transformer. Required, but where `transformer` names one */
+    /* A Wan2.1 model's parts in files of their own, in place of the folder's; NULL: the folder's. */
+    const char *transformer, *text_encoder, *vae;
+    const nabla_lora *loras;
+    int32_t lora_count;
+    const char *prompt;         /* required, but for `prompts` and `resume` */
+    const char *const *prompts; /* several, in place of `prompt`: the model is loaded once. The i-th has seed + i, and
+                                   its number in the names of its files, "cat-0001.mp4" */
+    int32_t prompt_count;
     const char *negative;          /* NULL: the model's default (empty for the demo) */
     const char *policy;            /* NULL: the model's own */
     const char *solver;            /* "unipc", "dpm++" or "euler"; NULL: the model's own */
@@ -51,10 +70,11 @@ typedef struct nabla_generate_options {
     int32_t steps;                 /* 0: the model's own */
     float guidance, shift;         /* negative: the model's own; guidance <= 1 skips the second branch */
     uint64_t seed;
-    int32_t dense_steps;    /* first steps with dense attention; negative: none */
+    int32_t dense_steps; /* first steps with dense attention; negative: none, but 12 on a Wan2.1 model whose policy is
+                            windows alone, as its reference does */
     const char *init_noise; /* file with tensor `noise` fp32 [C, F, h, w]; NULL: from the seed */
     const char *save_latent;
-    const char *output;   /* .mp4, .gif, folder of .png; NULL: none (see frames_out) */
+    const char *output;   /* .mp4, .gif, .png, folder of .png, .safetensors (tensor `frames`); NULL: none */
     int32_t fps, crf;     /* 0: the model's own; negative crf: 18 */
     const char *mask_png; /* draws the kept blocks of the last step, middle layer; NULL: none */
     const char *preview;  /* folder for a PNG every preview_every steps; NULL: none */
@@ -67,21 +87,38 @@ typedef struct nabla_generate_options {
        as it was there; what is given must be the same, the seed, the model and the machine's compute type too. Files to
        write, fps, crf and previews are free. NULL: from the beginning. */
     const char *resume;
+    /* Called once all is settled and the memory is there, before anything large is loaded: the result says what will
+       run. Non-zero ends the call with NABLA_CANCELLED. NULL: nobody asks. */
+    int (*begin)(void *user, const nabla_generate_result *settled);
+    void *begin_user;
 } nabla_generate_options;
 NABLA_API nabla_generate_options nabla_generate_options_default(void);
 
-typedef struct nabla_generate_result {
+struct nabla_generate_result {
     size_t size;
-    double sparsity; /* mean over steps and layers */
+    double sparsity; /* mean over steps and layers, and prompts */
     double load_s, text_s, sample_s, decode_s, write_s;
     double plan_s, attention_s, products_s, other_s; /* shares of sample_s */
     int32_t width, height, frames, fps, steps;
     int32_t resumed_steps; /* of these, done before: where `resume` went on */
-    char policy[96], solver[16];
+    int32_t dense_steps;
+    char policy[96], policy_from[64], solver[16]; /* policy_from: where the policy was told */
     float guidance, shift;
-    char warning[256]; /* words of prompt and negative that it does not know ...; "" if none */
-} nabla_generate_result;
+    /* Bytes, as estimated before the run: of the text encoder, of transformer and sampling, of the decoder; each with
+       what is held beside it. One is freed before the next is loaded, so the largest is the run's. */
+    double text_memory, sample_memory, decode_memory;
+    double peak_memory; /* bytes: the most that was held in truth, of the machine's device; 0 where that is not known */
+    char warning[512];  /* words of prompt and negative that it does not know ...; "" if none */
+    /* What an interrupted run leaves behind: a file for `resume`, the first latent for nabla_decode; "" if none. */
+    char kept_state[4096], kept_latent[4096];
+    /* The caller's buffer or NULL: kept share of all pairs of tokens in each step of the last prompt; negative for
+       steps done before a resumed run. */
+    float *densities; /* [NABLA_VIDEO_MOST_STEPS] */
+};
 
+/* A Wan2.1 model's latents are kept in a file beside the output (or as save_latent) until they are decoded: a call that
+   is cancelled, or dies, while it decodes leaves that. One cancelled while it samples leaves a file for `resume` there,
+   where `checkpoint` names no other. */
 NABLA_API nabla_status nabla_generate(const nabla_generate_options *options, const nabla_video_machine *machine,
                                       nabla_generate_result *result, nabla_video_error *err);
 
@@ -121,7 +158,7 @@ typedef struct nabla_decode_options {
     nabla_dtype compute; /* of the convolutions; default NABLA_FP32, the reference's. The machine's is not used */
     int32_t tile;        /* side of tiles in pixels, blended where they overlap; 0: whole frames, tiles of 256 where the
                             memory asks for them */
-    int32_t fps, crf;    /* 0: 16; negative crf: 18 */
+    int32_t fps, crf;    /* 0: as the latent's file says, else 16; negative crf: 18 */
 } nabla_decode_options;
 NABLA_API nabla_decode_options nabla_decode_options_default(void);
 

@@ -206,7 +206,7 @@ typedef struct result {
 
 /* policy NULL: over the lists that are there. A guided step is two passes. */
 static nabla_status run_once(bench *b, const nabla_policy *policy, int backward, result *r, nv_error *err) {
-    const nv_dit_inputs in = {b->latent, b->time, b->context, policy};
+    const nv_dit_inputs in = {.latent = b->latent, .time = b->time, .context = b->context, .policy = policy};
     const int passes = b->s->guided && !backward ? 2 : 1;
     nv_dit_stats sum = {0};
     const double begin = nv_now();

@@ -46,8 +46,8 @@ int cli_engine_model(const char *verb, const char *given, char *path, size_t siz
     char installed[4096];
     if (given) {
         if (snprintf(path, size, "%s", given) >= (int)size) return cli_fail(verb, "the path of the model is too long");
-        if (holds_model(path)) return 0;
-        return cli_fail(verb, "'%s' is not a model's folder: it has no model_index.json that can be read", given);
+        if (access(path, R_OK) == 0) return 0;
+        return cli_fail(verb, "'%s' is not a model's folder: %s", given, strerror(errno));
     }
     installed_demo(installed, sizeof installed);
     snprintf(path, size, "%s", installed);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* nabla generate: a prompt becomes a video. */
+/* nabla generate: prompts become videos. */
+#include "cli/generate.h"
+
 #include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,17 +14,9 @@
 #include "cli/report.h"
 #include "cli/verbs.h"
 #include "media/media.h"
-#include "nabla/video.h"
 #include "video/limits.h"
-#include "weights/safetensors.h"
 
-typedef struct settings {
-    cli_common common;
-    nabla_generate_options to;
-    int32_t size[2];
-    cli_seed seed;
-    nv_st_file *resumed; /* --resume's file, whose prompt may be pointed to */
-} settings;
+typedef cli_generate settings;
 
 /* "A red circle, moving!" -> a-red-circle-moving.mp4, or the folder a-red-circle-moving/ in a build without FFmpeg */
 static void name_after_prompt(const char *prompt, char *name, size_t size) {
@@ -49,42 +42,6 @@ static int random_seed(uint64_t *seed) {
     return 0;
 }
 
-/* A number where JSON's readers can hold it, else its digits. */
-static json_t *seed_json(uint64_t seed) {
-    char digits[24];
-    if (seed < 1ull << 53) return json_integer((json_int_t)seed);
-    snprintf(digits, sizeof digits, "%llu", (unsigned long long)seed);
-    return json_string(digits);
-}
-
-static int report(const settings *s, const nabla_generate_result *r, double seconds) {
-    const nabla_generate_options *to = &s->to;
-    if (s->common.json)
-        return cli_print_json(
-            "generate",
-            json_pack("{s:s, s:s, s:o, s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:f, s:f, s:s, s:f, s:f, s:f, s:f, s:f, s:f, "
-                      "s:f, s:f, s:f, s:f, s:f}",
-                      "output", to->output, "model", to->model, "seed", seed_json(to->seed), "width", r->width,
-                      "height", r->height, "frames", r->frames, "fps", r->fps, "steps", r->steps, "resumed_steps",
-                      r->resumed_steps, "solver", r->solver, "guidance", (double)r->guidance, "shift", (double)r->shift,
-                      "policy", r->policy, "sparsity", r->sparsity, "load_s", r->load_s, "text_s", r->text_s,
-                      "sample_s", r->sample_s, "decode_s", r->decode_s, "write_s", r->write_s, "plan_s", r->plan_s,
-                      "attention_s", r->attention_s, "products_s", r->products_s, "other_s", r->other_s, "total_s",
-                      seconds));
-    if (!s->common.quiet) {
-        cli_note("%dx%d, %d frames at %d a second; %d steps of %s, guidance %g, shift %g", r->width, r->height,
-                 r->frames, r->fps, r->steps, r->solver, (double)r->guidance, (double)r->shift);
-        if (r->resumed_steps) cli_note("steps 1 to %d were done before", r->resumed_steps);
-        cli_note("policy %s, sparsity %.1f %%", r->policy, fmax(0, 100 * r->sparsity));
-        cli_note("%.2f s: load %.2f, text %.2f, sample %.2f (plans %.2f, attention %.2f, products %.2f, other %.2f), "
-                 "decode %.2f, write %.2f",
-                 seconds, r->load_s, r->text_s, r->sample_s, r->plan_s, r->attention_s, r->products_s, r->other_s,
-                 r->decode_s, r->write_s);
-    }
-    printf("%s (seed %llu)\n", to->output, (unsigned long long)to->seed);
-    return CLI_DONE;
-}
-
 /* Where --resume goes on, prompt and seed need not be said again. */
 static int take_up(settings *s) {
     nv_error err = {0};
@@ -94,87 +51,136 @@ static int take_up(settings *s) {
     if (!prompt || !seed)
         return cli_fail("generate", "'%s' is no checkpoint of a generation: give one that --checkpoint wrote",
                         s->to.resume);
-    if (!s->to.prompt && !s->common.argument_count) s->to.prompt = prompt;
+    if (!s->to.prompt && !s->common.argument_count && !s->prompt_path) s->to.prompt = prompt;
     if (!s->seed.given) s->seed = (cli_seed){strtoull(seed, NULL, 10), 1};
     return 0;
 }
 
-static int check(settings *s, char *name, size_t name_size) {
+/* The argument, --prompt or --prompts, one of them. */
+static int read_prompts(settings *s) {
     nabla_generate_options *to = &s->to;
     const char *argument = s->common.argument_count ? s->common.arguments[0] : NULL;
-    const int taken = take_up(s);
-    if (taken) return taken;
     if (argument && to->prompt)
         return cli_misuse("generate", "the prompt is given twice, '%s' and with --prompt: leave one out", argument);
     if (argument) to->prompt = argument;
+    if (s->prompt_path) {
+        if (to->prompt) return cli_misuse("generate", "a prompt and --prompts: leave one out");
+        const int code = cli_prompt_file_read("generate", s->prompt_path, &s->prompts);
+        to->prompts = s->prompts.prompts;
+        to->prompt_count = s->prompts.count;
+        return code;
+    }
     if (!to->prompt || !to->prompt[strspn(to->prompt, " \t\r\n")])
         return cli_misuse("generate", "no prompt given: say what to show, such as nabla generate \"a red circle moving "
                                       "right\"");
-    if (!to->output) {
-        name_after_prompt(to->prompt, name, name_size);
-        to->output = name;
-        if (!nv_media_available() && !s->common.quiet)
-            cli_note("this build has no FFmpeg and writes no .mp4: the frames go to %s", name);
+    return 0;
+}
+
+/* FILE or FILE:STRENGTH, where FILE may hold colons too. */
+static int read_loras(settings *s) {
+    for (int32_t i = 0; i < s->loras.count; i++) {
+        char *file = strdup(s->loras.values[i]);
+        double strength = 1;
+        if (!file) return cli_fail("generate", "no memory for a path");
+        char *colon = strrchr(file, ':');
+        if (colon && cli_read_real(colon + 1, -100, 100, &strength)) *colon = '\0';
+        s->lora_list[i] = (nabla_lora){file, (float)strength};
+        s->to.lora_count = i + 1;
+        if (access(file, R_OK) != 0)
+            return cli_fail("generate", "cannot open the LoRA '%s': %s; give FILE or FILE:STRENGTH, such as x:0.8",
+                            file, strerror(errno));
     }
+    s->to.loras = s->lora_list;
+    return 0;
+}
+
+static int check_outputs(settings *s) {
+    const nabla_generate_options *to = &s->to;
     const char *const written[] = {to->output, to->save_latent, to->mask_png, to->preview, to->checkpoint};
     for (size_t i = 0; i < sizeof written / sizeof written[0]; i++) {
         const int code = written[i] ? cli_check_output("generate", written[i]) : 0;
         if (code) return code;
     }
+    return 0;
+}
+
+static int check(settings *s) {
+    nabla_generate_options *to = &s->to;
+    int code = take_up(s);
+    if (!code) code = read_prompts(s);
+    if (!code) code = read_loras(s);
+    if (code) return code;
+    if (!to->output) {
+        name_after_prompt(to->prompt ? to->prompt : "", s->name, sizeof s->name);
+        to->output = s->name;
+        if (!nv_media_available() && !s->common.quiet)
+            cli_note("this build has no FFmpeg and writes no .mp4: the frames go to %s", s->name);
+    }
+    code = check_outputs(s);
+    if (code) return code;
     to->policy = s->common.policy;
     to->width = s->size[0];
     to->height = s->size[1];
     to->seed = s->seed.value;
+    to->begin = cli_generate_announce;
+    to->begin_user = s;
     return s->seed.given ? 0 : random_seed(&to->seed);
 }
 
 static int generate(settings *s) {
-    char name[80], model[4096];
+    char model[4096];
     nabla_video_error err = {0};
-    nabla_generate_result result = {.size = sizeof result};
+    nabla_generate_result result = {.size = sizeof result, .densities = s->densities};
     cli_progress progress = cli_progress_make(s->common.quiet);
     nabla_video_machine machine;
-    int code = check(s, name, sizeof name);
+    int code = check(s);
     if (!code) code = cli_engine_machine("generate", &s->common, &progress, &machine);
-    if (!code) code = cli_engine_model("generate", s->to.model, model, sizeof model);
     if (code) return code;
-    s->to.model = model;
+    if (s->to.model || !s->to.transformer) {
+        code = cli_engine_model("generate", s->to.model, model, sizeof model);
+        s->to.model = model;
+    }
+    if (code) return code;
     if (!s->common.quiet && !s->seed.given) cli_note("seed %llu", (unsigned long long)s->to.seed);
     const double began = cli_seconds();
     const nabla_status status = nabla_generate(&s->to, &machine, &result, &err);
     cli_progress_clear(&progress);
-    const char *checkpoint = s->to.checkpoint ? s->to.checkpoint : s->to.resume;
-    if (status == NABLA_CANCELLED && checkpoint)
-        cli_note("saved: the same command with --resume %s goes on from here", checkpoint);
-    if (status != NABLA_OK) return cli_fail_status("generate", status, err.text);
-    if (result.warning[0]) cli_note("warning: %s", result.warning);
-    return report(s, &result, cli_seconds() - began);
+    if (status == NABLA_OK) return cli_generate_report(s, &result, cli_seconds() - began);
+    cli_generate_left(s, &result);
+    return cli_fail_status("generate", status, err.text);
 }
 
 static const cli_option options[] = {
     CLI_FLAG("o,output", TEXT, "OUT", to.output, ".mp4, .gif, .png or a folder/ [PROMPT.mp4 or PROMPT/]"),
-    CLI_FLAG("model", TEXT, "DIR", to.model, "a model's folder [the bundled demo]"),
-    CLI_RANGE("size", SIZE, size, 1, NV_MOST_SIDE, "pixels [the model's own]"),
-    CLI_RANGE("frames", INT32, to.frames, 1, NV_MOST_FRAMES, "[the model's own]"),
+    CLI_FLAG("model", TEXT, "DIR", to.model, "ours or Wan2.1's, a folder [the bundled demo]"),
+    CLI_RANGE("size", SIZE, size, 1, NV_MOST_SIDE, "or 480p, 720p, square, portrait [the model's]"),
+    CLI_RANGE("frames", INT32, to.frames, 1, NV_MOST_FRAMES, "Wan2.1: 4n+1 [the model's own]"),
     CLI_RANGE("steps", INT32, to.steps, 1, NV_MOST_SAMPLE_STEPS, "sampling steps [the model's own]"),
-    CLI_FLAG("solver", CHOICE, "unipc|dpm++|euler", to.solver, "[the model's own: euler; unipc to come for Wan]"),
+    CLI_FLAG("solver", CHOICE, "unipc|dpm++|euler", to.solver, "[the model's own; Wan2.1: unipc]"),
     CLI_RANGE("guidance", REAL, to.guidance, 0, NV_MOST_GUIDANCE,
               "pull to the prompt; 1: none, faster [the model's own]"),
     CLI_FLAG("seed", SEED, NULL, seed, "the same seed gives the same video [random, printed]"),
     CLI_POLICY("dense, nabla-0.7, sta-3-3-3 ... [the model's own]"),
-    CLI_RANGE("dense-steps", INT32, to.dense_steps, 0, NV_MOST_SAMPLE_STEPS, "first steps with dense attention [0]"),
-    CLI_FLAG("mask", TEXT, "FILE.png", to.mask_png, "draws the blocks kept in the last step, middle layer"),
-    CLI_FLAG("preview", TEXT, "DIR", to.preview, "a picture every few steps goes there"),
+    CLI_RANGE("dense-steps", INT32, to.dense_steps, 0, NV_MOST_SAMPLE_STEPS,
+              "first steps dense [0; 12 for sta alone on Wan2.1]"),
+    CLI_FLAG("lora", TEXTS, "FILE[:X]", loras, "at strength X; may be given several times"),
+    CLI_FLAG("prompts", TEXT, "FILE", prompt_path, "a prompt a line; outputs are numbered, seeds too"),
+    CLI_FLAG("preview", TEXT, "DIR", to.preview, "a film strip every few steps goes there"),
     CLI_THREADS,
     CLI_DTYPE("to compute in [bf16]"),
-    CLI_JSON,
     CLI_QUIET,
     CLI_MORE,
+    CLI_JSON,
     CLI_FLAG("prompt", TEXT, "TEXT", to.prompt, "in place of the argument"),
     CLI_FLAG("negative", PROMPT, "TEXT", to.negative, "what to keep away from [the model's own]"),
-    CLI_RANGE("shift", REAL, to.shift, NV_LEAST_SHIFT, NV_MOST_SHIFT, "shift of the noise schedule [the model's own]"),
+    CLI_RANGE("shift", REAL, to.shift, NV_LEAST_SHIFT, NV_MOST_SHIFT,
+              "of the noise schedule [Wan2.1: 5 from 720p, else 3]"),
+    CLI_FLAG("transformer", TEXT, "FILE", to.transformer, "a Wan2.1 model's parts in files of their own"),
+    CLI_FLAG("text-encoder", TEXT, "FILE", to.text_encoder, "the same"),
+    CLI_FLAG("vae", TEXT, "FILE", to.vae, "the same"),
     CLI_FLAG("checkpoint", TEXT, "FILE", to.checkpoint, "kept up to date as steps are done, for --resume"),
     CLI_FLAG("resume", TEXT, "FILE", to.resume, "goes on from there with its settings, to the same bits"),
+    CLI_FLAG("mask", TEXT, "FILE.png", to.mask_png, "draws the blocks kept in the last step, middle layer"),
     CLI_RANGE("fps", INT32, to.fps, 1, NV_MOST_FPS, "frames a second [the model's own]"),
     CLI_RANGE("crf", INT32, to.crf, 0, NV_MOST_CRF, "H.264 quality, 0 the best [18]"),
     CLI_RANGE("preview-every", INT32, to.preview_every, 1, NV_MOST_SAMPLE_STEPS, "steps between pictures []"),
@@ -185,11 +191,16 @@ static const cli_option options[] = {
 };
 
 static int run(const cli_verb *verb, int argc, char **argv) {
-    settings s = {.to = nabla_generate_options_default()};
-    int code = cli_parse(verb, argc, argv, &s);
-    if (code >= 0) return code;
-    code = generate(&s);
-    nv_st_close(s.resumed);
+    settings *s = calloc(1, sizeof *s);
+    if (!s) return cli_fail("generate", "no memory to begin with");
+    s->to = nabla_generate_options_default();
+    int code = cli_parse(verb, argc, argv, s);
+    if (code < 0) code = generate(s);
+    for (int32_t i = 0; i < s->to.lora_count; i++)
+        free((char *)(uintptr_t)s->lora_list[i].file);
+    cli_prompt_file_free(&s->prompts);
+    nv_st_close(s->resumed);
+    free(s);
     return code;
 }
 
@@ -197,7 +208,8 @@ const cli_verb cli_verb_generate = {
     .name = "generate",
     .arguments = "\"PROMPT\"",
     .summary = "a video from a prompt",
-    .about = "A video from a prompt, such as \"a small blue square moving down\".",
+    .about = "A video from a prompt, such as \"a small blue square moving down\"; from any,\n"
+             "with the folder of a Wan2.1 text-to-video model as --model.",
     .example = "example: nabla generate \"a red circle moving right\" --seed 7 -o circle.mp4",
     .options = options,
     .option_count = CLI_COUNT(options),

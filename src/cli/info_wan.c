@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The part of `nabla info` that reads Wan2.1 models. */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "cli/info.h"
 #include "cli/options.h"
 #include "cli/report.h"
+#include "nabla/video.h"
 #include "video/wan_folder.h"
 
 /* The sizes that were released. */
@@ -23,16 +25,56 @@ static void print_part(const char *what, const char *path, const char *remedy) {
         printf("%-12s missing: %s\n", what, remedy);
 }
 
-static void print_memory(const nv_wan_facts *facts, const cli_info_run *run) {
+/* ------------------------------------------------------------------ the memory of a run */
+
+/* A nabla_generate_options.begin that keeps what is settled and goes no further. */
+static int keep_settled(void *user, const nabla_generate_result *settled) {
+    *(nabla_generate_result *)user = *settled;
+    return 1;
+}
+
+/* What generation would take of this machine; size 0 where the folder is not complete or the size does not fit. The
+   prompt hardly matters. */
+static void settle(const char *path, const cli_info_run *run, nabla_generate_result *out) {
+    nabla_generate_options o = nabla_generate_options_default();
+    nabla_video_machine machine = nabla_video_machine_default();
+    machine.compute = run->compute;
+    o.model = path;
+    o.prompt = "";
+    o.width = run->size[0];
+    o.height = run->size[1];
+    o.frames = run->frames;
+    o.begin = keep_settled;
+    o.begin_user = out;
+    *out = (nabla_generate_result){0};
+    nabla_generate(&o, &machine, NULL, NULL);
+}
+
+static void print_run(const nabla_generate_result *r, const cli_info_run *run) {
+    char text[4][32];
+    const double most = fmax(r->text_memory, fmax(r->sample_memory, r->decode_memory));
+    printf("memory       %s for a run of %dx%d, %d frames, in %s: text encoder %s, sampling %s, decoding %s\n",
+           cli_format_bytes(most, text[0], sizeof text[0]), run->size[0], run->size[1], run->frames,
+           run->compute == NABLA_FP32 ? "fp32" : "bf16", cli_format_bytes(r->text_memory, text[1], sizeof text[1]),
+           cli_format_bytes(r->sample_memory, text[2], sizeof text[2]),
+           cli_format_bytes(r->decode_memory, text[3], sizeof text[3]));
+}
+
+/* Of the transformer alone, where a run is not to be had. */
+static void print_memory(const nv_wan_facts *facts, const cli_info_run *run, const nabla_generate_result *settled) {
     char model[32], pass[32];
-    if (!facts->sized) return;
+    if (settled->size > 0) print_run(settled, run);
+    if (settled->size > 0 || !facts->sized) return;
     printf("memory       %s for the transformer, %s for a pass over %dx%d, %d frames, in %s\n",
            cli_format_bytes((double)facts->model_memory, model, sizeof model),
            cli_format_bytes((double)facts->run_memory, pass, sizeof pass), run->size[0], run->size[1], run->frames,
            run->compute == NABLA_FP32 ? "fp32" : "bf16");
 }
 
-static void print_text(const nv_wan_folder *f, const nv_wan_facts *facts, const cli_info_run *run) {
+/* ------------------------------------------------------------------ the model */
+
+static void print_text(const nv_wan_folder *f, const nv_wan_facts *facts, const cli_info_run *run,
+                       const nabla_generate_result *settled) {
     const nv_dit_config *c = &facts->config;
     char text[128], size[32];
     printf("model        Wan2.1%s text-to-video, %s names%s%s\n", size_name(c), nv_dit_layout_name(facts->names.layout),
@@ -48,18 +90,19 @@ static void print_text(const nv_wan_folder *f, const nv_wan_facts *facts, const 
         printf("policy       %s, from %s\n", cli_escape(f->policy, text, sizeof text), f->policy_from);
     else
         printf("policy       dense: neither its name nor its configuration tells another\n");
-    print_part("text encoder", f->text_encoder,
+    print_part("text encoder", f->parts.text_encoder,
                "text_encoder/ (diffusers) or models_t5_umt5-xxl-enc-bf16.pth (original)");
-    print_part("tokenizer", f->tokenizer, "tokenizer/spiece.model (diffusers) or google/umt5-xxl/ (original)");
-    print_part("vae", f->vae, "vae/ (diffusers) or Wan2.1_VAE.pth (original)");
-    print_memory(facts, run);
+    print_part("tokenizer", f->parts.tokenizer, "tokenizer/spiece.model (diffusers) or google/umt5-xxl/ (original)");
+    print_part("vae", f->parts.vae, "vae/ (diffusers) or Wan2.1_VAE.pth (original)");
+    print_memory(facts, run, settled);
 }
 
 static json_t *part_json(const char *path) {
     return path[0] ? json_string(path) : json_null();
 }
 
-static int print_json(const nv_wan_folder *f, const nv_wan_facts *facts, const cli_info_run *run) {
+static int print_json(const nv_wan_folder *f, const nv_wan_facts *facts, const cli_info_run *run,
+                      const nabla_generate_result *settled) {
     const nv_dit_config *c = &facts->config;
     json_t *figures =
         json_pack("{s:s, s:s, s:s, s:[i,i,i], s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:s}", "kind",
@@ -69,23 +112,30 @@ static int print_json(const nv_wan_folder *f, const nv_wan_facts *facts, const c
                   c->ffn_dim, "text_dim", c->text_dim, "parameters", (json_int_t)facts->parameters, "files",
                   (json_int_t)facts->files, "bytes", (json_int_t)facts->bytes, "dtypes", facts->dtypes);
     json_object_set_new(figures, "policy", part_json(f->policy));
-    json_object_set_new(figures, "text_encoder", part_json(f->text_encoder));
-    json_object_set_new(figures, "tokenizer", part_json(f->tokenizer));
-    json_object_set_new(figures, "vae", part_json(f->vae));
+    json_object_set_new(figures, "text_encoder", part_json(f->parts.text_encoder));
+    json_object_set_new(figures, "tokenizer", part_json(f->parts.tokenizer));
+    json_object_set_new(figures, "vae", part_json(f->parts.vae));
     if (facts->sized)
         json_object_set_new(figures, "memory",
                             json_pack("{s:[i,i], s:i, s:s, s:I, s:I}", "size", run->size[0], run->size[1], "frames",
                                       run->frames, "dtype", run->compute == NABLA_FP32 ? "fp32" : "bf16", "transformer",
                                       (json_int_t)facts->model_memory, "pass", (json_int_t)facts->run_memory));
+    if (settled->size > 0)
+        json_object_set_new(figures, "run",
+                            json_pack("{s:I, s:I, s:I}", "text_memory", (json_int_t)settled->text_memory,
+                                      "sample_memory", (json_int_t)settled->sample_memory, "decode_memory",
+                                      (json_int_t)settled->decode_memory));
     return cli_print_json("info", figures);
 }
 
 int cli_info_wan(const char *path, const cli_info_run *run, int json) {
     nv_wan_folder folder;
     nv_wan_facts facts;
+    nabla_generate_result settled;
     nv_error err = {0};
     if (nv_wan_find(path, &folder, &err) != NABLA_OK) return cli_fail("info", "%s", err.text);
-    if (nv_wan_describe(&folder, run->size[0], run->size[1], run->frames, run->compute, &facts, &err) != NABLA_OK)
+    const nv_clip_size clip = {run->frames, run->size[1], run->size[0]};
+    if (nv_wan_describe(&folder, &clip, run->compute, &facts, &err) != NABLA_OK)
         return cli_fail("info", "%s", err.text);
     if (run->asked && !facts.sized)
         return cli_misuse("info",
@@ -93,7 +143,8 @@ int cli_info_wan(const char *path, const cli_info_run *run, int json) {
                           "frames 4n+1",
                           run->size[0], run->size[1], run->frames, 8 * facts.config.patch[2],
                           8 * facts.config.patch[1]);
-    if (json) return print_json(&folder, &facts, run);
-    print_text(&folder, &facts, run);
+    settle(path, run, &settled);
+    if (json) return print_json(&folder, &facts, run, &settled);
+    print_text(&folder, &facts, run, &settled);
     return CLI_DONE;
 }

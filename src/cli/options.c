@@ -63,6 +63,27 @@ static int is_choice(const char *choices, const char *text) {
     return 0;
 }
 
+/* Sizes that Wan2.1's models were trained for. */
+static const struct {
+    const char *name;
+    int32_t size[2];
+} presets[] = {{"480p", {832, 480}}, {"720p", {1280, 720}}, {"square", {624, 624}}, {"portrait", {480, 832}}};
+
+static int read_size(const char *text, int64_t min, int64_t max, int32_t *out) {
+    for (size_t i = 0; i < sizeof presets / sizeof *presets; i++) {
+        if (strcmp(text, presets[i].name) != 0) continue;
+        memcpy(out, presets[i].size, sizeof presets[i].size);
+        return out[0] >= min && out[0] <= max && out[1] >= min && out[1] <= max;
+    }
+    return cli_read_box(text, 2, min, max, out);
+}
+
+static int add_text(cli_texts *list, const char *text) {
+    if (!text[0] || list->count == CLI_MOST_TEXTS) return 0;
+    list->values[list->count++] = text;
+    return 1;
+}
+
 /* The long form, without the letter. */
 static const char *long_name(const cli_option *o) {
     return o->name[1] == ',' ? o->name + 2 : o->name;
@@ -89,13 +110,17 @@ static void describe(const cli_option *o, char *text, size_t size) {
         snprintf(text, size, "a whole number from 0 to 18446744073709551615");
         break;
     case CLI_SIZE:
-        snprintf(text, size, "a size such as 192x128 (width x height, each from %.0f to %.0f)", o->min, o->max);
+        snprintf(text, size, "480p, 720p, square, portrait or a size such as 192x128 (each from %.0f to %.0f)", o->min,
+                 o->max);
         break;
     case CLI_BOX:
         snprintf(text, size, "frames x height x width such as 4x16x16 (each from %.0f to %.0f)", o->min, o->max);
         break;
     case CLI_CHOICE:
         snprintf(text, size, "one of %s", o->value);
+        break;
+    case CLI_TEXTS:
+        snprintf(text, size, "%s, at most %d times", value_name(o), CLI_MOST_TEXTS);
         break;
     case CLI_TEXT:
     case CLI_PROMPT:
@@ -134,8 +159,10 @@ static int store(const cli_option *o, const char *text, void *settings) {
         return 1;
     case CLI_SEED:
         return read_seed(text, (cli_seed *)(void *)at);
+    case CLI_TEXTS:
+        return add_text((cli_texts *)(void *)at, text);
     case CLI_SIZE:
-        return cli_read_box(text, 2, (int64_t)o->min, (int64_t)o->max, (int32_t *)(void *)at);
+        return read_size(text, (int64_t)o->min, (int64_t)o->max, (int32_t *)(void *)at);
     case CLI_BOX:
         return cli_read_box(text, 3, (int64_t)o->min, (int64_t)o->max, (int32_t *)(void *)at);
     }
@@ -242,7 +269,8 @@ static int parse_flag(const cli_verb *verb, int argc, char **argv, int *i, void 
     if (o->kind == CLI_SWITCH) {
         if (value) return cli_misuse(verb->name, "--%s takes no value, not '%s': leave '=%s' out", name, value, value);
     } else if (!value) {
-        const int textual = o->kind == CLI_TEXT || o->kind == CLI_PROMPT || o->kind == CLI_CHOICE;
+        const int textual =
+            o->kind == CLI_TEXT || o->kind == CLI_TEXTS || o->kind == CLI_PROMPT || o->kind == CLI_CHOICE;
         if (*i + 1 >= argc || (textual && strncmp(argv[*i + 1], "--", 2) == 0))
             return cli_misuse(verb->name, "--%s needs a value: give %s", name, wanted);
         value = argv[++*i];
@@ -308,6 +336,7 @@ static void print_default(const cli_option *o, const void *settings) {
     case CLI_CHOICE:
         printf("[%s]", *(const char *const *)(const void *)at);
         break;
+    case CLI_TEXTS:
     case CLI_SEED:
     case CLI_SWITCH:
         break;

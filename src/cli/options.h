@@ -11,12 +11,13 @@ typedef enum cli_kind {
     CLI_SWITCH, /* int32_t, set to 1; takes no value */
     CLI_TEXT,   /* const char *, not empty */
     CLI_PROMPT, /* const char *, which may be empty */
+    CLI_TEXTS,  /* cli_texts: not empty, as often as one likes */
     CLI_CHOICE, /* const char *, one of `choices` */
     CLI_INT32,  /* int32_t in [min, max] */
     CLI_INT64,  /* int64_t in [min, max] */
     CLI_REAL,   /* float in [min, max] */
     CLI_SEED,   /* cli_seed: 0 to 2^64 - 1 */
-    CLI_SIZE,   /* int32_t[2]: WxH, each in [min, max] */
+    CLI_SIZE,   /* int32_t[2]: WxH, each in [min, max]; or a preset by name */
     CLI_BOX     /* int32_t[3]: FxHxW, each in [min, max] */
 } cli_kind;
 
@@ -24,6 +25,13 @@ typedef struct cli_seed {
     uint64_t value;
     int32_t given;
 } cli_seed;
+
+enum { CLI_MOST_TEXTS = 16 };
+
+typedef struct cli_texts {
+    const char *values[CLI_MOST_TEXTS];
+    int32_t count;
+} cli_texts;
 
 /* A row of a verb's table, made by the macros below. */
 typedef struct cli_option {

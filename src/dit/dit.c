@@ -3,6 +3,7 @@
 #include "dit/dit.h"
 #include "dit/model.h"
 #include "tensor/bf16.h"
+#include "tensor/hash.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -128,6 +129,15 @@ static nabla_status take_memory(nv_dit *m, nv_error *err) {
     return NABLA_OK;
 }
 
+static nv_matrix matrix_of(const nv_parameter *p, const void *data, nabla_dtype dtype) {
+    const int64_t rows = p->rank > 1 ? p->shape[0] : 1;
+    return nv_matrix_of(data, dtype, rows, (int64_t)p->count / rows);
+}
+
+nv_matrix nv_dit_stored(const nv_parameter *p) {
+    return p->value ? matrix_of(p, p->value, NABLA_FP32) : matrix_of(p, p->copy, NABLA_BF16);
+}
+
 nabla_status nv_dit_describe(nv_dit *m, nv_error *err) {
     const nv_dit_config *c = &m->config;
     NV_TRY(check_config(c, err));
@@ -251,32 +261,24 @@ void nv_dit_read(nv_dit *m, const nv_parameter *p, size_t first, float *values, 
     }
 }
 
-/* As rows that can be shared out among threads. */
-nabla_status nv_dit_cast(nv_dit *m, nabla_dtype from_dtype, const void *from, void *to, size_t count, nv_error *err) {
-    const nabla_dtype to_dtype = from_dtype == NABLA_FP32 ? NABLA_BF16 : NABLA_FP32;
-    const int64_t width = 4096, rows = (int64_t)count / width, rest = (int64_t)count % width;
-    const size_t done = (size_t)(rows * width);
-    if (rows > 0)
-        NV_TRY(m->device->ops->cast(m->device, nv_matrix_of(from, from_dtype, rows, width),
-                                    nv_matrix_of(to, to_dtype, rows, width), err));
-    if (rest == 0) return NABLA_OK;
-    from = (const unsigned char *)from + done * nabla_dtype_size(from_dtype);
-    to = (unsigned char *)to + done * nabla_dtype_size(to_dtype);
-    return m->device->ops->cast(m->device, nv_matrix_of(from, from_dtype, 1, rest), nv_matrix_of(to, to_dtype, 1, rest),
-                                err);
+uint64_t nv_dit_fingerprint(nv_dit *m) {
+    float values[64];
+    const size_t most = sizeof values / sizeof *values;
+    uint64_t hash = NV_HASH_BEGIN;
+    for (size_t i = 0; i < m->count; i++) {
+        const nv_parameter *p = &m->parameters[i];
+        const size_t n = p->count < most ? p->count : most;
+        nv_dit_read(m, p, 0, values, n);
+        hash = nv_hash(hash, values, n * sizeof *values);
+    }
+    return hash;
 }
 
-/* Parameters that follow one another in both places go together. */
 nabla_status nv_dit_update(nv_dit *m, nv_error *err) {
-    for (size_t i = 0; i < m->count;) {
-        const nv_parameter *first = &m->parameters[i];
-        size_t count = 0;
-        for (; i < m->count && m->parameters[i].rounded && m->parameters[i].value; i++)
-            count += m->parameters[i].count;
-        if (count > 0)
-            NV_TRY(nv_dit_cast(m, NABLA_FP32, first->value, first->copy, count, err));
-        else
-            i++;
+    for (size_t i = 0; i < m->count; i++) {
+        const nv_parameter *p = &m->parameters[i];
+        if (p->rounded && p->value)
+            NV_TRY(m->device->ops->cast(m->device, nv_dit_stored(p), matrix_of(p, p->copy, NABLA_BF16), err));
     }
     return NABLA_OK;
 }

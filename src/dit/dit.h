@@ -40,16 +40,24 @@ const nv_dit_config *nv_dit_get_config(const nv_dit *m);
 size_t nv_dit_parameter_count(const nv_dit *m); /* tensors */
 nv_parameter *nv_dit_parameter(nv_dit *m, size_t i);
 size_t nv_dit_values(const nv_dit *m); /* numbers in all */
+/* A hash of the first numbers of each parameter, all of which training and LoRA files move: equal for the same weights
+   alone. */
+uint64_t nv_dit_fingerprint(nv_dit *m);
 
 /* Random start (as the public Wan code: Xavier uniform linears, zero biases, N(0, 0.02) for time and text embedders,
    modulation N(0, 1) / sqrt(dim), zero head). Then call nv_dit_update. */
 void nv_dit_init(nv_dit *m, uint64_t seed);
 /* Random numbers everywhere, the head too, of the sizes that a start has: for timing. All threads draw. */
 nabla_status nv_dit_randomise(nv_dit *m, uint64_t seed, nv_error *err);
+
+/* How far a long call is: `done` parts of total. Non-zero stops it with NABLA_CANCELLED. */
+typedef int (*nv_dit_stop)(void *user, int32_t done, int32_t total);
+
 /* From files of either layout (names.h); names NULL: recognised. Every tensor must be there with its shape, and under
-   the prefix there must be no others: the error names the first few of both. Tensors are converted one at a time.
-   Updates the compute copy. */
-nabla_status nv_dit_load(nv_dit *m, const nv_weights *w, const nv_dit_names *names, nv_error *err);
+   the prefix there must be no others: the error names the first few of both. Tensors are converted one at a time, and
+   their pages given back to the file; stop (may be NULL) is asked before each. Updates the compute copy. */
+nabla_status nv_dit_load(nv_dit *m, const nv_weights *w, const nv_dit_names *names, nv_dit_stop stop, void *user,
+                         nv_error *err);
 /* Whether nv_dit_load will find every tensor and its shape, without making a model. */
 nabla_status nv_dit_check(const nv_dit_config *config, const nv_weights *w, const nv_dit_names *names, nv_error *err);
 /* count numbers of a parameter from the first on, from and to the host, in whatever way it is kept; not the copy of a
@@ -82,6 +90,8 @@ typedef struct nv_dit_inputs {
     const float *context;       /* [B, text_length, text_dim] */
     const nabla_policy *policy; /* self-attention of every block; built anew for every layer, sample and head. NULL: the
                                    run's plans as they are (nv_dit_run_import) */
+    nv_dit_stop stop;           /* asked before every layer of a forward pass; may be NULL */
+    void *user;
 } nv_dit_inputs;
 
 /* out: [B, out_channels, F, H, W] */

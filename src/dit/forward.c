@@ -144,8 +144,11 @@ nabla_status nv_dit_forward(nv_dit *m, nv_dit_run *run, const nv_dit_inputs *in,
     m->device->ops->clock_reset(m->device);
     NV_TRY(embed_inputs(run, in, err));
     NV_TRY(modulations(run, err));
-    for (int32_t i = 0; i < m->config.layers; i++)
+    for (int32_t i = 0; i < m->config.layers; i++) {
+        if (in->stop && in->stop(in->user, i, m->config.layers))
+            return nv_fail(err, NABLA_CANCELLED, "stopped before layer %d of %d", (int)i + 1, (int)m->config.layers);
         NV_TRY(block_forward(run, i, in->policy, err));
+    }
     NV_TRY(head_forward(run, out, err));
     NV_TRY(m->device->ops->wait(m->device, err));
     NV_TRY(measure_density(run, err));

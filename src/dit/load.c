@@ -47,12 +47,11 @@ static nabla_status load_one(nv_dit *m, const nv_parameter *p, const nv_weights 
                              nv_error *err) {
     char name[2 * NV_DIT_NAME_SIZE];
     const nv_st_entry *e;
-    const int64_t rows = p->shape[0], cols = (int64_t)p->count / rows;
     full_name(p, names, name);
     NV_TRY(nv_weights_get(w, name, p->shape, p->rank, &e, err));
-    return nv_load(
-        m->device, e,
-        p->value ? nv_matrix_of(p->value, NABLA_FP32, rows, cols) : nv_matrix_of(p->copy, NABLA_BF16, rows, cols), err);
+    NV_TRY(nv_load(m->device, e, nv_dit_stored(p), err));
+    nv_weights_forget(w, e);
+    return NABLA_OK;
 }
 
 nabla_status nv_dit_check(const nv_dit_config *config, const nv_weights *w, const nv_dit_names *names, nv_error *err) {
@@ -69,14 +68,19 @@ nabla_status nv_dit_check(const nv_dit_config *config, const nv_weights *w, cons
     return status;
 }
 
-nabla_status nv_dit_load(nv_dit *m, const nv_weights *w, const nv_dit_names *names, nv_error *err) {
+nabla_status nv_dit_load(nv_dit *m, const nv_weights *w, const nv_dit_names *names, nv_dit_stop stop, void *user,
+                         nv_error *err) {
     nv_dit_names own;
     if (!names) {
         NV_TRY(nv_dit_recognise(w, &own, err));
         names = &own;
     }
     NV_TRY(check_names(m, w, names, err));
-    for (size_t i = 0; i < m->count; i++)
+    for (size_t i = 0; i < m->count; i++) {
+        if (stop && stop(user, (int32_t)i, (int32_t)m->count))
+            return nv_fail(err, NABLA_CANCELLED, "stopped after %zu of %zu tensors", i, m->count);
         NV_TRY(load_one(m, &m->parameters[i], w, names, err));
+    }
+    if (stop) stop(user, (int32_t)m->count, (int32_t)m->count); /* the end, which is too late to stop */
     return nv_dit_update(m, err);
 }

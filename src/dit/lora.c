@@ -200,7 +200,8 @@ static nabla_status read_halves(const merger *g, const change *c, size_t rank, s
     return status == NABLA_OK ? nv_st_read_f32(c->parts[DOWN], halves + rank * out, rank * in, g->err) : status;
 }
 
-static nabla_status add_product(const merger *g, const nv_parameter *p, const change *c, float *sum) {
+/* sum += factor * up down */
+static nabla_status add_product(const merger *g, float *sum, const nv_parameter *p, const change *c) {
     nv_device *dev = g->m->device;
     const size_t out = (size_t)p->shape[0], in = p->count / out, rank = (size_t)c->parts[DOWN]->shape[0];
     const size_t bytes = rank * (out + in) * sizeof(float);
@@ -225,44 +226,91 @@ static nabla_status add_product(const merger *g, const nv_parameter *p, const ch
     return status;
 }
 
-static nabla_status add_to_weight(const merger *g, const nv_parameter *p, const change *c, float *sum) {
-    if (c->parts[UP]) NV_TRY(add_product(g, p, c, sum));
-    return c->parts[DIFF] ? add_scaled(g, sum, c->parts[DIFF], g->strength) : NABLA_OK;
+/* ------------------------------------------------------------------ the whole */
+
+static int changes_weight(const merger *g, size_t i) {
+    return g->changes[i].parts[UP] || g->changes[i].parts[DIFF];
 }
 
-/* A weight without a master is added to in fp32 and rounded once. */
-static nabla_status change_weight(const merger *g, const nv_parameter *p, const change *c) {
-    nv_device *dev = g->m->device;
+/* What all files say of weight i, added to sum. */
+static nabla_status add_changes(const merger *files, int32_t count, size_t i, float *sum) {
+    for (int32_t f = 0; f < count; f++) {
+        const merger *g = &files[f];
+        const change *c = &g->changes[i];
+        if (c->parts[UP]) NV_TRY(add_product(g, sum, &g->m->parameters[i], c));
+        if (c->parts[DIFF]) NV_TRY(add_scaled(g, sum, c->parts[DIFF], g->strength));
+    }
+    return NABLA_OK;
+}
+
+/* A weight without a master: widened, changed, rounded back. */
+static nabla_status change_copy(const merger *files, int32_t count, size_t i, nv_error *err) {
+    const nv_dit *m = files[0].m;
+    nv_device *dev = m->device;
+    const nv_matrix copy = nv_dit_stored(&m->parameters[i]);
     void *sum;
-    if (p->value) return add_to_weight(g, p, c, p->value);
-    NV_TRY(dev->ops->allocate(dev, p->count * sizeof(float), &sum, g->err));
-    nabla_status status = nv_dit_cast(g->m, NABLA_BF16, p->copy, sum, p->count, g->err);
-    if (status == NABLA_OK) status = add_to_weight(g, p, c, sum);
-    if (status == NABLA_OK) status = nv_dit_cast(g->m, NABLA_FP32, sum, p->copy, p->count, g->err);
+    NV_TRY(dev->ops->allocate(dev, m->parameters[i].count * sizeof(float), &sum, err));
+    const nv_matrix wide = nv_matrix_of(sum, NABLA_FP32, copy.rows, copy.cols);
+    nabla_status status = dev->ops->cast(dev, copy, wide, err);
+    if (status == NABLA_OK) status = add_changes(files, count, i, sum);
+    if (status == NABLA_OK) status = dev->ops->cast(dev, wide, copy, err);
     dev->ops->release(dev, sum);
     return status;
 }
 
-static nabla_status apply(const merger *g, const nv_parameter *p, const change *c) {
-    if (c->parts[UP] || c->parts[DIFF]) NV_TRY(change_weight(g, p, c));
-    if (c->parts[DIFF_BIAS]) NV_TRY(add_scaled(g, bias_of(g->m, p)->value, c->parts[DIFF_BIAS], g->strength));
+static nabla_status apply(const merger *files, int32_t count, size_t i, nv_error *err) {
+    const nv_parameter *p = &files[0].m->parameters[i];
+    int changed = 0;
+    for (int32_t f = 0; f < count; f++) {
+        const merger *g = &files[f];
+        const nv_st_entry *bias = g->changes[i].parts[DIFF_BIAS];
+        if (bias) NV_TRY(add_scaled(g, bias_of(g->m, p)->value, bias, g->strength));
+        changed |= changes_weight(g, i);
+    }
+    if (!changed) return NABLA_OK;
+    return p->value ? add_changes(files, count, i, p->value) : change_copy(files, count, i, err);
+}
+
+/* The files side by side, their changes placed and checked. */
+static nabla_status read_files(nv_dit *m, const nv_dit_lora *loras, int32_t count, merger *files, nv_error *err) {
+    for (int32_t f = 0; f < count; f++) {
+        files[f] = (merger){.m = m, .file = loras[f].file, .strength = loras[f].strength, .err = err};
+        files[f].changes = calloc(m->count, sizeof *files[f].changes);
+        if (!files[f].changes)
+            return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory to read %s", nv_weights_path(loras[f].file));
+        NV_TRY(place_all(&files[f]));
+        for (size_t i = 0; i < m->count; i++)
+            NV_TRY(check_change(&files[f], &m->parameters[i], &files[f].changes[i]));
+    }
     return NABLA_OK;
 }
 
-static nabla_status merge(merger *g) {
-    NV_TRY(place_all(g));
-    for (size_t i = 0; i < g->m->count; i++)
-        NV_TRY(check_change(g, &g->m->parameters[i], &g->changes[i]));
-    for (size_t i = 0; i < g->m->count; i++)
-        NV_TRY(apply(g, &g->m->parameters[i], &g->changes[i]));
-    return nv_dit_update(g->m, g->err);
+static nabla_status run(nv_dit *m, const nv_dit_lora *loras, int32_t count, int merge, nv_error *err) {
+    merger *files = calloc((size_t)count + 1, sizeof *files);
+    if (!files) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory to read %d LoRA files", count);
+    nabla_status status = read_files(m, loras, count, files, err);
+    for (size_t i = 0; merge && i < m->count && status == NABLA_OK; i++)
+        status = apply(files, count, i, err);
+    for (int32_t f = 0; f < count; f++)
+        free(files[f].changes);
+    free(files);
+    return status;
 }
 
-nabla_status nv_dit_merge_lora(nv_dit *m, const nv_weights *file, float strength, nv_error *err) {
-    merger g = {.m = m, .file = file, .strength = strength, .err = err};
-    g.changes = calloc(m->count, sizeof *g.changes);
-    if (!g.changes) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory to read %s", nv_weights_path(file));
-    nabla_status status = merge(&g);
-    free(g.changes);
+nabla_status nv_dit_merge_loras(nv_dit *m, const nv_dit_lora *loras, int32_t count, nv_error *err) {
+    if (count == 0) return NABLA_OK;
+    NV_TRY(run(m, loras, count, 1, err));
+    return nv_dit_update(m, err);
+}
+
+nabla_status nv_dit_check_loras(const nv_dit_config *config, const nv_weights *const *files, int32_t count,
+                                nv_error *err) {
+    nv_dit m = {.config = *config};
+    nabla_status status = nv_dit_describe(&m, err);
+    for (int32_t f = 0; f < count && status == NABLA_OK; f++) {
+        const nv_dit_lora one = {files[f], 1.0f};
+        status = run(&m, &one, 1, 0, err);
+    }
+    nv_dit_forget(&m);
     return status;
 }

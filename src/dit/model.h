@@ -30,7 +30,7 @@ struct nv_dit {
     nabla_dtype compute;
     int train;
     int64_t dim, patch_in, patch_out; /* columns of a patch, in and out */
-    size_t count, total;
+    size_t count, total;              /* parameters, and their numbers */
     nv_parameter *parameters;
     char *names;
     void *memory; /* of the next three */
@@ -50,8 +50,8 @@ nabla_status nv_dit_list_parameters(nv_dit *m, nv_error *err);
 /* The parameter of that name; layer -1 for those outside of blocks. NULL if this model has none. */
 nv_parameter *nv_dit_find(nv_dit *m, int32_t layer, const char *name);
 
-/* count numbers of one dtype into the other. */
-nabla_status nv_dit_cast(nv_dit *m, nabla_dtype from_dtype, const void *from, void *to, size_t count, nv_error *err);
+/* Where a parameter's numbers are kept: the master where there is one, else what products read. */
+nv_matrix nv_dit_stored(const nv_parameter *p);
 
 /* All of a model (config is set) but its memory: sizes and parameters, whose values are NULL; and its end. */
 nabla_status nv_dit_describe(nv_dit *m, nv_error *err);

@@ -140,27 +140,51 @@ static void take_backward(nv_dit_run *run, nv_arena *arena) {
     run->d_head_modulation = take_floats(arena, batch * 2 * dim);
 }
 
+static int64_t larger(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+
+/* Columns of the shared wide matrix: for q, k and v, for the feed-forward, and without a backward pass for patches and
+   for the head's input and output, which are fp32. */
+static int64_t widest(const nv_dit_run *run) {
+    const nv_dit *m = run->m;
+    const int64_t branch = larger(3 * m->dim, m->config.ffn_dim);
+    const int64_t head = (m->dim + m->patch_out) * (int64_t)(sizeof(float) / nabla_dtype_size(m->compute));
+    return run->shape.train ? branch : larger(branch, larger(m->patch_in, head));
+}
+
+static void take_ends(nv_dit_run *run, nv_arena *arena) {
+    const nv_dit *m = run->m;
+    if (run->shape.train) {
+        run->patches = take_matrix(arena, m->compute, run->rows, m->patch_in);
+        take_norm(run, arena, &run->head_norm, NABLA_FP32, 1);
+        run->head_out = take_matrix(arena, NABLA_FP32, run->rows, m->patch_out);
+        return;
+    }
+    float *wide = run->shared.wide.data;
+    run->patches = nv_shared_wide(&run->shared, m->patch_in);
+    run->head_norm = (nv_dit_norm_run){.n = nv_matrix_of(wide, NABLA_FP32, run->rows, m->dim)};
+    run->head_out = nv_matrix_of(wide ? wide + run->rows * m->dim : NULL, NABLA_FP32, run->rows, m->patch_out);
+}
+
 static void take_all(nv_dit_run *run, nv_arena *arena) {
     const nv_dit *m = run->m;
     const nabla_dtype compute = m->compute;
-    const int64_t dim = m->dim, rows = run->rows, widest = 3 * dim > m->config.ffn_dim ? 3 * dim : m->config.ffn_dim;
+    const int64_t dim = m->dim, rows = run->rows;
     run->raster = nv_arena_take(arena, run->tokens, sizeof(int32_t));
     run->rope = take_floats(arena, run->tokens * m->config.head_dim);
     run->x = take_floats(arena, rows * dim);
-    run->patches = take_matrix(arena, compute, rows, m->patch_in);
-    run->shared.wide = take_matrix(arena, compute, rows, widest);
+    run->shared.wide = take_matrix(arena, compute, rows, widest(run));
     run->shared.narrow = take_matrix(arena, compute, run->shape.train && compute == NABLA_FP32 ? 0 : rows, dim);
     run->shared.narrow.rows = rows;
     if (run->shape.train) run->shared.y = take_matrix(arena, compute, rows, dim);
     run->context = take_matrix(arena, compute, run->text_rows, m->config.text_dim);
     run->text_u = take_matrix(arena, compute, run->text_rows, dim);
-    run->text_wide = take_matrix(arena, compute, run->text_rows, dim);
+    run->text_wide = run->shape.train ? take_matrix(arena, compute, run->text_rows, dim) : run->text_u;
     run->text = take_matrix(arena, compute, run->text_rows, dim);
     nv_time_embedding_layout(&run->time, arena, &m->time, run->shape.batch);
     run->head_modulation = take_floats(arena, (int64_t)run->shape.batch * 2 * dim);
-    take_norm(run, arena, &run->head_norm, NABLA_FP32, run->shape.train);
-    if (!run->shape.train) run->head_norm.n = nv_matrix_of(run->shared.wide.data, NABLA_FP32, rows, dim);
-    run->head_out = take_matrix(arena, NABLA_FP32, rows, m->patch_out);
+    take_ends(run, arena);
     for (int32_t i = 0; i < m->config.layers; i++) {
         const int64_t count = run->shape.batch * NV_DIT_CHUNKS * dim;
         run->blocks[i].modulation = take_floats(arena, count);

@@ -39,7 +39,7 @@ struct nv_dit_run {
     float *rope;                       /* [tokens, head_dim] */
     float *x;                          /* [M, dim] residual stream */
     nv_matrix patches;                 /* [M, patch_in] */
-    nv_shared shared;                  /* wide: [M, max(ffn, 3 dim)] */
+    nv_shared shared;                  /* wide: [M, max(ffn, 3 dim)], of use at both ends too (take_ends) */
     nv_matrix context;                 /* [B * L, text_dim] in the compute dtype */
     nv_matrix text_u, text_wide, text; /* [B * L, dim] */
     nv_time_embedding_run time;

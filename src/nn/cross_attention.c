@@ -6,12 +6,7 @@ void nv_cross_attention_layout(nv_cross_attention_run *r, nv_arena *arena, const
                                const nv_shared *shared) {
     const int64_t rows = batch * tokens, text_rows = batch * text_length, dim = p->q.w.cols;
     const size_t size = nabla_dtype_size(compute);
-    r->batch = batch;
-    r->tokens = tokens;
-    r->text_length = text_length;
-    r->exact = (nv_matrix){0};
-    r->rstd_q = r->rstd_k = r->lse = NULL;
-    r->o = shared->narrow;
+    *r = (nv_cross_attention_run){.batch = batch, .tokens = tokens, .text_length = text_length, .o = shared->narrow};
     r->kv = nv_matrix_of(nv_arena_take(arena, text_rows * 2 * dim, size), compute, text_rows, 2 * dim);
     r->k_n = nv_matrix_of(nv_arena_take(arena, text_rows * dim, size), compute, text_rows, dim);
     if (!train) {

@@ -5,11 +5,7 @@ void nv_self_attention_layout(nv_self_attention_run *r, nv_arena *arena, const n
                               int64_t tokens, nabla_dtype compute, int train, const nv_shared *shared) {
     const int64_t rows = batch * tokens, dim = p->qkv.w.cols;
     const size_t size = nabla_dtype_size(compute);
-    r->batch = batch;
-    r->tokens = tokens;
-    r->exact = (nv_matrix){0};
-    r->rstd_q = r->rstd_k = r->lse = NULL;
-    r->o = shared->narrow;
+    *r = (nv_self_attention_run){.batch = batch, .tokens = tokens, .o = shared->narrow};
     if (!train) {
         r->qkv = nv_shared_wide(shared, 3 * dim);
         r->qk = nv_matrix_cols(r->qkv, 0, 2 * dim); /* in place */

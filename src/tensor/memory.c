@@ -47,6 +47,10 @@ double nv_memory_total(void) {
     return limit > 0 && (limit < total || total == 0) ? limit : total;
 }
 
+double nv_memory_peak(void) {
+    return 1024 * file_field("/proc/self/status", "VmHWM");
+}
+
 double nv_memory_available(void) {
     double used;
     const double available = 1024 * file_field("/proc/meminfo", "MemAvailable"), limit = group_limit(&used);

@@ -6,5 +6,7 @@
 
 double nv_memory_total(void);
 double nv_memory_available(void);
+/* The most that this process has held at a time so far, mapped files' pages included. */
+double nv_memory_peak(void);
 
 #endif

@@ -25,6 +25,8 @@ typedef struct nv_umt5 nv_umt5;
 nabla_status nv_umt5_open(const char *weights, const char *config, nv_umt5 **out, nv_error *err);
 void nv_umt5_close(nv_umt5 *m); /* NULL is fine */
 const nv_umt5_config *nv_umt5_get_config(const nv_umt5 *m);
+/* A hash of its norms' weights: equal for the same encoder in files of any layout and dtype that holds them exactly. */
+nabla_status nv_umt5_fingerprint(const nv_umt5 *m, uint64_t *hash, nv_error *err);
 /* Another tensor of its files; NULL if there is none. */
 const nv_st_entry *nv_umt5_find(const nv_umt5 *m, const char *name);
 

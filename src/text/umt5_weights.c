@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tensor/hash.h"
 #include "weights/file.h"
 #include "weights/json.h"
 
@@ -238,4 +239,23 @@ const nv_umt5_config *nv_umt5_get_config(const nv_umt5 *m) {
 
 const nv_st_entry *nv_umt5_find(const nv_umt5 *m, const char *name) {
     return nv_weights_find(m->files, name);
+}
+
+static nabla_status hash_vector(const nv_umt5 *m, const nv_st_entry *e, float *values, uint64_t *hash, nv_error *err) {
+    NV_TRY(nv_st_read_f32(e, values, (size_t)m->config.dim, err));
+    *hash = nv_hash(*hash, values, (size_t)m->config.dim * sizeof *values);
+    return NABLA_OK;
+}
+
+nabla_status nv_umt5_fingerprint(const nv_umt5 *m, uint64_t *hash, nv_error *err) {
+    float *values = malloc((size_t)m->config.dim * sizeof *values);
+    if (!values) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a norm of the text encoder");
+    *hash = NV_HASH_BEGIN;
+    nabla_status status = hash_vector(m, m->norm, values, hash, err);
+    for (int32_t i = 0; i < m->config.layers && status == NABLA_OK; i++) {
+        status = hash_vector(m, m->layers[i].norm1, values, hash, err);
+        if (status == NABLA_OK) status = hash_vector(m, m->layers[i].norm2, values, hash, err);
+    }
+    free(values);
+    return status;
 }

@@ -65,7 +65,9 @@ static nabla_status read(loader *l, const char *name, const char *what, const in
     if (!l->keep) return NABLA_OK;
     *out = malloc(count * sizeof **out);
     if (!*out) return no_memory(l, count);
-    if (nv_st_read_f32(e, *out, count, l->err) == NABLA_OK) return NABLA_OK;
+    const nabla_status status = nv_st_read_f32(e, *out, count, l->err);
+    nv_weights_forget(l->file, e); /* else the file's pages pile up in this process */
+    if (status == NABLA_OK) return NABLA_OK;
     free(*out);
     *out = NULL;
     return nv_fail_in(l->err, "%s.%s", name, what);

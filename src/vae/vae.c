@@ -74,18 +74,44 @@ nabla_status nv_vae_config_from(const nv_weights *file, nv_vae_config *out, nv_e
 
 /* ------------------------------------------------------------------ life */
 
+static void describe(nv_vae *vae, nv_device *device, const nv_vae_config *config, nabla_dtype compute) {
+    *vae = (nv_vae){.device = device, .config = *config, .compute = compute};
+    nv_vae_build_decoder(config, &vae->decoder);
+    nv_vae_build_encoder(config, &vae->encoder);
+    vae->post_quant = (nv_vae_linear){.in = config->z_dim, .out = config->z_dim};
+    vae->quant = (nv_vae_linear){.in = 2 * config->z_dim, .out = 2 * config->z_dim};
+}
+
+static size_t conv_bytes(const nv_vae_conv *c, nabla_dtype compute) {
+    const nv_conv_shape *s = &c->shape;
+    const size_t out = (size_t)c->parts * (size_t)s->out;
+    return out * (size_t)s->in * (size_t)c->taps * (size_t)s->kernel * (size_t)s->kernel * nabla_dtype_size(compute) +
+           (c->taps ? out * sizeof(float) : 0);
+}
+
+nabla_status nv_vae_estimate(nv_device *device, const nv_vae_config *config, nabla_dtype compute,
+                             const nv_vae_decode_options *o, size_t *weights, size_t *decoding, nv_error *err) {
+    nv_vae *vae = malloc(sizeof *vae);
+    if (!vae) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a VAE");
+    describe(vae, device, config, compute);
+    *weights = 0;
+    for (int32_t i = 0; i < vae->decoder.count; i++)
+        for (int k = 0; k < 2; k++) {
+            const nv_vae_layer *l = &vae->decoder.layers[i];
+            *weights += conv_bytes(&l->conv[k], compute) +
+                        ((size_t)l->linear[k].in + 1) * (size_t)l->linear[k].out * sizeof(float);
+        }
+    const nabla_status status = nv_vae_decode_memory(vae, o, decoding, err);
+    free(vae);
+    return status;
+}
+
 nabla_status nv_vae_create(nv_device *device, const nv_vae_config *config, nabla_dtype compute, int parts,
                            const nv_weights *file, nv_vae **out, nv_error *err) {
     *out = NULL;
     nv_vae *vae = calloc(1, sizeof *vae);
     if (!vae) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a VAE");
-    vae->device = device;
-    vae->config = *config;
-    vae->compute = compute;
-    nv_vae_build_decoder(config, &vae->decoder);
-    nv_vae_build_encoder(config, &vae->encoder);
-    vae->post_quant = (nv_vae_linear){.in = config->z_dim, .out = config->z_dim};
-    vae->quant = (nv_vae_linear){.in = 2 * config->z_dim, .out = 2 * config->z_dim};
+    describe(vae, device, config, compute);
     const nabla_status status = nv_vae_load(vae, parts, file, err);
     if (status != NABLA_OK) {
         nv_vae_destroy(vae);

@@ -46,6 +46,9 @@ static inline int32_t nv_vae_frames(const nv_vae_config *c, int32_t latent_frame
 
 /* Bytes that a decode takes beside the weights. Also checks the options. */
 nabla_status nv_vae_decode_memory(nv_vae *vae, const nv_vae_decode_options *o, size_t *bytes, nv_error *err);
+/* The same, and the decoder's weights, without making it. */
+nabla_status nv_vae_estimate(nv_device *device, const nv_vae_config *config, nabla_dtype compute,
+                             const nv_vae_decode_options *o, size_t *weights, size_t *decoding, nv_error *err);
 /* latent [z_dim, frames, height, width] in the host's memory, normalised. */
 nabla_status nv_vae_decode(nv_vae *vae, const nv_vae_decode_options *o, const float *latent, nv_vae_frame give,
                            nv_error *err);

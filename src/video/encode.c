@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From a prompt to its context in a file. */
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "nabla/video.h"
@@ -25,29 +23,29 @@ nabla_encode_options nabla_encode_options_default(void) {
     return (nabla_encode_options){.size = sizeof(nabla_encode_options)};
 }
 
-static void warn(job *j) {
-    nabla_encode_result *r = j->result;
-    size_t n = 0;
-    if (j->tokens.cut > 0)
-        n = (size_t)snprintf(r->warning, sizeof r->warning,
-                             "the prompt's last %" PRId64 " tokens are left out: models take %d, the end's included",
-                             j->tokens.cut, NV_TEXT_LENGTH);
-    if (j->tokens.misread)
-        snprintf(r->warning + n, sizeof r->warning - n,
-                 "%sthe prompt looks like UTF-8 that was read as another encoding: it is used as it is",
-                 n > 0 ? "; " : "");
+/* The folder's parts; a file given alone takes its encoder's place. */
+static nabla_status find_parts(const nabla_encode_options *o, nv_wan_parts *parts, nv_error *err) {
+    *parts = (nv_wan_parts){0};
+    if (o->model && !nv_file_exists(o->model))
+        return nv_fail(err, NABLA_IO, "the model folder %.300s does not exist: check --model", o->model);
+    if (o->model) nv_wan_find_parts(o->model, parts);
+    if (!o->text_encoder) return NABLA_OK;
+    parts->text_config[0] = '\0';
+    return nv_path_set(parts->text_encoder, o->text_encoder, err);
 }
 
 static nabla_status read_prompt(job *j, nv_error *err) {
     const nabla_encode_options *o = j->options;
-    NV_TRY(nv_text_encoder_open(o->model, o->text_encoder, &j->encoder, err));
+    nv_wan_parts parts;
+    NV_TRY(find_parts(o, &parts, err));
+    NV_TRY(nv_text_encoder_open(&parts, o->model, &j->encoder, err));
     NV_TRY(nv_tokenize(j->encoder.tokenizer, o->prompt, &j->tokens, &j->cleaned, err));
     const nv_umt5_config *config = nv_umt5_get_config(j->encoder.umt5);
     j->result->tokens = j->tokens.count;
     j->result->cut = j->tokens.cut;
     j->result->dim = config->dim;
     j->result->layers = config->layers;
-    warn(j);
+    nv_text_encoder_warn(&j->tokens, j->result->warning, sizeof j->result->warning);
     return NABLA_OK;
 }
 

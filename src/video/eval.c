@@ -11,6 +11,7 @@
 #include "train/draw.h"
 #include "video/denoise.h"
 #include "video/limits.h"
+#include "video/model.h"
 #include "video/report.h"
 
 enum { MAX_BATCH = 16, BATCH_TOKENS = 16384, COLOUR_RIGHT = 1, SHAPE_RIGHT = 2, MOTION_RIGHT = 4 };
@@ -23,8 +24,10 @@ typedef struct job {
     nv_denoise_rule rule;
     nv_denoiser *denoiser;
     nv_wish wishes[MAX_BATCH];
-    int32_t *ids, *empty; /* [batch, words], [words] */
-    float *x;             /* [batch, 3, F, H, W] */
+    int32_t *ids;    /* [batch + 1, words]: the batch's, then of no words */
+    float *contexts; /* [batch + 1, words, dim] */
+    float *x;        /* [batch, 3, F, H, W] */
+    size_t context;  /* numbers of a caption's */
     int32_t done;
 } job;
 
@@ -67,12 +70,16 @@ static int32_t choose_batch(const job *j) {
 static nabla_status make_buffers(job *j, nv_error *err) {
     size_t words = (size_t)nv_words_length(j->model.words);
     j->rule.prompts = choose_batch(j);
-    NV_TRY(nv_denoiser_create(&j->model, &j->rule, &j->denoiser, err));
-    j->ids = calloc(MAX_BATCH * words, sizeof *j->ids);
-    j->empty = calloc(words, sizeof *j->empty);
-    j->x = malloc((size_t)j->rule.prompts * nv_denoiser_clip(j->denoiser) * sizeof *j->x);
-    if (!j->ids || !j->empty || !j->x) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a batch of clips");
-    nv_words_encode(j->model.words, "", j->empty, NULL, 0);
+    const size_t texts = (size_t)j->rule.prompts + 1, dim = (size_t)nv_clip_model_text_dim(&j->model);
+    NV_TRY(nv_clip_model_shape(&j->model, 1, &j->rule.clip, 0, &j->rule.shape, err));
+    j->rule.prediction = j->model.prediction;
+    j->context = words * dim;
+    NV_TRY(nv_denoiser_create(j->model.device, j->model.dit, &j->rule, &j->denoiser, err));
+    j->ids = calloc(texts * words, sizeof *j->ids);
+    j->contexts = malloc(texts * words * dim * sizeof *j->contexts);
+    j->x = malloc((size_t)j->rule.prompts * nv_denoiser_latent(j->denoiser) * sizeof *j->x);
+    if (!j->ids || !j->contexts || !j->x) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a batch of clips");
+    nv_words_encode(j->model.words, "", j->ids + (texts - 1) * words, NULL, 0);
     return NABLA_OK;
 }
 
@@ -80,7 +87,7 @@ static nabla_status make_buffers(job *j, nv_error *err) {
 static void draw_prompt(job *j, int32_t i, int32_t slot) {
     char caption[256];
     nv_scene scene;
-    size_t words = (size_t)nv_words_length(j->model.words), n = nv_denoiser_clip(j->denoiser);
+    size_t words = (size_t)nv_words_length(j->model.words), n = nv_denoiser_latent(j->denoiser);
     nv_philox g = nv_draw(j->options->seed, NV_DRAW_PROMPT, 0, i);
     nv_scene_draw(&g, 1, &scene);
     nv_scene_caption(&scene, caption, sizeof caption);
@@ -97,7 +104,8 @@ static uint8_t check_clip(const job *j, int32_t slot) {
     const nv_clip_size *clip = &j->rule.clip;
     const nv_wish *wish = &j->wishes[slot];
     nv_sighting seen;
-    nv_clip_check(j->x + (size_t)slot * nv_denoiser_clip(j->denoiser), clip->frames, clip->height, clip->width, &seen);
+    nv_clip_check(j->x + (size_t)slot * nv_denoiser_latent(j->denoiser), clip->frames, clip->height, clip->width,
+                  &seen);
     return (uint8_t)((agrees(wish->colour, seen.colour) ? COLOUR_RIGHT : 0) |
                      (agrees(wish->shape, seen.shape) ? SHAPE_RIGHT : 0) |
                      (agrees(wish->motion, seen.motion) ? MOTION_RIGHT : 0));
@@ -121,10 +129,13 @@ static nabla_status watch(void *user, int32_t step, const float *clean, nv_error
    Until the end the result's shares hold counts. */
 static nabla_status run_batch(job *j, nv_error *err) {
     nv_denoise_totals totals = {0};
+    const nv_denoise_watch watched = {.step = watch, .user = j};
     int32_t batch = j->rule.prompts, first = j->done, left = j->options->prompts - first;
     for (int32_t slot = 0; slot < batch; slot++)
         draw_prompt(j, first + slot, slot);
-    NV_TRY(nv_denoise(j->denoiser, j->ids, j->empty, j->x, watch, j, &totals, err));
+    NV_TRY(nv_clip_model_contexts(&j->model, j->ids, batch + 1, j->contexts, err));
+    const float *empty = j->contexts + (size_t)batch * j->context;
+    NV_TRY(nv_denoise(j->denoiser, j->contexts, empty, j->x, &watched, &totals, err));
     for (int32_t slot = 0; slot < batch && slot < left; slot++) {
         uint8_t right = check_clip(j, slot);
         if (j->result->right) j->result->right[first + slot] = right;
@@ -171,7 +182,7 @@ nabla_status nabla_evaluate(const nabla_eval_options *options, const nabla_video
     nv_denoiser_destroy(j.denoiser);
     nv_clip_model_close(&j.model);
     free(j.ids);
-    free(j.empty);
+    free(j.contexts);
     free(j.x);
     return nv_report(err, status, &inner);
 }

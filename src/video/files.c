@@ -10,12 +10,44 @@
 
 #include "tensor/memory.h"
 
+static nabla_status too_long(const char *path, nv_error *err) {
+    return nv_fail(err, NABLA_INVALID_ARGUMENT, "the path %.100s... is longer than %d bytes", path, NV_PATH_SIZE - 1);
+}
+
+nabla_status nv_path_set(char out[NV_PATH_SIZE], const char *path, nv_error *err) {
+    return snprintf(out, NV_PATH_SIZE, "%s", path) < NV_PATH_SIZE ? NABLA_OK : too_long(path, err);
+}
+
 nabla_status nv_path_join(char path[NV_PATH_SIZE], const char *folder, const char *file, nv_error *err) {
     int n = snprintf(path, NV_PATH_SIZE, "%s/%s", folder, file);
     if (n < 0 || n >= NV_PATH_SIZE)
         return nv_fail(err, NABLA_INVALID_ARGUMENT, "the path %.100s.../%.100s is longer than %d bytes", folder, file,
                        NV_PATH_SIZE - 1);
     return NABLA_OK;
+}
+
+/* Where a name ends that something is to be put behind: before its extension, or before the '/' of a folder's. */
+static size_t stem_of(const char *path) {
+    size_t end = strlen(path), name;
+    while (end > 1 && path[end - 1] == '/')
+        end--;
+    if (path[end]) return end;
+    for (name = end; name > 0 && path[name - 1] != '/';)
+        name--;
+    const char *dot = strrchr(path + name, '.');
+    return dot && dot > path + name ? (size_t)(dot - path) : end;
+}
+
+nabla_status nv_path_number(char out[NV_PATH_SIZE], const char *path, int32_t number, nv_error *err) {
+    const size_t stem = stem_of(path);
+    if (number == 0) return nv_path_set(out, path, err);
+    const int n = snprintf(out, NV_PATH_SIZE, "%.*s-%04" PRId32 "%s", (int)stem, path, number, path + stem);
+    return n < NV_PATH_SIZE ? NABLA_OK : too_long(path, err);
+}
+
+nabla_status nv_path_beside(char out[NV_PATH_SIZE], const char *path, const char *what, nv_error *err) {
+    const int n = snprintf(out, NV_PATH_SIZE, "%.*s.%s.safetensors", (int)stem_of(path), path, what);
+    return n < NV_PATH_SIZE ? NABLA_OK : too_long(path, err);
 }
 
 static nabla_status make_one(const char *path, nv_error *err) {

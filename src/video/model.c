@@ -57,7 +57,7 @@ static nabla_status read_weights(const char *folder, nv_clip_model *m, nv_error 
     nv_weights *weights;
     NV_TRY(nv_path_join(path, folder, transformer_weights, err));
     NV_TRY(nv_weights_open(path, &weights, err));
-    nabla_status status = nv_dit_load(m->dit, weights, NULL, err);
+    nabla_status status = nv_dit_load(m->dit, weights, NULL, NULL, NULL, err);
     nv_weights_close(weights);
     return status;
 }
@@ -242,32 +242,24 @@ nabla_status nv_clip_model_save(nv_clip_model *m, const char *folder, nv_clip_mo
     return status;
 }
 
-/* ------------------------------------------------------------------ telling models apart */
+/* ------------------------------------------------------------------ contexts */
 
-enum { SAMPLE = 64 /* values of a tensor */ };
-
-/* FNV-1a over the bits of the first values. */
-static uint64_t hash_values(uint64_t hash, const float *values, size_t count) {
-    unsigned char bytes[SAMPLE * sizeof(float)];
-    memcpy(bytes, values, count * sizeof *values);
-    for (size_t i = 0; i < count * sizeof *values; i++)
-        hash = (hash ^ bytes[i]) * 0x100000001b3u;
-    return hash;
-}
-
-uint64_t nv_clip_model_fingerprint(nv_clip_model *m) {
-    uint64_t hash = 0xcbf29ce484222325u;
-    float values[SAMPLE];
-    size_t n;
-    for (size_t i = 0; i < nv_dit_parameter_count(m->dit); i++) {
-        const nv_parameter *p = nv_dit_parameter(m->dit, i);
-        n = p->count < SAMPLE ? p->count : SAMPLE;
-        nv_dit_read(m->dit, p, 0, values, n);
-        hash = hash_values(hash, values, n);
+nabla_status nv_clip_model_contexts(nv_clip_model *m, const int32_t *ids, int32_t count, float *contexts,
+                                    nv_error *err) {
+    const nv_device_ops *ops = m->device->ops;
+    const int64_t words = (int64_t)count * nv_words_length(m->words), dim = nv_clip_model_text_dim(m);
+    const size_t bytes = (size_t)(words * dim) * sizeof *contexts;
+    void *there = NULL, *out = NULL;
+    nabla_status status = ops->allocate(m->device, (size_t)words * sizeof *ids, &there, err);
+    if (status == NABLA_OK) status = ops->allocate(m->device, bytes, &out, err);
+    if (status == NABLA_OK) {
+        ops->upload(m->device, there, ids, (size_t)words * sizeof *ids);
+        status = ops->embed(m->device, m->table, there, words, dim, out, err);
     }
-    n = table_count(m) < SAMPLE ? table_count(m) : SAMPLE;
-    m->device->ops->download(m->device, values, m->table, n * sizeof *values);
-    return hash_values(hash, values, n);
+    if (status == NABLA_OK) ops->download(m->device, contexts, out, bytes);
+    if (there) ops->release(m->device, there);
+    if (out) ops->release(m->device, out);
+    return status;
 }
 
 /* ------------------------------------------------------------------ shapes */

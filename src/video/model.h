@@ -37,8 +37,9 @@ typedef const float *(*nv_clip_model_values)(void *user, size_t i);
 nabla_status nv_clip_model_save(nv_clip_model *m, const char *folder, nv_clip_model_values value, void *user,
                                 nv_error *err);
 
-/* A hash of some of each tensor's values, all of which training moves: equal for the same weights alone. */
-uint64_t nv_clip_model_fingerprint(nv_clip_model *m);
+/* ids [count, words], as nv_words_encode makes them -> contexts [count, words, text_dim] on the host. */
+nabla_status nv_clip_model_contexts(nv_clip_model *m, const int32_t *ids, int32_t count, float *contexts,
+                                    nv_error *err);
 
 int32_t nv_clip_model_text_dim(const nv_clip_model *m);
 /* The latent's shape for a batch of clips in pixels; checks them against the patch and says what would fit. */

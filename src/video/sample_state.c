@@ -40,21 +40,19 @@ static void fill(pairs *p, const nv_sample_settings *s) {
 }
 
 /* The tensors of a state: the latent, and the history where there is one. Returns their number. */
-static size_t list_tensors(const nv_denoiser *d, const nv_clip_size *clip, const float *x, nv_st_entry entries[2]) {
-    float *values;
-    const int64_t shape[] = {nv_sampler_history(nv_denoiser_sampler(d), &values), 3, clip->frames, clip->height,
-                             clip->width};
-    const size_t bytes = nv_denoiser_clip(d) * sizeof *x;
-    entries[0] = (nv_st_entry){.name = "latent", .dtype = NV_ST_F32, .rank = 4, .bytes = bytes, .data = x};
+static size_t list_tensors(const nv_sample_tensors *t, const nv_dit_shape *s, nv_st_entry entries[2]) {
+    const int64_t shape[] = {t->latents, t->channels, s->frames, s->height, s->width};
+    const size_t bytes = (size_t)t->channels * (size_t)s->frames * (size_t)s->height * (size_t)s->width * sizeof(float);
+    entries[0] = (nv_st_entry){.name = "latent", .dtype = NV_ST_F32, .rank = 4, .bytes = bytes, .data = t->x};
     memcpy(entries[0].shape, shape + 1, 4 * sizeof *shape);
-    entries[1] = (nv_st_entry){.name = "history", .dtype = NV_ST_F32, .rank = 5, .data = values};
-    entries[1].bytes = (size_t)shape[0] * bytes;
+    entries[1] = (nv_st_entry){.name = "history", .dtype = NV_ST_F32, .rank = 5, .data = t->history};
+    entries[1].bytes = (size_t)t->latents * bytes;
     memcpy(entries[1].shape, shape, sizeof shape);
-    return shape[0] > 0 ? 2 : 1;
+    return t->latents > 0 ? 2 : 1;
 }
 
-nabla_status nv_sample_state_write(const char *path, const nv_sample_settings *settings, const nv_denoiser *d,
-                                   const float *x, const nv_denoise_totals *totals, nv_error *err) {
+nabla_status nv_sample_state_write(const char *path, const nv_sample_settings *settings, const nv_sample_tensors *t,
+                                   const nv_denoise_totals *totals, nv_error *err) {
     char steps[NUMBER_SIZE], density[NUMBER_SIZE];
     const char *metadata[2 * (SETTINGS + 3)] = {"format", format, "steps_done", steps, "density", density};
     nv_st_entry entries[2];
@@ -63,7 +61,7 @@ nabla_status nv_sample_state_write(const char *path, const nv_sample_settings *s
     memcpy(metadata + 6, p.text, sizeof p.text);
     snprintf(steps, sizeof steps, "%" PRId32, totals->steps);
     snprintf(density, sizeof density, "%a", totals->density);
-    size_t count = list_tensors(d, &settings->rule->clip, x, entries);
+    size_t count = list_tensors(t, &settings->rule->shape, entries);
     return nv_st_write(path, entries, count, metadata, SETTINGS + 3, err);
 }
 
@@ -125,11 +123,11 @@ void nv_sample_state_defaults(const nv_st_file *file, nv_model_index *index, int
     take_text(file, "solver", index->solver, sizeof index->solver);
 }
 
-static nabla_status compare(const nv_st_file *file, const char *path, const nv_sample_settings *settings,
+static nabla_status compare(const nv_st_file *file, const char *path, const nv_sample_settings *settings, int count,
                             nv_error *err) {
     pairs p;
     fill(&p, settings);
-    for (int i = 0; i < SETTINGS; i++) {
+    for (int i = 0; i < count; i++) {
         const char *key = p.text[2 * i], *wanted = p.text[2 * i + 1], *saved = nv_st_metadata(file, key);
         if (!saved) return nv_fail(err, NABLA_CORRUPT, "the checkpoint %s does not say its %s", path, key);
         if (strcmp(saved, wanted) == 0) continue;
@@ -144,6 +142,11 @@ static nabla_status compare(const nv_st_file *file, const char *path, const nv_s
                        path, key, saved, wanted);
     }
     return NABLA_OK;
+}
+
+nabla_status nv_sample_state_check(const nv_st_file *file, const char *path, const nv_sample_settings *settings,
+                                   nv_error *err) {
+    return compare(file, path, settings, SETTINGS - 1, err); /* the weights come last */
 }
 
 static nabla_status read_totals(const nv_st_file *file, const char *path, int32_t most, nv_denoise_totals *totals,
@@ -176,14 +179,12 @@ static nabla_status read_tensor(const nv_st_file *file, const char *path, const 
 }
 
 nabla_status nv_sample_state_read(const nv_st_file *file, const char *path, const nv_sample_settings *settings,
-                                  nv_denoiser *d, float *x, nv_denoise_totals *totals, nv_error *err) {
+                                  const nv_sample_tensors *t, nv_denoise_totals *totals, nv_error *err) {
     nv_st_entry entries[2];
-    float *history;
-    NV_TRY(compare(file, path, settings, err));
+    NV_TRY(compare(file, path, settings, SETTINGS, err));
     NV_TRY(read_totals(file, path, settings->rule->steps, totals, err));
-    size_t count = list_tensors(d, &settings->rule->clip, x, entries);
-    NV_TRY(read_tensor(file, path, &entries[0], x, err));
+    size_t count = list_tensors(t, &settings->rule->shape, entries);
+    NV_TRY(read_tensor(file, path, &entries[0], t->x, err));
     if (count == 1) return NABLA_OK;
-    nv_sampler_history(nv_denoiser_sampler(d), &history);
-    return read_tensor(file, path, &entries[1], history, err);
+    return read_tensor(file, path, &entries[1], t->history, err);
 }

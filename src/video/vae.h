@@ -4,17 +4,12 @@
 #define NV_VIDEO_VAE_H
 
 #include "vae/vae.h"
-#include "video/files.h"
+#include "video/wan_folder.h"
 
-typedef struct nv_vae_place {
-    char config[NV_PATH_SIZE]; /* "": sizes come from the tensors' shapes */
-    char weights[NV_PATH_SIZE];
-} nv_vae_place;
-
-/* model: a diffusers folder (vae/config.json), an original one (Wan2.1_VAE.pth), the VAE's own folder, or a
-   file of its weights. Says what is missing, or that the model is of a kind without a VAE. */
-nabla_status nv_vae_find(const char *model, nv_vae_place *out, nv_error *err);
-/* The weights' file, open, and what they are. */
-nabla_status nv_vae_open(const nv_vae_place *place, nv_vae_config *config, nv_weights **file, nv_error *err);
+/* model: a folder of either layout, the VAE's own folder, or a file of its weights; fills in vae and vae_config. Says
+   what is missing, or that the model is of a kind without a VAE. */
+nabla_status nv_vae_find(const char *model, nv_wan_parts *out, nv_error *err);
+/* The weights' file, open, and what they are: by the configuration, else by the shapes of the tensors. */
+nabla_status nv_vae_open(const nv_wan_parts *parts, nv_vae_config *config, nv_weights **file, nv_error *err);
 
 #endif

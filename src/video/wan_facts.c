@@ -6,8 +6,7 @@
 #include "dit/dit.h"
 #include "video/wan_folder.h"
 
-/* The VAE's: pixels a latent's side, frames a latent frame after the first; and the rows of text that Wan pads to. */
-enum { SPACE_STRIDE = 8, TIME_STRIDE = 4, TEXT_LENGTH = 512 };
+enum { TEXT_LENGTH = 512 }; /* rows of context that Wan pads to */
 
 static void add_dtype(nv_wan_facts *facts, nv_st_dtype dtype) {
     const char *name = nv_st_dtype_name(dtype);
@@ -29,22 +28,38 @@ static void count(const nv_weights *w, nv_wan_facts *facts) {
     }
 }
 
-static int fits(const nv_dit_config *c, const nv_dit_shape *s, int32_t width, int32_t height, int32_t frames) {
-    return width % SPACE_STRIDE == 0 && height % SPACE_STRIDE == 0 && (frames - 1) % TIME_STRIDE == 0 &&
-           s->width % c->patch[2] == 0 && s->height % c->patch[1] == 0 && s->frames % c->patch[0] == 0;
+/* ------------------------------------------------------------------ sizes */
+
+static int32_t nearest(int32_t size, int32_t step) {
+    const int32_t steps = (int32_t)(((int64_t)size + step / 2) / step);
+    return (steps > 0 ? steps : 1) * step;
 }
 
-static nabla_status estimate(nv_wan_facts *facts, int32_t width, int32_t height, int32_t frames, nabla_dtype compute,
-                             nv_error *err) {
-    nv_dit_shape shape = {.batch = 1,
-                          .frames = (frames - 1) / TIME_STRIDE + 1,
-                          .height = height / SPACE_STRIDE,
-                          .width = width / SPACE_STRIDE,
-                          .text_length = TEXT_LENGTH,
-                          .tile = {1, 8, 8},
-                          .rope_scale = {1, 1, 1}};
+nabla_status nv_wan_shape(const nv_dit_config *config, int32_t space, int32_t time, const nv_clip_size *clip,
+                          nv_dit_shape *shape, nv_error *err) {
+    const int32_t rows = space * config->patch[1], columns = space * config->patch[2];
+    const int32_t below = (clip->frames - 1) / time * time + 1;
+    if (clip->frames < 1 || (clip->frames - 1) % time != 0)
+        return nv_fail(err, NABLA_INVALID_ARGUMENT, "%d frames: a clip has %dn + 1 of them: choose %d or %d",
+                       clip->frames, time, clip->frames < 1 ? 1 : below, clip->frames < 1 ? 1 + time : below + time);
+    if (clip->width < 1 || clip->height < 1 || clip->width % columns != 0 || clip->height % rows != 0)
+        return nv_fail(err, NABLA_INVALID_ARGUMENT,
+                       "size %dx%d: width must be a multiple of %d and height of %d: the nearest is %dx%d", clip->width,
+                       clip->height, columns, rows, nearest(clip->width, columns), nearest(clip->height, rows));
+    *shape = (nv_dit_shape){.batch = 1,
+                            .frames = (clip->frames - 1) / time + 1,
+                            .height = clip->height / space,
+                            .width = clip->width / space,
+                            .text_length = TEXT_LENGTH,
+                            .tile = {1, 8, 8},
+                            .rope_scale = {1, 1, 1}};
+    return NABLA_OK;
+}
+
+static nabla_status estimate(nv_wan_facts *facts, const nv_clip_size *clip, nabla_dtype compute, nv_error *err) {
+    nv_dit_shape shape;
     nv_device *device;
-    if (!fits(&facts->config, &shape, width, height, frames)) return NABLA_OK;
+    if (nv_wan_shape(&facts->config, NV_WAN_SPACE, NV_WAN_TIME, clip, &shape, NULL) != NABLA_OK) return NABLA_OK;
     NV_TRY(nv_device_create(NULL, &device, err));
     nabla_status status =
         nv_dit_estimate(device, &facts->config, compute, &shape, &facts->model_memory, &facts->run_memory, err);
@@ -53,13 +68,13 @@ static nabla_status estimate(nv_wan_facts *facts, int32_t width, int32_t height,
     return status;
 }
 
-nabla_status nv_wan_describe(const nv_wan_folder *folder, int32_t width, int32_t height, int32_t frames,
-                             nabla_dtype compute, nv_wan_facts *out, nv_error *err) {
+nabla_status nv_wan_describe(const nv_wan_folder *folder, const nv_clip_size *clip, nabla_dtype compute,
+                             nv_wan_facts *out, nv_error *err) {
     nv_weights *w;
     *out = (nv_wan_facts){0};
     NV_TRY(nv_wan_open_transformer(folder, &w, &out->names, &out->config, err));
     nabla_status status = nv_dit_check(&out->config, w, &out->names, err);
     if (status == NABLA_OK) count(w, out);
     nv_weights_close(w);
-    return status == NABLA_OK ? estimate(out, width, height, frames, compute, err) : status;
+    return status == NABLA_OK ? estimate(out, clip, compute, err) : status;
 }

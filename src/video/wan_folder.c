@@ -19,9 +19,36 @@ static int is_folder(const char *path) {
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
 }
 
-static nabla_status set_path(char out[NV_PATH_SIZE], const char *path, nv_error *err) {
-    if (snprintf(out, NV_PATH_SIZE, "%s", path) < NV_PATH_SIZE) return NABLA_OK;
-    return nv_fail(err, NABLA_INVALID_ARGUMENT, "the path %.100s... is longer than %d bytes", path, NV_PATH_SIZE - 1);
+/* ------------------------------------------------------------------ the parts */
+
+/* The first that is there of each: diffusers' layout, the original's, ComfyUI's files. */
+static const char *const text_encoders[] = {"text_encoder/model.safetensors.index.json",
+                                            "text_encoder/model.safetensors",
+                                            "models_t5_umt5-xxl-enc-bf16.safetensors",
+                                            "models_t5_umt5-xxl-enc-bf16.pth",
+                                            "umt5_xxl_fp16.safetensors",
+                                            NULL};
+static const char *const tokenizers[] = {"tokenizer/spiece.model", "google/umt5-xxl/spiece.model", "spiece.model",
+                                         NULL};
+static const char *const vaes[] = {"vae/diffusion_pytorch_model.safetensors", "Wan2.1_VAE.safetensors",
+                                   "Wan2.1_VAE.pth", "wan_2.1_vae.safetensors", NULL};
+
+/* A part's config.json stands beside its weights where it has a folder of its own. */
+static void find_part(char weights[NV_PATH_SIZE], char config[NV_PATH_SIZE], const char *folder,
+                      const char *const *names, const char *own) {
+    const size_t length = strlen(folder), own_length = strlen(own);
+    config[0] = '\0';
+    if (nv_path_find(weights, folder, names) && strncmp(weights + length + 1, own, own_length) == 0) {
+        char name[64];
+        snprintf(name, sizeof name, "%sconfig.json", own);
+        nv_path_in(config, folder, name);
+    }
+}
+
+void nv_wan_find_parts(const char *folder, nv_wan_parts *out) {
+    find_part(out->text_encoder, out->text_config, folder, text_encoders, "text_encoder/");
+    find_part(out->vae, out->vae_config, folder, vaes, "vae/");
+    nv_path_find(out->tokenizer, folder, tokenizers);
 }
 
 /* ------------------------------------------------------------------ the policy */
@@ -136,9 +163,6 @@ static nabla_status find_diffusers(const char *path, const char *index, nv_wan_f
     if (!nv_path_in(f->transformer, path, "transformer"))
         return nv_fail(err, NABLA_IO, "%.300s has no folder transformer: download it", path);
     nv_path_in(f->config, path, "transformer/config.json");
-    nv_path_in(f->text_encoder, path, "text_encoder");
-    nv_path_in(f->tokenizer, path, "tokenizer/spiece.model");
-    nv_path_in(f->vae, path, "vae");
     return NABLA_OK;
 }
 
@@ -150,13 +174,8 @@ static nabla_status find_original(const char *path, nv_wan_folder *f, nv_error *
         return refuse(err, path, "a Wan2.2 model of two transformers (high_noise_model, low_noise_model)");
     if (nv_path_in(other, path, "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"))
         return refuse(err, path, "an image-to-video model (it has a CLIP image encoder)");
-    NV_TRY(set_path(f->transformer, path, err));
+    NV_TRY(nv_path_set(f->transformer, path, err));
     nv_path_in(f->config, path, "config.json");
-    nv_path_find(
-        f->text_encoder, path,
-        (const char *const[]){"models_t5_umt5-xxl-enc-bf16.pth", "models_t5_umt5-xxl-enc-bf16.safetensors", NULL});
-    nv_path_find(f->tokenizer, path, (const char *const[]){"google/umt5-xxl/spiece.model", "spiece.model", NULL});
-    nv_path_find(f->vae, path, (const char *const[]){"Wan2.1_VAE.pth", "Wan2.1_VAE.safetensors", NULL});
     return NABLA_OK;
 }
 
@@ -165,7 +184,7 @@ static nabla_status find_file(const char *path, nv_wan_folder *f, nv_error *err)
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
     for (size_t i = 0; i < 2; i++)
         if (find_word(name, noises[i])) return refuse(err, path, "one of the two transformers of a Wan2.2 model");
-    NV_TRY(set_path(f->transformer, path, err));
+    NV_TRY(nv_path_set(f->transformer, path, err));
     /* A ComfyUI file among others in a folder has no config.json of its own; an index or the file of a folder has. */
     char folder[NV_PATH_SIZE];
     snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
@@ -178,6 +197,7 @@ nabla_status nv_wan_find(const char *path, nv_wan_folder *f, nv_error *err) {
     *f = (nv_wan_folder){.policy_from = ""};
     if (!nv_file_exists(path))
         return nv_fail(err, NABLA_IO, "%.300s does not exist: name a model's folder or its transformer's file", path);
+    if (is_folder(path)) nv_wan_find_parts(path, &f->parts);
     nabla_status status = !is_folder(path)                              ? find_file(path, f, err)
                           : nv_path_in(index, path, "model_index.json") ? find_diffusers(path, index, f, err)
                                                                         : find_original(path, f, err);

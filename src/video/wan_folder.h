@@ -7,13 +7,24 @@
 #ifndef NV_WAN_FOLDER_H
 #define NV_WAN_FOLDER_H
 
-#include "dit/names.h"
+#include "dit/dit.h"
+#include "train/source.h"
 #include "video/files.h"
 
+/* Where the parts beside the transformer lie; "" where one is missing. */
+typedef struct nv_wan_parts {
+    char text_encoder[NV_PATH_SIZE], text_config[NV_PATH_SIZE]; /* its weights; its config.json, which may be missing */
+    char tokenizer[NV_PATH_SIZE];                               /* spiece.model */
+    char vae[NV_PATH_SIZE], vae_config[NV_PATH_SIZE];           /* as the text encoder's */
+} nv_wan_parts;
+
+/* The parts in a folder of either layout. Of a part that is there twice, a .safetensors is taken before a .pth. */
+void nv_wan_find_parts(const char *folder, nv_wan_parts *out);
+
 typedef struct nv_wan_folder {
-    char transformer[NV_PATH_SIZE]; /* for nv_weights_open; the parts below are "" where they are missing */
+    char transformer[NV_PATH_SIZE]; /* for nv_weights_open */
     char config[NV_PATH_SIZE];      /* the transformer's config.json; "": sizes come from shapes */
-    char text_encoder[NV_PATH_SIZE], tokenizer[NV_PATH_SIZE], vae[NV_PATH_SIZE];
+    nv_wan_parts parts;
     char policy[96];         /* that the model was tuned for, in nabla_policy_parse's grammar; "": none is told */
     const char *policy_from; /* where it was told, for the sentence that says so */
 } nv_wan_folder;
@@ -26,6 +37,15 @@ nabla_status nv_wan_find(const char *path, nv_wan_folder *out, nv_error *err);
 nabla_status nv_wan_open_transformer(const nv_wan_folder *folder, nv_weights **w, nv_dit_names *names,
                                      nv_dit_config *config, nv_error *err);
 
+/* What a VAE makes of a latent: pixels a side of a latent's pixel, frames of each latent frame after the first.
+   Wan2.1's are these. */
+enum { NV_WAN_SPACE = 8, NV_WAN_TIME = 4 };
+
+/* The latent's shape, of one clip, for a clip's size in pixels. A size that the strides and the patch do not divide is
+   NABLA_INVALID_ARGUMENT, with the nearest that they do. */
+nabla_status nv_wan_shape(const nv_dit_config *config, int32_t space, int32_t time, const nv_clip_size *clip,
+                          nv_dit_shape *shape, nv_error *err);
+
 typedef struct nv_wan_facts {
     nv_dit_names names;
     nv_dit_config config;
@@ -37,9 +57,9 @@ typedef struct nv_wan_facts {
 } nv_wan_facts;
 
 /* What the transformer is, every name and shape checked, and the memory that it and one forward pass over a video of
-   that size take. A size that the latent's strides or the patch do not divide is not an error: `sized` is 0. */
-nabla_status nv_wan_describe(const nv_wan_folder *folder, int32_t width, int32_t height, int32_t frames,
-                             nabla_dtype compute, nv_wan_facts *out, nv_error *err);
+   that size take. A size that does not fit is not an error: `sized` is 0. */
+nabla_status nv_wan_describe(const nv_wan_folder *folder, const nv_clip_size *clip, nabla_dtype compute,
+                             nv_wan_facts *out, nv_error *err);
 
 /* "...-NABLA-0.6-STA-11-3-3" -> "nabla-0.6_sta-11-3-3"; 0 if the name tells none. */
 int nv_wan_policy_of_name(const char *name, char *policy, size_t size);

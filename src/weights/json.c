@@ -128,6 +128,18 @@ int nv_json_can_hold(const char *text) {
     return held;
 }
 
+void nv_json_copy(char *to, size_t size, const char *from) {
+    size_t n = strlen(from);
+    if (n >= size) {
+        n = size - 1;
+        while (n > 0 && ((unsigned char)from[n] & 0xc0) == 0x80) /* the rest of a character that would be cut */
+            n--;
+    }
+    memcpy(to, from, n);
+    to[n] = '\0';
+    if (!nv_json_can_hold(to)) to[0] = '\0';
+}
+
 json_t *nv_json_real(float x) {
     char text[32];
     for (int digits = 1; digits <= FLOAT_DIGITS; digits++) {

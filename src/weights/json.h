@@ -32,6 +32,8 @@ nabla_status nv_json_array(const nv_json *j, const char *key, size_t least, size
 
 /* Whether text is well-formed UTF-8: JSON holds no other. */
 int nv_json_can_hold(const char *text);
+/* A copy that fits, cut between two characters; "" of what JSON cannot hold. */
+void nv_json_copy(char *to, size_t size, const char *from);
 /* A JSON number of the shortest decimal fraction that reads back as x, not of its seventeen digits. */
 json_t *nv_json_real(float x);
 /* Atomically; takes over the reference to object, which may be NULL (out of memory). */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* compare_tensors EXPECTED FOUND TOLERANCE NAME...: exit 0 if each named tensor has the same dtype and shape in both
-   files and differs by at most TOLERANCE times the largest expected value (integers: not at all). */
+   files and differs by at most TOLERANCE times the largest expected value (integers: not at all). NAME=OTHER where the
+   found file calls it OTHER. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,6 +35,12 @@ static int compare(const nv_st_entry *a, const nv_st_entry *b, const char *name,
     return bad || !(error <= tolerance * largest);
 }
 
+static int compare_named(const nv_st_file *expected, const nv_st_file *found, char *name, double tolerance) {
+    char *other = strchr(name, '=');
+    if (other) *other++ = '\0';
+    return compare(nv_st_find(expected, name), nv_st_find(found, other ? other : name), name, tolerance);
+}
+
 int main(int argc, char **argv) {
     nv_st_file *expected, *found;
     nv_error err;
@@ -44,7 +51,7 @@ int main(int argc, char **argv) {
         return 2;
     }
     for (int i = 4; i < argc; i++)
-        bad |= compare(nv_st_find(expected, argv[i]), nv_st_find(found, argv[i]), argv[i], strtod(argv[3], NULL));
+        bad |= compare_named(expected, found, argv[i], strtod(argv[3], NULL));
     nv_st_close(expected);
     nv_st_close(found);
     return bad;

@@ -11,82 +11,9 @@ import sys
 
 import torch
 from diffusers import WanTransformer3DModel
-from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 from safetensors.torch import save_file
 
-TILE = (1, 8, 8)
-
-
-def tiles_of(grid):
-    """For every token in raster order the number of its tile, and every tile's (frame, row, column)."""
-    counts = [-(-n // t) for n, t in zip(grid, TILE)]
-    ids, places = [], [(f, h, w) for f in range(counts[0]) for h in range(counts[1]) for w in range(counts[2])]
-    for f in range(grid[0]):
-        for h in range(grid[1]):
-            for w in range(grid[2]):
-                ids.append((f // TILE[0] * counts[1] + h // TILE[1]) * counts[2] + w // TILE[2])
-    return torch.tensor(ids), torch.tensor(places)
-
-
-def sta(places, window):
-    distance = (places[:, None] - places[None]).abs()
-    return (distance <= torch.tensor(window) // 2).all(-1)
-
-
-def nabla(q, k, ids, blocks, thr):
-    """q, k: [B, S, H, D] -> [B, H, blocks, blocks], True where kept."""
-    pool = torch.nn.functional.one_hot(ids, blocks).float()
-    pool = pool / pool.sum(0)
-    qa, ka = (torch.einsum("sn,bshd->bhnd", pool, x) for x in (q, k))
-    p = torch.softmax(qa @ ka.transpose(-1, -2) / math.sqrt(q.shape[-1]), -1)
-    values, index = p.sort(-1)
-    kept = values.cumsum(-1) >= 1 - thr
-    return torch.zeros_like(kept).scatter(-1, index, kept)
-
-
-class Processor(WanAttnProcessor):
-    """diffusers' own, with a mask for self-attention."""
-
-    def __init__(self, grid, thr, window):
-        self.ids, self.places = tiles_of(grid)
-        self.thr, self.window = thr, window
-
-    def mask(self, attn, x, rotary):
-        blocks = len(self.places)
-        keep = torch.zeros(1, 1, blocks, blocks, dtype=torch.bool)
-        if self.window:
-            keep = keep | sta(self.places, self.window)
-        if self.thr:
-            q, k = (norm(linear(x)).unflatten(2, (attn.heads, -1))
-                    for linear, norm in ((attn.to_q, attn.norm_q), (attn.to_k, attn.norm_k)))
-
-            def turn(y):
-                a, b = y.unflatten(-1, (-1, 2)).unbind(-1)
-                cos, sin = rotary[0][..., 0::2], rotary[1][..., 1::2]
-                return torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2)
-
-            keep = keep | nabla(turn(q), turn(k), self.ids, blocks, self.thr)
-        return keep[:, :, self.ids][:, :, :, self.ids]
-
-    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, rotary_emb=None):
-        if encoder_hidden_states is None:
-            with torch.no_grad():
-                attention_mask = self.mask(attn, hidden_states, rotary_emb)
-            print(f"  density {attention_mask.float().mean():.3f}")
-        return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb)
-
-
-class Sinusoid(torch.nn.Module):
-    """In fp64, as the original Wan code; diffusers' fp32 is 3e-5 away."""
-
-    def __init__(self, dim):
-        super().__init__()
-        self.half = dim // 2
-
-    def forward(self, t):
-        angle = t.double()[:, None] * 10000.0 ** (-torch.arange(self.half, dtype=torch.float64) / self.half)
-        return torch.cat([angle.cos(), angle.sin()], -1).float()
-
+from reference import Processor, Sinusoid
 
 def make(path, seed, heads, head_dim, layers, ffn, cross_norm, batch, patch, latent, text, thr, window):
     torch.manual_seed(seed)

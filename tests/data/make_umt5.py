@@ -9,22 +9,20 @@ umt5/comfy.safetensors  one file (bf16) that embeds the tokenizer as the tensor 
 umt5.safetensors      prompts as metadata (prompt.N), ids.N, context.N of transformers in fp32, context_bf16.N of its bf16
 All weights are numbers that bf16 and fp16 hold exactly, so that the three are one model.
 """
-import html
 import io
 import json
 import os
 import random
-import re
 import sys
 
-import ftfy
 import sentencepiece
 import torch
 from safetensors.torch import save_file
 from transformers import UMT5Config, UMT5EncoderModel
 
+from reference import LENGTH, clean, text_name, tokenize
+
 folder = sys.argv[1]
-LENGTH = 512
 PROMPTS = [
     "a cat on a skateboard",
     "",
@@ -52,22 +50,6 @@ def train_tokenizer():
     return model.getvalue()
 
 
-def clean(text):
-    text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
-    return re.sub(r"\s+", " ", text).strip()
-
-
-def tokenize(processor, text):
-    """Literal </s> and <pad> are those tokens; the end is appended and survives the cut."""
-    ids = []
-    for part in re.split(r"(</s>|<pad>)", clean(text)):
-        if part in ("</s>", "<pad>"):
-            ids.append(processor.piece_to_id(part))
-        elif part:
-            ids += processor.encode(part)
-    return ids[:LENGTH - 1] + [1]
-
-
 def make_model(vocab):
     torch.manual_seed(11)
     config = UMT5Config(vocab_size=vocab, d_model=32, d_kv=8, d_ff=40, num_layers=2, num_heads=3,
@@ -85,20 +67,6 @@ def make_model(vocab):
             p[p.abs() < 1e-3] = 0
             p.copy_(p.bfloat16().float())
     return config, model
-
-
-def original_name(name):
-    """transformers' name -> that of Wan's own code."""
-    if name in ("shared.weight", "encoder.embed_tokens.weight"):
-        return "token_embedding.weight"
-    if name == "encoder.final_layer_norm.weight":
-        return "norm.weight"
-    layer, part = re.fullmatch(r"encoder\.block\.(\d+)\.layer\.(.*)", name).groups()
-    names = {"0.layer_norm": "norm1", "1.layer_norm": "norm2", "1.DenseReluDense.wi_0": "ffn.gate.0",
-             "1.DenseReluDense.wi_1": "ffn.fc1", "1.DenseReluDense.wo": "ffn.fc2",
-             "0.SelfAttention.relative_attention_bias": "pos_embedding.embedding"}
-    names |= {f"0.SelfAttention.{x}": f"attn.{x}" for x in "qkvo"}
-    return f"blocks.{layer}.{names[part.removesuffix('.weight')]}.weight"
 
 
 def save(path, tensors):
@@ -137,7 +105,7 @@ write(f"{where}/model_index.json", b'{"_class_name": "WanPipeline"}\n')
 # the original's
 turned = ("shared.weight", "encoder.embed_tokens.weight")
 transposed = lambda v: v.t().contiguous().t()
-torch.save({original_name(k): (transposed(v) if k in turned or k.endswith("Attention.q.weight") else v).detach().bfloat16()
+torch.save({text_name(k): (transposed(v) if k in turned or k.endswith("Attention.q.weight") else v).detach().bfloat16()
             for k, v in weights.items()},  # some with strides of their own
            f"{folder}/umt5/original/models_t5_umt5-xxl-enc-bf16.pth")
 write(f"{folder}/umt5/original/google/umt5-xxl/spiece.model", spiece)

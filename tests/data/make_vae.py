@@ -18,44 +18,7 @@ from diffusers import AutoencoderKLWan
 from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
 from safetensors.torch import save_file
 
-TAPS = {"norm1.gamma": "residual.0.gamma", "conv1.": "residual.2.", "norm2.gamma": "residual.3.gamma",
-        "conv2.": "residual.6.", "conv_shortcut.": "shortcut."}
-
-
-def original_name(name, blocks):
-    """The original's name of a tensor; blocks: residual blocks a level of the decoder."""
-    if name.startswith("quant_conv."):
-        return name.replace("quant_conv", "conv1")
-    if name.startswith("post_quant_conv."):
-        return name.replace("post_quant_conv", "conv2")
-    for new, old in TAPS.items():
-        name = name.replace("." + new, "." + old)
-    for new, old in ((".conv_in.", ".conv1."), (".norm_out.", ".head.0."), (".conv_out.", ".head.2."),
-                     (".mid_block.resnets.0.", ".middle.0."), (".mid_block.attentions.0.", ".middle.1."),
-                     (".mid_block.resnets.1.", ".middle.2."), ("encoder.down_blocks.", "encoder.downsamples.")):
-        name = name.replace(new, old)
-    parts = name.split(".")
-    if parts[1] == "up_blocks":
-        at = int(parts[2]) * (blocks + 1) + (blocks if parts[3] == "upsamplers" else int(parts[4]))
-        name = ".".join(["decoder.upsamples", str(at)] + parts[5:])
-    return name
-
-
-def make(seed, **config):
-    torch.manual_seed(seed)
-    vae = AutoencoderKLWan(**config)
-    with torch.no_grad():
-        for name, p in vae.named_parameters():
-            if name.endswith("gamma"):
-                p.normal_(1, 0.2)
-            elif name.endswith("bias"):
-                p.normal_(0, 0.1)
-            else:
-                p.normal_(0, 1.2 / p[0].numel() ** 0.5)
-            if name.startswith("decoder.conv_out"):
-                p.mul_(0.4)
-            p.copy_(p.bfloat16().float())
-    return vae.eval()
+from reference import make_vae, vae_name
 
 
 def statistics(vae):
@@ -90,7 +53,7 @@ folder, out = sys.argv[1], {}
 os.makedirs(f"{folder}/vae/vae", exist_ok=True)
 os.makedirs(f"{folder}/vae_original", exist_ok=True)
 
-vae = make(1, base_dim=4, z_dim=4, dim_mult=[1, 2, 2, 2], num_res_blocks=2,
+vae = make_vae(1, base_dim=4, z_dim=4, dim_mult=[1, 2, 2, 2], num_res_blocks=2,
            latents_mean=[0.3, -0.2, 0.1, -0.4], latents_std=[1.1, 0.9, 1.3, 0.7])
 vae.bfloat16().save_pretrained(f"{folder}/vae/vae")
 vae.float()
@@ -102,15 +65,15 @@ latent = torch.randn(4, 2, 6, 7)
 vae.enable_tiling(32, 32, 24, 24)
 out["d.latent_tiled"], out["d.frames_tiled"] = latent, decode(vae, latent).half()
 
-vae = make(2, base_dim=4, decoder_base_dim=6, z_dim=16, dim_mult=[1, 1, 2, 1], num_res_blocks=1)
+vae = make_vae(2, base_dim=4, decoder_base_dim=6, z_dim=16, dim_mult=[1, 1, 2, 1], num_res_blocks=1)
 state = {k: v.bfloat16().contiguous() for k, v in vae.state_dict().items()}
-names = {original_name(k, 2): k for k in state}
+names = {vae_name(k, 2): k for k in state}
 torch.save({new: state[old] for new, old in names.items()}, f"{folder}/vae_original/Wan2.1_VAE.pth")
 goldens(out, "o", vae, {"clip": (2, 3, 2)}, {"clip": (5, 16, 8)})
 
 # The table above is the inverse of diffusers' own conversion, which knows two blocks a level only.
 full = AutoencoderKLWan(base_dim=4, z_dim=4, dim_mult=[1, 2, 4, 4]).state_dict()
-back = convert_wan_vae_to_diffusers({original_name(k, 3): v for k, v in full.items()})
+back = convert_wan_vae_to_diffusers({vae_name(k, 3): v for k, v in full.items()})
 assert set(back) == set(full) and all(torch.equal(back[k], full[k]) for k in full)
 save_file({k: v.contiguous() for k, v in out.items()}, f"{folder}/vae_golden.safetensors")
 

@@ -12,37 +12,13 @@ The original's names are written down here and checked by diffusers' own convert
 """
 import json
 import os
-import re
 import sys
 
 import torch
 from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
 from safetensors.torch import load_file, save_file
 
-RULES = [
-    (r"^condition_embedder\.time_embedder\.linear_1\.", "time_embedding.0."),
-    (r"^condition_embedder\.time_embedder\.linear_2\.", "time_embedding.2."),
-    (r"^condition_embedder\.text_embedder\.linear_1\.", "text_embedding.0."),
-    (r"^condition_embedder\.text_embedder\.linear_2\.", "text_embedding.2."),
-    (r"^condition_embedder\.time_proj\.", "time_projection.1."),
-    (r"^proj_out\.", "head.head."),
-    (r"^scale_shift_table$", "head.modulation"),
-    (r"\.scale_shift_table$", ".modulation"),
-    (r"\.attn1\.", ".self_attn."),
-    (r"\.attn2\.", ".cross_attn."),
-    (r"\.to_out\.0\.", ".o."),
-    (r"\.to_([qkv])\.", r".\1."),
-    (r"\.ffn\.net\.0\.proj\.", ".ffn.0."),
-    (r"\.ffn\.net\.2\.", ".ffn.2."),
-    (r"\.norm2\.", ".norm3."),
-]
-
-
-def original_name(name):
-    for pattern, text in RULES:
-        name = re.sub(pattern, text, name)
-    return name
-
+from reference import transformer_name
 
 class Module(torch.nn.Module):
     """Parameters under names with dots, so that its state dict is an OrderedDict with _metadata."""
@@ -62,7 +38,7 @@ folder = sys.argv[1]
 os.makedirs(f"{folder}/wan/sharded", exist_ok=True)
 golden = load_file(f"{folder}/dit_nabla.safetensors")
 model = {k.removeprefix("model."): v for k, v in golden.items() if k.startswith("model.")}
-original = {original_name(k): v for k, v in model.items()}
+original = {transformer_name(k): v for k, v in model.items()}
 back = convert_wan_transformer_to_diffusers(dict(original))
 assert back.keys() == model.keys() and all(torch.equal(back[k], model[k]) for k in model)
 

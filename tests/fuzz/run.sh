@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 runs=${1:-1000000}
 [ $# -gt 0 ] && shift
-[ $# -gt 0 ] || set -- clean config policy pth safetensors
+[ $# -gt 0 ] || set -- clean config index policy pth safetensors state
 clang=${CLANG:-$(command -v clang || command -v clang-14)}
 
 sources() {
@@ -18,6 +18,10 @@ sources() {
     pth) echo src/weights/set*.c src/weights/pth.c src/weights/pickle*.c src/weights/zip.c src/weights/map.c \
         src/weights/safetensors.c src/weights/safetensors_convert.c src/weights/json.c src/weights/file.c \
         src/tensor/error.c tests/zip_build.c ;;
+    index) echo src/weights/set*.c src/weights/pth.c src/weights/pickle*.c src/weights/zip.c src/weights/map.c \
+        src/weights/safetensors*.c src/weights/json.c src/weights/file.c src/tensor/error.c ;;
+    state) echo src/video/latent_file.c src/video/sample_state.c src/video/files.c src/tensor/memory.c src/tensor/error.c \
+        src/weights/safetensors*.c src/weights/map.c src/weights/file.c ;;
     safetensors) echo src/weights/safetensors.c src/weights/safetensors_convert.c src/weights/map.c src/tensor/error.c ;;
     *) echo "unknown fuzzer: $1" >&2 && exit 2 ;;
     esac

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 static const char *products(const nv_device *dev, nabla_dtype dtype) {
     return ((const nv_cpu *)(const void *)dev)->products[dtype == NABLA_BF16];
@@ -65,10 +64,8 @@ static nabla_status allocate(nv_device *dev, size_t bytes, void **out, nv_error 
 }
 
 static void memory(nv_device *dev, nv_device_memory *out) {
-    struct rusage usage = {0};
     (void)dev;
-    getrusage(RUSAGE_SELF, &usage);
-    *out = (nv_device_memory){nv_memory_total(), nv_memory_available(), 1024.0 * (double)usage.ru_maxrss};
+    *out = (nv_device_memory){nv_memory_total(), nv_memory_available(), nv_memory_peak()};
 }
 
 static void release(nv_device *dev, void *data) {

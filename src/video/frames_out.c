@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "video/frames_out.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "device/device.h"
+#include "weights/safetensors.h"
+
+struct nv_frames_out {
+    nv_media_options options;
+    char *path;
+    nv_media_writer *writer;
+    uint8_t *rgb;  /* one frame, for the writer; NULL: tensors */
+    float *frames; /* all, for the tensor; NULL: video */
+    double seconds;
+};
+
+static int wants_tensor(const char *path) {
+    const char *dot = strrchr(path, '.');
+    return dot && strcasecmp(dot, ".safetensors") == 0;
+}
+
+nabla_status nv_frames_out_check(const char *path, const nv_media_options *options, nv_error *err) {
+    return wants_tensor(path) ? NABLA_OK : nv_media_check(path, options, err);
+}
+
+size_t nv_frames_out_memory(const char *path, const nv_media_options *o) {
+    const size_t numbers = 3 * (size_t)o->width * (size_t)o->height;
+    return wants_tensor(path) ? numbers * (size_t)o->frames * sizeof(float) : numbers;
+}
+
+nabla_status nv_frames_out_open(const char *path, const nv_media_options *options, nv_frames_out **out, nv_error *err) {
+    const size_t bytes = nv_frames_out_memory(path, options);
+    nv_frames_out *f = calloc(1, sizeof *f);
+    *out = NULL;
+    if (!f) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for the frames");
+    *f = (nv_frames_out){.options = *options, .path = strdup(path)};
+    void *frames = malloc(bytes);
+    if (wants_tensor(path))
+        f->frames = frames;
+    else
+        f->rgb = frames;
+    nabla_status status = NABLA_OK;
+    if (!frames || !f->path) status = nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for %zu bytes of frames", bytes);
+    if (status == NABLA_OK && f->rgb) status = nv_media_open(path, options, &f->writer, err);
+    if (status != NABLA_OK) {
+        nv_frames_out_abandon(f);
+        return status;
+    }
+    *out = f;
+    return NABLA_OK;
+}
+
+nabla_status nv_frames_out_give(void *out, int32_t frame, const float *planes, nv_error *err) {
+    nv_frames_out *f = out;
+    const nv_media_options *o = &f->options;
+    const size_t area = (size_t)o->width * (size_t)o->height;
+    const double start = nv_now();
+    nabla_status status = NABLA_OK;
+    for (size_t c = 0; c < 3 && f->frames; c++)
+        memcpy(f->frames + (c * (size_t)o->frames + (size_t)frame) * area, planes + c * area, area * sizeof *planes);
+    if (f->writer) {
+        nv_media_to_rgb(planes, 1, o->height, o->width, 0, f->rgb);
+        status = nv_media_frame(f->writer, f->rgb, err);
+    }
+    f->seconds += nv_now() - start;
+    return status;
+}
+
+static nabla_status write_tensor(const nv_frames_out *f, nv_error *err) {
+    const nv_media_options *o = &f->options;
+    const nv_st_entry entry = {.name = "frames",
+                               .dtype = NV_ST_F32,
+                               .rank = 4,
+                               .shape = {3, o->frames, o->height, o->width},
+                               .bytes = nv_frames_out_memory(f->path, o),
+                               .data = f->frames};
+    return nv_st_write(f->path, &entry, 1, NULL, 0, err);
+}
+
+nabla_status nv_frames_out_finish(nv_frames_out *f, double *seconds, nv_error *err) {
+    const double start = nv_now();
+    nv_media_writer *writer = f->writer;
+    f->writer = NULL; /* finish frees it whatever happens */
+    const nabla_status status = writer ? nv_media_finish(writer, err) : write_tensor(f, err);
+    if (seconds) *seconds += f->seconds + nv_now() - start;
+    nv_frames_out_abandon(f);
+    return status;
+}
+
+void nv_frames_out_abandon(nv_frames_out *f) {
+    if (!f) return;
+    nv_media_abandon(f->writer);
+    free(f->rgb);
+    free(f->frames);
+    free(f->path);
+    free(f);
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Frames on their way into a file: a video or pictures (media.h), or, for a name that ends in .safetensors, the tensor
+   `frames` fp32 [3, T, H, W] in [-1, 1]. */
+#ifndef NV_FRAMES_OUT_H
+#define NV_FRAMES_OUT_H
+
+#include "media/media.h"
+
+typedef struct nv_frames_out nv_frames_out;
+
+/* As nv_media_check. */
+nabla_status nv_frames_out_check(const char *path, const nv_media_options *options, nv_error *err);
+/* Bytes that it holds until the end. */
+size_t nv_frames_out_memory(const char *path, const nv_media_options *options);
+nabla_status nv_frames_out_open(const char *path, const nv_media_options *options, nv_frames_out **out, nv_error *err);
+/* Frames in order, planes [3, height, width]: an nv_vae_frame, whose user is the nv_frames_out. */
+nabla_status nv_frames_out_give(void *out, int32_t frame, const float *planes, nv_error *err);
+/* Frees it whatever happens. seconds (may be NULL) += what writing took, frames included. */
+nabla_status nv_frames_out_finish(nv_frames_out *out, double *seconds, nv_error *err);
+void nv_frames_out_abandon(nv_frames_out *out); /* leaves nothing; NULL is fine */
+
+#endif

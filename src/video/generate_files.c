@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Files that a generation reads and writes: noise, previews, latents, masks, videos. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tensor/random.h"
+#include "video/frames_out.h"
+#include "video/generation.h"
+#include "video/mask.h"
+#include "weights/json.h"
+
+/* ------------------------------------------------------------------ noise */
+
+static nabla_status read_noise(const nv_generation *g, float *x, nv_error *err) {
+    const char *path = g->options->init_noise;
+    const nv_dit_shape *s = &g->rule.shape;
+    const int64_t shape[] = {g->pipeline->config.in_channels, s->frames, s->height, s->width};
+    nv_st_file *file;
+    NV_TRY(nv_st_open(path, &file, err));
+    const nv_st_entry *e = nv_st_find(file, "noise");
+    nabla_status status;
+    if (!e || e->dtype != NV_ST_F32 || e->rank != 4 || memcmp(e->shape, shape, sizeof shape) != 0)
+        status = nv_fail(err, NABLA_CORRUPT,
+                         "%s must hold a tensor \"noise\" of fp32 [%d, %d, %d, %d], the latent's channels, frames, "
+                         "height and width",
+                         path, (int)shape[0], (int)shape[1], (int)shape[2], (int)shape[3]);
+    else
+        status = nv_st_read_f32(e, x, g->numbers, err);
+    nv_st_close(file);
+    if (status != NABLA_OK) return status;
+    for (size_t i = 0; i < g->numbers; i++)
+        if (!isfinite(x[i]))
+            return nv_fail(err, NABLA_CORRUPT, "the noise in %s holds values that are no numbers", path);
+    return NABLA_OK;
+}
+
+nv_sample_tensors nv_generation_tensors(const nv_generation *g, const nv_generated *clip) {
+    nv_sample_tensors t = {.channels = g->pipeline->config.in_channels, .x = clip->x};
+    t.latents = nv_sampler_history(nv_denoiser_sampler(g->denoiser), &t.history);
+    return t;
+}
+
+nabla_status nv_generation_noise(nv_generation *g, nv_generated *clip, nv_error *err) {
+    clip->x = malloc(g->numbers * sizeof *clip->x);
+    if (!clip->x) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a latent of %zu numbers", g->numbers);
+    if (g->resumed) {
+        const nv_sample_tensors tensors = nv_generation_tensors(g, clip);
+        return nv_sample_state_read(g->resumed, g->options->resume, &g->settings, &tensors, &clip->totals, err);
+    }
+    if (g->options->init_noise) return read_noise(g, clip->x, err);
+    nv_torch_randn(clip->seed, clip->x, g->numbers);
+    return NABLA_OK;
+}
+
+/* ------------------------------------------------------------------ pictures */
+
+/* All frames side by side. */
+nabla_status nv_generation_preview(const nv_generation *g, int32_t step, const float *clean, nv_error *err) {
+    char name[32], path[NV_PATH_SIZE];
+    const nv_dit_shape *s = &g->rule.shape;
+    const size_t row = (size_t)s->width * 3, frame = row * (size_t)s->height;
+    uint8_t *rgb = malloc(frame), *strip = malloc(frame * (size_t)s->frames);
+    nabla_status status = NABLA_OK;
+    if (!rgb || !strip) status = nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a preview");
+    for (int32_t f = 0; status == NABLA_OK && f < s->frames; f++) {
+        g->pipeline->picture(s, clean, f, rgb);
+        for (size_t y = 0; y < (size_t)s->height; y++)
+            memcpy(strip + (y * (size_t)s->frames + (size_t)f) * row, rgb + y * row, row);
+    }
+    snprintf(name, sizeof name, "step-%04d.png", step);
+    if (status == NABLA_OK) status = nv_path_join(path, g->current->preview, name, err);
+    if (status == NABLA_OK) status = nv_png_write(path, strip, s->width * s->frames, s->height, err);
+    free(rgb);
+    free(strip);
+    return status;
+}
+
+nabla_status nv_generation_mask(const nv_generation *g, const nv_generated *clip, nv_error *err) {
+    const nv_dit_config *config = &g->pipeline->config;
+    const nabla_plan *plan = nv_dit_run_plan(nv_denoiser_run(g->denoiser), config->layers / 2);
+    const int32_t frames = g->rule.shape.frames / config->patch[0]; /* tiles are one frame of tokens deep */
+    const nv_mask_view view = {
+        .batch = nv_denoiser_entries(g->denoiser), .heads = config->heads, .q_frames = frames, .k_frames = frames};
+    return nv_mask_write(g->pipeline->device->context, plan, &view, clip->mask, err);
+}
+
+/* ------------------------------------------------------------------ latents and videos */
+
+nabla_status nv_generation_latent(const nv_generation *g, const nv_generated *clip, nv_error *err) {
+    const nv_dit_shape *s = &g->rule.shape;
+    nv_latent latent = {.shape = {g->pipeline->config.in_channels, s->frames, s->height, s->width},
+                        .values = clip->x,
+                        .fps = g->media.fps};
+    nv_json_copy(latent.prompt, sizeof latent.prompt, clip->prompt);
+    nv_json_copy(latent.comment, sizeof latent.comment, clip->comment);
+    return nv_latent_write(clip->latent, &latent, err);
+}
+
+nabla_status nv_generation_video(nv_generation *g, const nv_generated *clip, nv_error *err) {
+    const double start = nv_now();
+    nv_media_options media = g->media;
+    nv_frames_out *out;
+    double written = 0;
+    media.title = clip->prompt;
+    media.comment = clip->comment;
+    NV_TRY(nv_frames_out_open(clip->output, &media, &out, err));
+    nabla_status status = g->pipeline->ops->frames(g->pipeline, &g->rule.shape, clip->x, nv_frames_out_give, out, err);
+    if (status == NABLA_OK)
+        status = nv_frames_out_finish(out, &written, err);
+    else
+        nv_frames_out_abandon(out);
+    g->result->write_s += written;
+    g->result->decode_s += nv_now() - start - written;
+    return status;
+}
