@@ -5,7 +5,8 @@
 #     bench/gpu_engine.sh pack                     here: builds, and gathers programs and libraries in build-engine/carry
 #     bench/gpu_engine.sh run [OUT [PART]...]      there, in the root of the same tree with build-engine/carry: checks,
 #                                                  measures and trains; tables, CSVs and logs in OUT (default: $OUT, or
-#                                                  build-engine/out). Parts: ops, models, small, large, guided, train, step
+#                                                  build-engine/out). Parts: ops, models, small, large, guided, train, step,
+#                                                  wan (takes the model in $WAN_MODEL)
 #
 # A part that fails or takes too long does not stop the others; what became of each is told at the end.
 build=build-engine
@@ -18,7 +19,7 @@ pack() {
   mkdir -p $build || exit 1
   programs="nabla_cli test_ops test_dit test_umt5 test_vae test_generation test_training test_devices"
   # shellcheck disable=SC2086 # words
-  cmake -S . -B $build -DNABLA_CUDA=ON -DNABLA_FFMPEG=OFF -DNABLA_SENTENCEPIECE=OFF -DNABLA_ONEDNN=OFF -DNABLA_BENCH=OFF \
+  cmake -S . -B $build -DNABLA_CUDA=ON -DNABLA_FFMPEG=OFF -DNABLA_SENTENCEPIECE=ON -DNABLA_ONEDNN=OFF -DNABLA_BENCH=OFF \
     -DNABLA_TEST_DATA=tests/data >$build/configure.log 2>&1 || { tail -n 20 $build/configure.log; exit 1; }
   # shellcheck disable=SC2086
   cmake --build $build -j "${JOBS:-$(nproc)}" --target $programs || exit 1
@@ -27,7 +28,7 @@ pack() {
   for program in nabla ${programs#nabla_cli }; do
     strip -o "$build/carry/$program" "$build/bin/$program" || exit 1
     # what a GPU machine may lack; the C library and OpenMP are there
-    ldd "$build/bin/$program" | awk '/jansson|cmocka|zzip|utf8proc|libz\.so/ { print $3 }' | while read -r library; do
+    ldd "$build/bin/$program" | awk '/jansson|cmocka|sentencepiece|utf8proc/ { print $3 }' | while read -r library; do
       cp -L "$library" $build/carry/lib/
     done
   done
@@ -67,8 +68,8 @@ run_part() {
       --policies dense,nabla-0.2 -o "$out/dit-1.3B.csv"
     ;;
   large) # 14B at the paper's timing shape
-    step dit-14B 110 $carry/nabla bench dit --size 14B --grid 21x48x80 --device cuda --repeat 1 --density 0.075 \
-      --policies dense,nabla-0.148,nabla-0.075 -o "$out/dit-14B.csv"
+    step dit-14B 110 $carry/nabla bench dit --size 14B --grid 21x48x80 --device cuda --repeat 1 --density 0.148 \
+      --policies dense,nabla-0.148 -o "$out/dit-14B.csv"
     ;;
   guided)
     step guided 60 $carry/nabla bench dit --size 14B --grid 21x48x80 --device cuda --repeat 1 --guided \
@@ -79,6 +80,13 @@ run_part() {
     step train 45 $carry/nabla train -o "$out/trained" --device cuda --steps 40 --batch 64 --size 192x192 --frames 8 \
       --policy nabla-0.4 --save-every 1000 --json
     rm -rf "$out/trained"
+    ;;
+  wan) # text to video with the model in $WAN_MODEL (bench/random_wan.py writes one of random weights)
+    for policy in dense nabla-0.1; do
+      step wan-$policy 90 $carry/nabla generate "a cat on a skateboard" --model "$WAN_MODEL" --device cuda --size 480p \
+        --frames 81 --steps "${WAN_STEPS:-4}" --policy $policy --json -o "$out/$policy"
+      rm -rf "${out:?}/$policy"
+    done
     ;;
   step) step step-demo 40 $carry/nabla bench dit --size demo --grid 8x24x24 --batch 64 --backward --device cuda \
     --policies dense,nabla-0.4 -o "$out/step-demo.csv" ;;
