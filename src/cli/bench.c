@@ -65,15 +65,16 @@ static const cli_option options[] = {
     CLI_RANGE("density", REAL, to.density, 0, 1, "of bench dit: random lists that keep so much, first"),
     CLI_FLAG("guided", SWITCH, NULL, to.guided, "of bench dit: a step of two passes, as with guidance"),
     CLI_FLAG("backward", SWITCH, NULL, to.backward, "the backward pass too"),
-    CLI_FLAG("any-order", SWITCH, NULL, to.any_order, "its sums in any order: not deterministic"),
     CLI_RANGE("repeat", INT32, to.repeat, 1, 100000, "runs, whose least times count []"),
     CLI_FLAG("model", TEXT, "DIR", to.model, "of bench model [the bundled demo]"),
     CLI_RANGE("steps", INT32, to.steps, 1, NV_MOST_SAMPLE_STEPS, "of bench model [the model's own]"),
+    CLI_QUIET,
+    CLI_MORE,
+    CLI_FLAG("any-order", SWITCH, NULL, to.any_order, "its sums in any order: not deterministic"),
     CLI_FLAG("seed", SEED, NULL, to.seed, "of the tensors or the noise [0]"),
     CLI_LEVEL,
     CLI_DEVICE,
     CLI_JSON,
-    CLI_QUIET,
 };
 
 /* Flags of another benchmark would be ignored: their figures would not be what was asked for. */
