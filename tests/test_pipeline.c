@@ -293,13 +293,30 @@ static void announces_before_it_loads(void **state) {
     assert_string_equal(w.phases, "");
 }
 
+static void refuses_half_given_lists(void **state) {
+    (void)state;
+    static const char *const prompts[] = {"a", NULL};
+    static const nabla_lora loras[] = {{NULL, 1.0f}, {"x", NAN}};
+    for (int i = 0; i < 5; i++) {
+        nabla_generate_options o = options(NULL);
+        nabla_generate_result result;
+        nabla_video_error err = {0};
+        watcher w = {0};
+        if (i < 2) o.prompts = prompts, o.prompt_count = i ? 2 : 0;
+        if (i == 2) o.lora_count = 1;
+        if (i > 2) o.loras = loras + i - 3, o.lora_count = 1;
+        assert_int_equal(generate(&o, &w, &result, &err), NABLA_INVALID_ARGUMENT);
+        assert_true(err.text[0] != '\0');
+    }
+}
+
 /* Some alone: test_pipeline NAME, in which * and ? stand for anything; or all but some: -NAME. */
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(goes_phase_by_phase),       cmocka_unit_test(stopped_early_leaves_nothing),
         cmocka_unit_test(stopped_while_sampling),    cmocka_unit_test(stopped_between_clips),
         cmocka_unit_test(stopped_while_decoding),    cmocka_unit_test(bf16_is_as_near_as_the_reference),
-        cmocka_unit_test(announces_before_it_loads),
+        cmocka_unit_test(announces_before_it_loads), cmocka_unit_test(refuses_half_given_lists),
     };
     if (argc > 1 && argv[1][0] == '-') cmocka_set_skip_filter(argv[1] + 1);
     if (argc > 1 && argv[1][0] != '-') cmocka_set_test_filter(argv[1]);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a generation will be: options where given, else the checkpoint's that it goes on from, else the model's own. */
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -237,12 +238,24 @@ static nabla_status check_memory(nv_generation *g, nv_error *err) {
     return nv_memory_check(p->device, decode, "decoding", remedy, err);
 }
 
-nabla_status nv_generation_settle(nv_generation *g, nv_error *err) {
-    const nabla_generate_options *o = g->options;
+static nabla_status check_options(const nabla_generate_options *o, nv_error *err) {
     if (!o->model && !o->transformer)
         return nv_fail(err, NABLA_INVALID_ARGUMENT, "no model folder: say which model to use");
     if (!o->prompt && !o->prompts && !o->resume)
         return nv_fail(err, NABLA_INVALID_ARGUMENT, "no prompt: say what the video should show");
+    for (int32_t i = 0; o->prompts && i < o->prompt_count; i++)
+        if (!o->prompts[i]) return nv_fail(err, NABLA_INVALID_ARGUMENT, "prompt %d of the list is missing", i + 1);
+    if (o->lora_count < 0 || (o->lora_count > 0 && !o->loras))
+        return nv_fail(err, NABLA_INVALID_ARGUMENT, "%d LoRA files, and no list of them", o->lora_count);
+    for (int32_t i = 0; i < o->lora_count; i++)
+        if (!o->loras[i].file || !isfinite(o->loras[i].strength))
+            return nv_fail(err, NABLA_INVALID_ARGUMENT, "LoRA %d has no file, or a strength that is no number", i + 1);
+    return NABLA_OK;
+}
+
+nabla_status nv_generation_settle(nv_generation *g, nv_error *err) {
+    const nabla_generate_options *o = g->options;
+    NV_TRY(check_options(o, err));
     g->rule.dense_steps = -1;
     NV_TRY(nv_pipeline_open(o, g->machine, &g->pipeline, err));
     NV_TRY(open_resumed(g, err));
