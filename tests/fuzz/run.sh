@@ -14,7 +14,7 @@ sources() {
     clean) echo src/text/clean.c src/text/chars.c src/text/entities.c src/tensor/error.c ;;
     config) echo src/weights/config.c src/weights/config_vae.c src/weights/json.c src/weights/file.c src/text/words.c src/text/words_file.c \
         src/tensor/error.c ;;
-    policy) find src/attention -name '*.c' ! -path '*/cpu/avx*' ! -path '*/cuda/*' ;;
+    policy) find src/attention -name '*.c' ! -path '*/cpu/avx*' ! -path '*/cpu/amx*' ! -path '*/cuda/*' ;;
     pth) echo src/weights/set*.c src/weights/pth.c src/weights/pickle*.c src/weights/zip.c src/weights/map.c \
         src/weights/safetensors.c src/weights/safetensors_convert.c src/weights/json.c src/weights/file.c \
         src/tensor/error.c tests/zip_build.c ;;
