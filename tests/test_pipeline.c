@@ -196,7 +196,12 @@ static void stopped_while_decoding(void **state) {
     watcher nobody = {0};
     const nabla_video_machine machine = machine_of(&nobody);
     assert_int_equal(nabla_decode(&d, &machine, NULL, &err), NABLA_OK);
-    remove(result.kept_latent);
+    char *kept = strdup(result.kept_latent);
+    nabla_video_error again = {0};
+    assert_int_equal(generate(&o, &nobody, &result, &again), NABLA_INVALID_ARGUMENT); /* neither replaced nor removed */
+    assert_non_null(strstr(again.text, "half.latent.safetensors is there, and this run would keep its latent in it"));
+    assert_int_equal(remove(kept), 0);
+    free(kept);
     succeed(&o, &result);
     expect_same(output, decoded);
     remove(output);

@@ -42,6 +42,11 @@ static nabla_status check_files(const nv_generation *g, const nv_generated *clip
         return nv_fail(err, NABLA_UNSUPPORTED, "latents of %d channels cannot be previewed: leave the preview out",
                        g->pipeline->config.out_channels);
     if (clip->preview[0]) NV_TRY(nv_folder_make(clip->preview, err));
+    /* A latent that nobody asked for is removed once it is decoded: one that lies there is another run's work. */
+    if (clip->latent[0] && !g->options->save_latent && nv_file_exists(clip->latent))
+        return nv_fail(err, NABLA_INVALID_ARGUMENT,
+                       "%.300s is there, and this run would keep its latent in it: decode it, or move it away",
+                       clip->latent);
     return clip->state[0] && !g->resumed ? nv_sample_state_check_place(clip->state, err) : NABLA_OK;
 }
 
