@@ -183,6 +183,11 @@ static void keeps_a_stopped_run(void **state) {
     nabla_generate_options o = prompt();
     o.checkpoint = saved;
     refuse(&o, NABLA_INVALID_ARGUMENT, "stopped after step 2 of 5");
+    o.checkpoint = at("second.safetensors");
+    make_until(&o, 3);
+    o.resume = saved; /* which is another run than the one that stopped there */
+    refuse(&o, NABLA_INVALID_ARGUMENT, "second.safetensors keeps a run that stopped after step 3 of 5");
+    remove(o.checkpoint);
 }
 
 static void refuses_another_model_or_type(void **state) {

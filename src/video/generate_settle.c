@@ -47,7 +47,9 @@ static nabla_status check_files(const nv_generation *g, const nv_generated *clip
         return nv_fail(err, NABLA_INVALID_ARGUMENT,
                        "%.300s is there, and this run would keep its latent in it: decode it, or move it away",
                        clip->latent);
-    return clip->state[0] && !g->resumed ? nv_sample_state_check_place(clip->state, err) : NABLA_OK;
+    /* Only the run that goes on may be replaced, by itself. */
+    const int own = g->resumed && strcmp(clip->state, g->options->resume) == 0;
+    return clip->state[0] && !own ? nv_sample_state_check_place(clip->state, err) : NABLA_OK;
 }
 
 static nabla_status list_clips(nv_generation *g, nv_error *err) {
