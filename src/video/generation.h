@@ -32,11 +32,12 @@ typedef struct nv_generation {
     nv_denoise_rule rule;
     nv_media_options media;
     int32_t count;
-    nv_generated *clips; /* [count] */
-    float *contexts;     /* [count + 1]: the prompts', the negative's */
-    size_t context;      /* numbers of one */
-    uint64_t texts_hash; /* of what made them */
-    size_t numbers;      /* of a latent */
+    nv_generated *clips;      /* [count] */
+    int32_t sampled, written; /* of these, the first so many: their latents are in their files, their videos too */
+    float *contexts;          /* [count + 1]: the prompts', the negative's */
+    size_t context;           /* numbers of one */
+    uint64_t texts_hash;      /* of what made them */
+    size_t numbers;           /* of a latent */
     nv_denoiser *denoiser;
     nv_generated *current;
     double saved_at, save_s; /* when a checkpoint was last written, and the time that it took */
