@@ -172,7 +172,7 @@ static nabla_status find_files(wan_pipeline *w, const nabla_generate_options *o,
     }
     if (!o->vae) return NABLA_OK;
     nv_wan_parts vae;
-    NV_TRY(nv_vae_find(o->vae, &vae, err));
+    NV_TRY(nv_vae_find(o->vae, "--vae", &vae, err));
     memcpy(f->parts.vae, vae.vae, sizeof vae.vae);
     memcpy(f->parts.vae_config, vae.vae_config, sizeof vae.vae_config);
     return NABLA_OK;
