@@ -273,6 +273,7 @@ nabla_status nv_generation_settle(nv_generation *g, nv_error *err) {
     for (int32_t i = 0; i < g->count; i++)
         NV_TRY(check_files(g, &g->clips[i], err));
     if (g->resumed) NV_TRY(nv_sample_state_check(g->resumed, o->resume, &g->settings, err));
+    NV_TRY(nv_generation_check_noise(g, err));
     warn_of_frames(g);
     NV_TRY(read_texts(g, err));
     return check_memory(g, err);
