@@ -151,6 +151,9 @@ static const struct {
     {{{Q ".lora_up.weight", 2, {31, 4}}, {Q ".lora_down.weight", 2, {4, 32}}}, "do not make a 32 x 32 matrix"},
     {{{Q ".lora_up.weight", 2, {32, 4}}, {Q ".lora_down.weight", 2, {4, 33}}}, "do not make a 32 x 32 matrix"},
     {{{Q ".lora_up.weight", 2, {32, 0}}, {Q ".lora_down.weight", 2, {0, 32}}}, "do not make a 32 x 32 matrix"},
+    /* products that wrap to the number of elements, none */
+    {{{Q ".lora_B.weight", 2, {32, 0}}, {Q ".lora_A.weight", 2, {INT64_C(1) << 60, 0}}},
+     "do not make a 32 x 32 matrix"},
     {{{Q ".lora_up.weight", 1, {128}}, {Q ".lora_down.weight", 1, {128}}}, "do not make a 32 x 32 matrix"},
     {{{Q ".lora_up.weight", 2, {32, 4}}, {Q ".lora_down.weight", 2, {4, 32}}, {Q ".alpha", 1, {2}}},
      "is no single number"},
@@ -160,26 +163,34 @@ static const struct {
      "changes blocks.0.attn1.to_q.weight twice"},
 };
 
+static void expect_refused(nv_dit *m, const piece *pieces, nv_st_dtype dtype, const char *message) {
+    static const float zeros[4096];
+    nv_st_entry entries[4];
+    nv_error err = {0};
+    size_t count = 0;
+    for (; count < 4 && pieces[count].rank; count++) {
+        const piece *p = &pieces[count];
+        nv_st_entry *e = &entries[count];
+        *e = (nv_st_entry){.name = p->name, .dtype = dtype, .rank = p->rank, .data = zeros};
+        e->bytes = nv_st_dtype_size(dtype);
+        for (int j = 0; j < p->rank; j++)
+            e->bytes *= (size_t)(e->shape[j] = p->shape[j]);
+    }
+    GOOD(nv_st_write(scratch_path("x.safetensors"), entries, count, NULL, 0, why));
+    assert_int_equal(merge(m, scratch_path("x.safetensors"), 1.0f, &err), NABLA_CORRUPT);
+    if (!strstr(err.text, message)) fail_msg("not \"%s\": %s", message, err.text);
+}
+
 static void what_does_not_fit_changes_nothing(void **state) {
     (void)state;
-    static const float zeros[4096];
+    static const piece fits[4] = {{Q ".lora_up.weight", 2, {32, 4}}, {Q ".lora_down.weight", 2, {4, 32}}};
+    static const piece diff[4] = {{Q ".diff", 2, {32, 32}}};
     nv_dit *m = tiny_wan_load(original, NULL);
     float *before = copy_of(m);
-    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
-        nv_st_entry entries[4];
-        nv_error err = {0};
-        size_t count = 0;
-        for (; count < 4 && refused[i].pieces[count].rank; count++) {
-            const piece *p = &refused[i].pieces[count];
-            nv_st_entry *e = &entries[count];
-            *e = (nv_st_entry){.name = p->name, .dtype = NV_ST_F32, .rank = p->rank, .bytes = 4, .data = zeros};
-            for (int j = 0; j < p->rank; j++)
-                e->bytes *= (size_t)(e->shape[j] = p->shape[j]);
-        }
-        GOOD(nv_st_write(scratch_path("x.safetensors"), entries, count, NULL, 0, why));
-        assert_int_equal(merge(m, scratch_path("x.safetensors"), 1.0f, &err), NABLA_CORRUPT);
-        if (!strstr(err.text, refused[i].message)) fail_msg("case %zu: %s", i, err.text);
-    }
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
+        expect_refused(m, refused[i].pieces, NV_ST_F32, refused[i].message);
+    expect_refused(m, fits, NV_ST_I64, "x.safetensors: \"" Q ".lora_up.weight\" is of I64");
+    expect_refused(m, diff, NV_ST_I64, "x.safetensors: \"" Q ".diff\" is of I64");
     assert_memory_equal(nv_dit_parameter(m, 0)->value, before, nv_dit_values(m) * sizeof(float));
     free(before);
     nv_dit_destroy(m);

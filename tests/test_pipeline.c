@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -178,6 +179,31 @@ static void stopped_between_clips(void **state) {
     free(output);
 }
 
+/* A failure, not only a wish to stop, tells what is there. */
+static void failed_after_a_clip(void **state) {
+    (void)state;
+    static const char *const prompts[] = {"a cat", "a dog"};
+    char *output = copy_path("few.safetensors"), *mask = copy_path("few.png"), *in_the_way = copy_path("few-0002.png");
+    nabla_generate_options o = options(output);
+    nabla_generate_result result;
+    nabla_video_error err = {0};
+    watcher nobody = {0};
+    o.prompts = prompts;
+    o.prompt_count = 2;
+    o.mask_png = mask;
+    assert_int_equal(mkdir(in_the_way, 0777), 0);
+    assert_int_equal(generate(&o, &nobody, &result, &err), NABLA_IO);
+    assert_non_null(strstr(err.text, "few-0002.png"));
+    assert_non_null(strstr(result.kept_latent, "few-0001.latent.safetensors"));
+    remove(result.kept_latent);
+    remove(scratch_path("few-0002.latent.safetensors"));
+    remove(scratch_path("few-0001.png"));
+    remove(in_the_way);
+    free(output);
+    free(mask);
+    free(in_the_way);
+}
+
 /* The latent is there before the first frame, and decode makes of it what was to come. */
 static void stopped_while_decoding(void **state) {
     (void)state;
@@ -196,7 +222,12 @@ static void stopped_while_decoding(void **state) {
     watcher nobody = {0};
     const nabla_video_machine machine = machine_of(&nobody);
     assert_int_equal(nabla_decode(&d, &machine, NULL, &err), NABLA_OK);
-    remove(result.kept_latent);
+    char *kept = strdup(result.kept_latent);
+    nabla_video_error again = {0};
+    assert_int_equal(generate(&o, &nobody, &result, &again), NABLA_INVALID_ARGUMENT); /* neither replaced nor removed */
+    assert_non_null(strstr(again.text, "half.latent.safetensors is there, and this run would keep its latent in it"));
+    assert_int_equal(remove(kept), 0);
+    free(kept);
     succeed(&o, &result);
     expect_same(output, decoded);
     remove(output);
@@ -313,10 +344,15 @@ static void refuses_half_given_lists(void **state) {
 /* Some alone: test_pipeline NAME, in which * and ? stand for anything; or all but some: -NAME. */
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(goes_phase_by_phase),       cmocka_unit_test(stopped_early_leaves_nothing),
-        cmocka_unit_test(stopped_while_sampling),    cmocka_unit_test(stopped_between_clips),
-        cmocka_unit_test(stopped_while_decoding),    cmocka_unit_test(bf16_is_as_near_as_the_reference),
-        cmocka_unit_test(announces_before_it_loads), cmocka_unit_test(refuses_half_given_lists),
+        cmocka_unit_test(goes_phase_by_phase),
+        cmocka_unit_test(stopped_early_leaves_nothing),
+        cmocka_unit_test(stopped_while_sampling),
+        cmocka_unit_test(stopped_between_clips),
+        cmocka_unit_test(failed_after_a_clip),
+        cmocka_unit_test(stopped_while_decoding),
+        cmocka_unit_test(bf16_is_as_near_as_the_reference),
+        cmocka_unit_test(announces_before_it_loads),
+        cmocka_unit_test(refuses_half_given_lists),
     };
     if (argc > 1 && argv[1][0] == '-') cmocka_set_skip_filter(argv[1] + 1);
     if (argc > 1 && argv[1][0] != '-') cmocka_set_test_filter(argv[1]);

@@ -183,6 +183,11 @@ static void keeps_a_stopped_run(void **state) {
     nabla_generate_options o = prompt();
     o.checkpoint = saved;
     refuse(&o, NABLA_INVALID_ARGUMENT, "stopped after step 2 of 5");
+    o.checkpoint = at("second.safetensors");
+    make_until(&o, 3);
+    o.resume = saved; /* which is another run than the one that stopped there */
+    refuse(&o, NABLA_INVALID_ARGUMENT, "second.safetensors keeps a run that stopped after step 3 of 5");
+    remove(o.checkpoint);
 }
 
 static void refuses_another_model_or_type(void **state) {
@@ -268,6 +273,25 @@ static void spoil(const char *path, const void *bytes, size_t size) {
     fclose(file);
 }
 
+static int never(void *user, const nabla_generate_result *settled) {
+    (void)user;
+    (void)settled;
+    fail_msg("it would begin");
+    return 1;
+}
+
+static void what_is_no_noise_shows_at_once(void **state) {
+    (void)state;
+    nabla_generate_options o = prompt();
+    o.begin = never;
+    o.init_noise = at("plain.safetensors"); /* a latent */
+    refuse(&o, NABLA_CORRUPT, "plain.safetensors must hold a tensor \"noise\" of fp32 [3, ");
+    o.init_noise = at("long.safetensors");
+    write_noise(o.init_noise, 0);
+    o.frames = 2 * FRAMES;
+    refuse(&o, NABLA_CORRUPT, "long.safetensors must hold a tensor \"noise\" of fp32 [3, ");
+}
+
 static void nan_stops_at_its_step(void **state) {
     (void)state;
     nabla_generate_options o = prompt();
@@ -317,6 +341,7 @@ int main(void) {
         cmocka_unit_test(refuses_another_model_or_type),
         cmocka_unit_test(refuses_what_is_no_checkpoint),
         cmocka_unit_test(a_bad_place_shows_at_once),
+        cmocka_unit_test(what_is_no_noise_shows_at_once),
         cmocka_unit_test(nan_stops_at_its_step),
         cmocka_unit_test(nan_keeps_the_checkpoint),
     };

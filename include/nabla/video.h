@@ -109,7 +109,7 @@ struct nabla_generate_result {
     double text_memory, sample_memory, decode_memory;
     double peak_memory; /* bytes: the most that was held in truth, of the machine's device; 0 where that is not known */
     char warning[512];  /* words of prompt and negative that it does not know ...; "" if none */
-    /* What an interrupted run leaves behind: a file for `resume`, the first latent for nabla_decode; "" if none. */
+    /* What a run that did not end leaves behind: a file for `resume`, the first latent for nabla_decode; "" if none. */
     char kept_state[4096], kept_latent[4096];
     /* The caller's buffer or NULL: kept share of all pairs of tokens in each step of the last prompt; negative for
        steps done before a resumed run. */

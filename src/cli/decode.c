@@ -56,7 +56,7 @@ static const cli_option options[] = {
     CLI_FLAG("o,output", TEXT, "OUT", to.output, ".mp4, .gif, .png, a folder/ or .safetensors"),
     CLI_FLAG("model", TEXT, "DIR", to.model, "a Wan2.1 folder, or its VAE's folder or file"),
     CLI_RANGE("tile", INT32, to.tile, 16, NV_MOST_SIDE, "pixels of blended tiles [where memory is short, 256]"),
-    CLI_RANGE("fps", INT32, to.fps, 1, NV_MOST_FPS, "frames a second [16]"),
+    CLI_RANGE("fps", INT32, to.fps, 1, NV_MOST_FPS, "frames a second [the latent's own, else 16]"),
     CLI_RANGE("crf", INT32, to.crf, 0, NV_MOST_CRF, "H.264 quality, 0 the best [18]"),
     CLI_DTYPE("of the convolutions [fp32]"),
     CLI_THREADS,

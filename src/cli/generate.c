@@ -151,7 +151,7 @@ static int generate(settings *s) {
 }
 
 static const cli_option options[] = {
-    CLI_FLAG("o,output", TEXT, "OUT", to.output, ".mp4, .gif, .png or a folder/ [PROMPT.mp4 or PROMPT/]"),
+    CLI_FLAG("o,output", TEXT, "OUT", to.output, ".mp4, .gif, .png, .safetensors, folder/ [PROMPT.mp4]"),
     CLI_FLAG("model", TEXT, "DIR", to.model, "ours or Wan2.1's, a folder [the bundled demo]"),
     CLI_RANGE("size", SIZE, size, 1, NV_MOST_SIDE, "or 480p, 720p, square, portrait [the model's]"),
     CLI_RANGE("frames", INT32, to.frames, 1, NV_MOST_FRAMES, "Wan2.1: 4n+1 [the model's own]"),

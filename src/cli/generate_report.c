@@ -40,11 +40,25 @@ int cli_generate_announce(void *user, const nabla_generate_result *r) {
     return 0;
 }
 
+/* A checkpoint is of one prompt, and of its seed. */
+static void tell_resume(const cli_generate *s, const char *state) {
+    if (s->to.prompts)
+        cli_note(
+            "saved: the same command with --resume %s and its own -o in place of --prompts%s goes on with this clip",
+            state, s->seed.given ? " and --seed" : "");
+    else
+        cli_note("saved: the same command with --resume %s goes on from here", state);
+}
+
 void cli_generate_left(const cli_generate *s, const nabla_generate_result *r) {
-    if (r->kept_state[0]) cli_note("saved: the same command with --resume %s goes on from here", r->kept_state);
+    const nabla_generate_options *to = &s->to;
+    if (r->kept_state[0]) tell_resume(s, r->kept_state);
     if (r->kept_latent[0])
         cli_note("saved: nabla decode %s --model %s -o %s goes on from here%s", r->kept_latent,
-                 s->to.vae ? s->to.vae : s->to.model, s->to.prompts ? "OUT" : s->to.output,
+                 to->vae     ? to->vae
+                 : to->model ? to->model
+                             : to->transformer,
+                 s->to.prompts ? "OUT" : s->to.output,
                  s->to.prompts ? "; the latents of other clips lie beside it" : "");
 }
 

@@ -27,14 +27,15 @@ static void print_part(const char *what, const char *path, const char *remedy) {
 
 /* ------------------------------------------------------------------ the memory of a run */
 
-/* A nabla_generate_options.begin that keeps what is settled and goes no further. */
-static int keep_settled(void *user, const nabla_generate_result *settled) {
-    *(nabla_generate_result *)user = *settled;
+/* A nabla_generate_options.begin that goes no further. */
+static int go_no_further(void *user, const nabla_generate_result *settled) {
+    (void)user;
+    (void)settled;
     return 1;
 }
 
-/* What generation would take of this machine; size 0 where the folder is not complete or the size does not fit. The
-   prompt hardly matters. */
+/* What generation would take, of this machine or of a larger one; size 0 where the folder is not complete or the size
+   does not fit. The prompt hardly matters. */
 static void settle(const char *path, const cli_info_run *run, nabla_generate_result *out) {
     nabla_generate_options o = nabla_generate_options_default();
     nabla_video_machine machine = nabla_video_machine_default();
@@ -44,10 +45,10 @@ static void settle(const char *path, const cli_info_run *run, nabla_generate_res
     o.width = run->size[0];
     o.height = run->size[1];
     o.frames = run->frames;
-    o.begin = keep_settled;
-    o.begin_user = out;
-    *out = (nabla_generate_result){0};
-    nabla_generate(&o, &machine, NULL, NULL);
+    o.begin = go_no_further;
+    *out = (nabla_generate_result){.size = sizeof *out};
+    nabla_generate(&o, &machine, out, NULL);
+    if (out->decode_memory == 0) out->size = 0; /* it failed before all were estimated */
 }
 
 static void print_run(const nabla_generate_result *r, const cli_info_run *run) {

@@ -29,7 +29,10 @@ int cli_prompt_file_read(const char *verb, const char *path, cli_prompt_file *ou
         lines += out->text[i] == '\n';
     out->prompts = calloc(lines, sizeof *out->prompts);
     if (!out->prompts) return cli_fail(verb, "no memory for the %zu lines of '%s'", lines, path);
-    for (char *line = out->text, *next; line; line = next) {
+    /* Editors of some systems begin a file with a byte order mark, which is no part of the first prompt. */
+    static const char mark[] = "\xef\xbb\xbf";
+    const size_t skip = strncmp(out->text, mark, sizeof mark - 1) == 0 ? sizeof mark - 1 : 0;
+    for (char *line = out->text + skip, *next; line; line = next) {
         next = strchr(line, '\n');
         if (next) *next++ = '\0';
         line = trim(line);

@@ -135,11 +135,29 @@ static size_t elements(const nv_st_entry *e) {
     return e->bytes / nv_st_dtype_size(e->dtype);
 }
 
+/* Whether e has a * b numbers. A tensor of none may claim any size on its other side. */
+static int has_product(const nv_st_entry *e, size_t a, size_t b) {
+    size_t product;
+    return !__builtin_mul_overflow(a, b, &product) && elements(e) == product;
+}
+
+/* Here rather than when it is added: a run loads the whole model before that. */
+static nabla_status check_dtypes(const merger *g, const change *c) {
+    for (int i = 0; i < PARTS; i++) {
+        const nv_st_entry *e = c->parts[i];
+        if (e && e->dtype != NV_ST_F32 && e->dtype != NV_ST_BF16 && e->dtype != NV_ST_F16 && e->dtype != NV_ST_F64)
+            return nv_fail(g->err, NABLA_CORRUPT, "%s: \"%s\" is of %s: a LoRA's tensors are F32, BF16, F16 or F64",
+                           nv_weights_path(g->file), e->name, nv_st_dtype_name(e->dtype));
+    }
+    return NABLA_OK;
+}
+
 /* up [out, rank], down [rank, in], of a convolution with sizes of its kernel behind them. */
 static nabla_status check_change(const merger *g, const nv_parameter *p, const change *c) {
     const nv_st_entry *up = c->parts[UP], *down = c->parts[DOWN], *alpha = c->parts[ALPHA];
     const nv_st_entry *diff = c->parts[DIFF], *diff_b = c->parts[DIFF_BIAS];
     const char *file = nv_weights_path(g->file);
+    NV_TRY(check_dtypes(g, c));
     if (!up != !down || (alpha && !up))
         return nv_fail(g->err, NABLA_CORRUPT, "%s: \"%s\" has no other half", file,
                        (up     ? up
@@ -149,8 +167,8 @@ static nabla_status check_change(const merger *g, const nv_parameter *p, const c
     if (up) {
         const size_t out = (size_t)p->shape[0], in = p->count / out;
         const size_t rank = down->rank >= 2 ? (size_t)down->shape[0] : 0;
-        if (rank == 0 || up->rank < 2 || up->shape[0] != p->shape[0] || elements(up) != out * rank ||
-            elements(down) != rank * in)
+        if (rank == 0 || up->rank < 2 || up->shape[0] != p->shape[0] || !has_product(up, out, rank) ||
+            !has_product(down, rank, in))
             return nv_fail(g->err, NABLA_CORRUPT, "%s: \"%s\" and its other half do not make a %zu x %zu matrix", file,
                            up->name, out, in);
     }

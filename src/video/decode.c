@@ -91,7 +91,7 @@ static nabla_status run(job *j, nv_error *err) {
     if (!o->model) return nv_fail(err, NABLA_INVALID_ARGUMENT, "no model folder: say which model's VAE to use");
     if (!o->latent) return nv_fail(err, NABLA_INVALID_ARGUMENT, "no latent: say which file to decode");
     if (!o->output) return nv_fail(err, NABLA_INVALID_ARGUMENT, "no output: say which file to write");
-    NV_TRY(nv_vae_find(o->model, &j->parts, err));
+    NV_TRY(nv_vae_find(o->model, "--model", &j->parts, err));
     NV_TRY(nv_machine_open(j->machine, &j->device, err));
     NV_TRY(nv_decoder_open(&j->parts, j->device, j->machine, o->compute, &j->decoder, err));
     NV_TRY(read_latent(j, err));

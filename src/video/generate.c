@@ -107,8 +107,6 @@ static nabla_status step(void *user, int32_t done, const float *clean, nv_error 
 static nabla_status leave(nv_generation *g, nv_error *err) {
     const nv_generated *clip = g->current;
     const int32_t done = clip->totals.steps;
-    if (clip > g->clips) /* those before it are sampled and not yet decoded */
-        snprintf(g->result->kept_latent, sizeof g->result->kept_latent, "%s", g->clips[0].latent);
     if (!clip->state[0] || (done == 0 && !keeps_state(g)))
         return nv_fail(err, NABLA_CANCELLED, "stopped after step %d of %d; nothing was written", done, g->rule.steps);
     NV_TRY(save(g, 1, err));
@@ -153,6 +151,7 @@ static nabla_status sample_clip(nv_generation *g, int32_t i, nv_error *err) {
     nv_generation_comment(g, clip);
     const double sampled = nv_now();
     if (clip->latent[0]) NV_TRY(nv_generation_latent(g, clip, err));
+    g->sampled = i + 1;
     if (clip->mask[0]) NV_TRY(nv_generation_mask(g, clip, err));
     g->result->write_s += nv_now() - sampled;
     return NABLA_OK;
@@ -178,13 +177,23 @@ static nabla_status sample(nv_generation *g, nv_error *err) {
 static nabla_status write_clip(nv_generation *g, const nv_generated *clip, nv_error *err) {
     const int asked_for = g->options->save_latent != NULL;
     if (!clip->output[0]) return NABLA_OK;
-    const nabla_status status = nv_generation_video(g, clip, err);
-    if (!clip->latent[0]) return status;
-    if (status != NABLA_OK)
-        snprintf(g->result->kept_latent, sizeof g->result->kept_latent, "%s", clip->latent);
-    else if (!asked_for)
-        unlink(clip->latent);
-    return status;
+    NV_TRY(nv_generation_video(g, clip, err));
+    if (clip->latent[0] && !asked_for) unlink(clip->latent);
+    return NABLA_OK;
+}
+
+static nabla_status make_clips(nv_generation *g, nv_error *err) {
+    NV_TRY(encode(g, err));
+    NV_TRY(sample(g, err));
+    for (; g->written < g->count; g->written++)
+        NV_TRY(write_clip(g, &g->clips[g->written], err));
+    return NABLA_OK;
+}
+
+/* However the call ended: the first of the latents that are there and wait for nabla_decode. */
+static void tell_latent(const nv_generation *g) {
+    if (g->pipeline->decodes && g->written < g->sampled)
+        snprintf(g->result->kept_latent, sizeof g->result->kept_latent, "%s", g->clips[g->written].latent);
 }
 
 static nabla_status run(nv_generation *g, nv_error *err) {
@@ -193,11 +202,9 @@ static nabla_status run(nv_generation *g, nv_error *err) {
     g->result->load_s = nv_now() - start;
     if (g->options->begin && g->options->begin(g->options->begin_user, g->result))
         return nv_fail(err, NABLA_CANCELLED, "stopped before anything was loaded");
-    NV_TRY(encode(g, err));
-    NV_TRY(sample(g, err));
-    for (int32_t i = 0; i < g->count; i++)
-        NV_TRY(write_clip(g, &g->clips[i], err));
-    return NABLA_OK;
+    const nabla_status status = make_clips(g, err);
+    tell_latent(g);
+    return status;
 }
 
 static void find_peak(nv_generation *g) {

@@ -13,26 +13,43 @@
 
 /* ------------------------------------------------------------------ noise */
 
-static nabla_status read_noise(const nv_generation *g, float *x, nv_error *err) {
+/* Open, with its tensor checked; the caller's to close. */
+static nabla_status open_noise(const nv_generation *g, nv_st_file **file, const nv_st_entry **noise, nv_error *err) {
     const char *path = g->options->init_noise;
     const nv_dit_shape *s = &g->rule.shape;
     const int64_t shape[] = {g->pipeline->config.in_channels, s->frames, s->height, s->width};
+    NV_TRY(nv_st_open(path, file, err));
+    const nv_st_entry *e = *noise = nv_st_find(*file, "noise");
+    if (e && e->dtype == NV_ST_F32 && e->rank == 4 && memcmp(e->shape, shape, sizeof shape) == 0) return NABLA_OK;
+    nv_st_close(*file);
+    *file = NULL;
+    return nv_fail(
+        err, NABLA_CORRUPT,
+        "%s must hold a tensor \"noise\" of fp32 [%d, %d, %d, %d], the latent's channels, frames, height and "
+        "width",
+        path, (int)shape[0], (int)shape[1], (int)shape[2], (int)shape[3]);
+}
+
+nabla_status nv_generation_check_noise(const nv_generation *g, nv_error *err) {
     nv_st_file *file;
-    NV_TRY(nv_st_open(path, &file, err));
-    const nv_st_entry *e = nv_st_find(file, "noise");
-    nabla_status status;
-    if (!e || e->dtype != NV_ST_F32 || e->rank != 4 || memcmp(e->shape, shape, sizeof shape) != 0)
-        status = nv_fail(err, NABLA_CORRUPT,
-                         "%s must hold a tensor \"noise\" of fp32 [%d, %d, %d, %d], the latent's channels, frames, "
-                         "height and width",
-                         path, (int)shape[0], (int)shape[1], (int)shape[2], (int)shape[3]);
-    else
-        status = nv_st_read_f32(e, x, g->numbers, err);
+    const nv_st_entry *noise;
+    if (!g->options->init_noise || g->resumed) return NABLA_OK;
+    NV_TRY(open_noise(g, &file, &noise, err));
     nv_st_close(file);
-    if (status != NABLA_OK) return status;
+    return NABLA_OK;
+}
+
+static nabla_status read_noise(const nv_generation *g, float *x, nv_error *err) {
+    nv_st_file *file;
+    const nv_st_entry *noise;
+    NV_TRY(open_noise(g, &file, &noise, err));
+    const nabla_status status = nv_st_read_f32(noise, x, g->numbers, err);
+    nv_st_close(file);
+    NV_TRY(status);
     for (size_t i = 0; i < g->numbers; i++)
         if (!isfinite(x[i]))
-            return nv_fail(err, NABLA_CORRUPT, "the noise in %s holds values that are no numbers", path);
+            return nv_fail(err, NABLA_CORRUPT, "the noise in %s holds values that are no numbers",
+                           g->options->init_noise);
     return NABLA_OK;
 }
 

@@ -42,7 +42,14 @@ static nabla_status check_files(const nv_generation *g, const nv_generated *clip
         return nv_fail(err, NABLA_UNSUPPORTED, "latents of %d channels cannot be previewed: leave the preview out",
                        g->pipeline->config.out_channels);
     if (clip->preview[0]) NV_TRY(nv_folder_make(clip->preview, err));
-    return clip->state[0] && !g->resumed ? nv_sample_state_check_place(clip->state, err) : NABLA_OK;
+    /* A latent that nobody asked for is removed once it is decoded: one that lies there is another run's work. */
+    if (clip->latent[0] && !g->options->save_latent && nv_file_exists(clip->latent))
+        return nv_fail(err, NABLA_INVALID_ARGUMENT,
+                       "%.300s is there, and this run would keep its latent in it: decode it, or move it away",
+                       clip->latent);
+    /* Only the run that goes on may be replaced, by itself. */
+    const int own = g->resumed && strcmp(clip->state, g->options->resume) == 0;
+    return clip->state[0] && !own ? nv_sample_state_check_place(clip->state, err) : NABLA_OK;
 }
 
 static nabla_status list_clips(nv_generation *g, nv_error *err) {
@@ -219,16 +226,16 @@ static nabla_status check_memory(nv_generation *g, nv_error *err) {
     nv_pipeline_memory parts;
     size_t model, sampling, contexts = 0, held = 0;
     char warning[256] = "";
-    NV_TRY(p->ops->memory(p, s, &parts, warning, sizeof warning, err));
-    warn(g, warning);
     NV_TRY(nv_denoise_memory(p->device, &p->config, g->machine->compute, &g->rule, &model, &sampling, err));
     g->numbers = g->context = 0;
     NV_TRY(nv_memory_add(&g->numbers, 1, p->config.in_channels, s->frames, s->height, s->width, err));
     NV_TRY(nv_memory_add(&g->context, 1, s->text_length, p->config.text_dim, 1, 1, err));
     NV_TRY(nv_memory_add(&contexts, sizeof(float), g->count + 1, (int64_t)g->context, 1, 1, err));
     NV_TRY(nv_memory_add(&held, sizeof(float), g->count, (int64_t)g->numbers, 1, 1, err));
-    const size_t text = parts.text + contexts, sample = model + sampling + contexts + held;
     const size_t out = g->clips[0].output[0] ? nv_frames_out_memory(g->clips[0].output, &g->media) : 0;
+    NV_TRY(p->ops->memory(p, s, held + out, &parts, warning, sizeof warning, err));
+    warn(g, warning);
+    const size_t text = parts.text + contexts, sample = model + sampling + contexts + held;
     const size_t decode = parts.decoder + held + out;
     g->result->text_memory = (double)text;
     g->result->sample_memory = (double)sample;
@@ -266,6 +273,7 @@ nabla_status nv_generation_settle(nv_generation *g, nv_error *err) {
     for (int32_t i = 0; i < g->count; i++)
         NV_TRY(check_files(g, &g->clips[i], err));
     if (g->resumed) NV_TRY(nv_sample_state_check(g->resumed, o->resume, &g->settings, err));
+    NV_TRY(nv_generation_check_noise(g, err));
     warn_of_frames(g);
     NV_TRY(read_texts(g, err));
     return check_memory(g, err);

@@ -32,11 +32,12 @@ typedef struct nv_generation {
     nv_denoise_rule rule;
     nv_media_options media;
     int32_t count;
-    nv_generated *clips; /* [count] */
-    float *contexts;     /* [count + 1]: the prompts', the negative's */
-    size_t context;      /* numbers of one */
-    uint64_t texts_hash; /* of what made them */
-    size_t numbers;      /* of a latent */
+    nv_generated *clips;      /* [count] */
+    int32_t sampled, written; /* of these, the first so many: their latents are in their files, their videos too */
+    float *contexts;          /* [count + 1]: the prompts', the negative's */
+    size_t context;           /* numbers of one */
+    uint64_t texts_hash;      /* of what made them */
+    size_t numbers;           /* of a latent */
     nv_denoiser *denoiser;
     nv_generated *current;
     double saved_at, save_s; /* when a checkpoint was last written, and the time that it took */
@@ -51,6 +52,8 @@ void nv_generation_comment(const nv_generation *g, nv_generated *clip);
 
 /* generate_files.c */
 nv_sample_tensors nv_generation_tensors(const nv_generation *g, const nv_generated *clip);
+/* Before anything is loaded: whether the file to begin from, if there is one, holds noise of the latent's shape. */
+nabla_status nv_generation_check_noise(const nv_generation *g, nv_error *err);
 nabla_status nv_generation_noise(nv_generation *g, nv_generated *clip, nv_error *err);
 nabla_status nv_generation_preview(const nv_generation *g, int32_t step, const float *clean, nv_error *err);
 nabla_status nv_generation_latent(const nv_generation *g, const nv_generated *clip, nv_error *err);

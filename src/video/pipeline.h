@@ -29,8 +29,9 @@ typedef struct nv_pipeline_ops {
     /* Keeps what the texts are made of until they are encoded. warning: what is lost of them, "" if nothing. */
     nabla_status (*read_texts)(nv_pipeline *p, const char *const *texts, int32_t count, char *warning, size_t size,
                                nv_error *err);
-    nabla_status (*memory)(nv_pipeline *p, const nv_dit_shape *shape, nv_pipeline_memory *out, char *warning,
-                           size_t size, nv_error *err);
+    /* more: bytes that are held beside the decoder, which works in tiles where they and whole frames do not fit. */
+    nabla_status (*memory)(nv_pipeline *p, const nv_dit_shape *shape, size_t more, nv_pipeline_memory *out,
+                           char *warning, size_t size, nv_error *err);
     /* Of the texts that were read: [count, text_length, text_dim]; fingerprint: a hash of what made them. */
     nabla_status (*contexts)(nv_pipeline *p, float *out, uint64_t *fingerprint, nv_error *err);
     nabla_status (*load)(nv_pipeline *p, nv_error *err); /* the transformer, as p->dit */

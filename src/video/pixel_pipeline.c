@@ -48,10 +48,11 @@ static nabla_status read_texts(nv_pipeline *p, const char *const *texts, int32_t
 }
 
 /* Nothing that is not counted with the latents. */
-static nabla_status memory(nv_pipeline *p, const nv_dit_shape *latent, nv_pipeline_memory *out, char *warning,
-                           size_t size, nv_error *err) {
+static nabla_status memory(nv_pipeline *p, const nv_dit_shape *latent, size_t more, nv_pipeline_memory *out,
+                           char *warning, size_t size, nv_error *err) {
     (void)p;
     (void)latent;
+    (void)more;
     (void)warning;
     (void)size;
     (void)err;

@@ -15,7 +15,7 @@ static nabla_status draw_sample(nv_trainer *t, int64_t step, int32_t i, float le
     nv_philox drop = nv_draw(o->seed, NV_DRAW_CAPTION, step, i);
     NV_TRY(t->source.draw(t->source.user, &clip, &t->clip, target, caption, err));
     if (nv_philox_uniform(&drop) < o->caption_dropout) caption[0] = '\0';
-    nv_words_encode(t->model.words, caption, t->ids + (size_t)i * NV_TEXT_LENGTH, NULL, 0);
+    nv_words_encode(t->model.words, caption, t->ids + (size_t)i * NV_CAPTION_WORDS, NULL, 0);
     float sigma = nv_noise_level(&t->levels, level, i, o->batch);
     t->sigma[i] = sigma;
     t->time[i] = 1000.0f * sigma;
@@ -75,8 +75,8 @@ static nabla_status upload_batch(nv_trainer *t, nv_error *err) {
     device->ops->upload(device, t->device_target, t->target, batch * t->values * sizeof *t->target);
     device->ops->upload(device, t->device_time, t->time, batch * sizeof *t->time);
     device->ops->upload(device, t->device_weight, t->weight, batch * sizeof *t->weight);
-    device->ops->upload(device, t->device_ids, t->ids, batch * NV_TEXT_LENGTH * sizeof *t->ids);
-    return device->ops->embed(device, t->model.table, t->device_ids, (int64_t)batch * NV_TEXT_LENGTH,
+    device->ops->upload(device, t->device_ids, t->ids, batch * NV_CAPTION_WORDS * sizeof *t->ids);
+    return device->ops->embed(device, t->model.table, t->device_ids, (int64_t)batch * NV_CAPTION_WORDS,
                               nv_clip_model_text_dim(&t->model), t->context, err);
 }
 
@@ -97,8 +97,9 @@ static nabla_status learn(nv_trainer *t, nv_step_result *result, nv_error *err) 
     result->model_s += nv_now() - start;
     nv_dit_get_stats(t->run, &stats);
     result->flop = stats.product_flop + stats.attention_flop;
-    NV_TRY(device->ops->embed_backward(device, t->d_context, t->device_ids, (int64_t)t->options->batch * NV_TEXT_LENGTH,
-                                       nv_clip_model_text_dim(&t->model), t->model.table_grad, err));
+    NV_TRY(device->ops->embed_backward(device, t->d_context, t->device_ids,
+                                       (int64_t)t->options->batch * NV_CAPTION_WORDS, nv_clip_model_text_dim(&t->model),
+                                       t->model.table_grad, err));
     int64_t step = t->state.step;
     NV_TRY(nv_optimizer_step(t->optimizer, step, nv_schedule_lr(&t->schedule, step),
                              nv_schedule_ema((double)t->options->ema, step), &result->grad_norm, err));

@@ -12,7 +12,7 @@
 #include "train/schedule.h"
 #include "video/model.h"
 
-enum { NV_SETTINGS_SIZE = 8192, NV_TEXT_LENGTH = 16 /* words a caption has room for */ };
+enum { NV_SETTINGS_SIZE = 8192, NV_CAPTION_WORDS = 16 /* words a caption has room for */ };
 
 typedef struct nv_trainer {
     const nabla_train_options *options;
@@ -37,7 +37,7 @@ typedef struct nv_trainer {
        works. */
     float *x, *target;            /* [batch, values] noisy clips, what the model should say */
     float *sigma, *time, *weight; /* [batch] */
-    int32_t *ids;                 /* [batch, NV_TEXT_LENGTH] */
+    int32_t *ids;                 /* [batch, NV_CAPTION_WORDS] */
     nv_error *errors;             /* [batch] */
     pthread_t drawer;             /* where drawing */
     int32_t drawing;

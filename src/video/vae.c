@@ -19,10 +19,11 @@ static nabla_status refuse(const char *model, nv_error *err) {
     return nv_fail(err, NABLA_IO, "the folder %.300s holds no VAE: neither vae/ nor Wan2.1_VAE.pth is there", model);
 }
 
-nabla_status nv_vae_find(const char *model, nv_wan_parts *out, nv_error *err) {
+nabla_status nv_vae_find(const char *model, const char *flag, nv_wan_parts *out, nv_error *err) {
     struct stat info;
     *out = (nv_wan_parts){0};
-    if (stat(model, &info) != 0) return nv_fail(err, NABLA_IO, "the model %.300s does not exist: check --model", model);
+    if (stat(model, &info) != 0)
+        return nv_fail(err, NABLA_IO, "the model %.300s does not exist: check %s", model, flag);
     if (!S_ISDIR(info.st_mode)) return nv_path_set(out->vae, model, err);
     nv_wan_find_parts(model, out);
     if (out->vae[0]) return NABLA_OK;

@@ -4,9 +4,8 @@
 
 #include "device/device.h"
 #include "dit/dit.h"
+#include "text/tokenizer.h"
 #include "video/wan_folder.h"
-
-enum { TEXT_LENGTH = 512 }; /* rows of context that Wan pads to */
 
 static void add_dtype(nv_wan_facts *facts, nv_st_dtype dtype) {
     const char *name = nv_st_dtype_name(dtype);
@@ -50,7 +49,7 @@ nabla_status nv_wan_shape(const nv_dit_config *config, int32_t space, int32_t ti
                             .frames = (clip->frames - 1) / time + 1,
                             .height = clip->height / space,
                             .width = clip->width / space,
-                            .text_length = TEXT_LENGTH,
+                            .text_length = NV_TEXT_LENGTH,
                             .tile = {1, 8, 8},
                             .rope_scale = {1, 1, 1}};
     return NABLA_OK;

@@ -136,11 +136,11 @@ static nabla_status load(nv_pipeline *p, nv_error *err) {
 
 /* ------------------------------------------------------------------ the VAE */
 
-static nabla_status memory(nv_pipeline *p, const nv_dit_shape *s, nv_pipeline_memory *out, char *warning, size_t size,
-                           nv_error *err) {
+static nabla_status memory(nv_pipeline *p, const nv_dit_shape *s, size_t more, nv_pipeline_memory *out, char *warning,
+                           size_t size, nv_error *err) {
     wan_pipeline *w = of(p);
     NV_TRY(text_memory(w, &out->text, err));
-    NV_TRY(nv_decoder_plan(&w->decoder, s->frames, s->height, s->width, 0, 0, warning, size, err));
+    NV_TRY(nv_decoder_plan(&w->decoder, s->frames, s->height, s->width, 0, more, warning, size, err));
     out->decoder = w->decoder.weights + w->decoder.decoding;
     return NABLA_OK;
 }
@@ -172,7 +172,7 @@ static nabla_status find_files(wan_pipeline *w, const nabla_generate_options *o,
     }
     if (!o->vae) return NABLA_OK;
     nv_wan_parts vae;
-    NV_TRY(nv_vae_find(o->vae, &vae, err));
+    NV_TRY(nv_vae_find(o->vae, "--vae", &vae, err));
     memcpy(f->parts.vae, vae.vae, sizeof vae.vae);
     memcpy(f->parts.vae_config, vae.vae_config, sizeof vae.vae_config);
     return NABLA_OK;
