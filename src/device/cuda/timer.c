@@ -38,10 +38,15 @@ static void mark(nv_cuda *d, nv_phase phase) {
     t->phases[t->count++] = phase;
 }
 
-/* Adds up the time between marks, of which the last stays as the first. */
+/* Adds up the time between marks, of which the last stays as the first. What cannot be read is dropped, so that there
+   is room for marks again: wait() tells what went wrong. */
 static void settle(nv_cuda *d) {
     struct nv_cuda_timer *t = d->timer;
-    if (t->count < 2 || cudaEventSynchronize(t->events[t->count - 1])) return;
+    if (t->count < 2) return;
+    if (cudaEventSynchronize(t->events[t->count - 1])) {
+        t->count = 0;
+        return;
+    }
     for (int32_t i = 0; i + 1 < t->count; i++) {
         float milliseconds = 0;
         if (cudaEventElapsedTime(&milliseconds, t->events[i], t->events[i + 1]) == cudaSuccess)
@@ -77,8 +82,9 @@ void nv_cuda_clock_reset(nv_device *dev) {
 
 void nv_cuda_clock_read(nv_device *dev, nv_clock *out) {
     nv_cuda *d = nv_cuda_of(dev);
+    const nv_phase phase = phase_of(d->timer);
     if (d->timer->count == MARKS) settle(d);
-    mark(d, phase_of(d->timer));
+    mark(d, phase);
     settle(d);
     *out = d->timer->clock;
 }
