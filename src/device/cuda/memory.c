@@ -47,7 +47,9 @@ void nv_cuda_memory_close(nv_cuda *d) {
 }
 
 static void note(nv_cuda *d, cudaError_t error) {
-    if (error && !d->memory->failed) d->memory->failed = error;
+    if (!error) return;
+    cudaGetLastError(); /* kept here, and not laid to the next launch */
+    if (!d->memory->failed) d->memory->failed = error;
 }
 
 nabla_status nv_cuda_wait(nv_device *dev, nv_error *err) {
@@ -62,10 +64,14 @@ nabla_status nv_cuda_wait(nv_device *dev, nv_error *err) {
 
 /* ------------------------------------------------------------------------------------------ taking and giving back */
 
+/* 0 where it cannot be found out. */
 static double pool_has(const nv_cuda *d) {
     unsigned long long reserved = 0, used = 0;
-    if (cudaMemPoolGetAttribute(d->memory->pool, cudaMemPoolAttrReservedMemCurrent, &reserved)) return 0;
-    if (cudaMemPoolGetAttribute(d->memory->pool, cudaMemPoolAttrUsedMemCurrent, &used)) return 0;
+    if (cudaMemPoolGetAttribute(d->memory->pool, cudaMemPoolAttrReservedMemCurrent, &reserved) ||
+        cudaMemPoolGetAttribute(d->memory->pool, cudaMemPoolAttrUsedMemCurrent, &used)) {
+        cudaGetLastError(); /* no failure of the work */
+        return 0;
+    }
     return (double)reserved - (double)used;
 }
 
@@ -73,7 +79,10 @@ void nv_cuda_memory_left(nv_device *dev, nv_device_memory *out) {
     const nv_cuda *d = nv_cuda_of(dev);
     size_t left = 0, total = 0;
     *out = (nv_device_memory){0};
-    if (cudaMemGetInfo(&left, &total)) return;
+    if (cudaMemGetInfo(&left, &total)) {
+        cudaGetLastError();
+        return;
+    }
     const double available = (double)left + pool_has(d);
     *out = (nv_device_memory){(double)total, available, (double)total - available};
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Time by phase, measured on the GPU: an event wherever the phase changes. They are read when somebody asks, or when
-   there are many, which is the only time that this waits. */
+   there are many, which is the only time that this waits. What fails here costs only the time that it would have told:
+   the runtime forgets the error, so that the next launch is not blamed for it. */
 #include "device/cuda/cuda.h"
 #include <cuda_runtime_api.h>
 #include <stdlib.h>
@@ -30,20 +31,24 @@ static void mark(nv_cuda *d, nv_phase phase) {
     struct nv_cuda_timer *t = d->timer;
     cudaEvent_t *event = &t->events[t->count];
     if (!*event && cudaEventCreateWithFlags(event, cudaEventDefault)) {
-        *event = NULL; /* time without it; the error is not of the work */
+        *event = NULL;
         cudaGetLastError();
         return;
     }
-    if (cudaEventRecord(*event, d->stream)) return;
+    if (cudaEventRecord(*event, d->stream)) {
+        cudaGetLastError();
+        return;
+    }
     t->phases[t->count++] = phase;
 }
 
-/* Adds up the time between marks, of which the last stays as the first. What cannot be read is dropped, so that there
-   is room for marks again: wait() tells what went wrong. */
+/* Adds up the time between marks, of which the last stays as the first. Where they cannot be read they are dropped, so
+   that there is room again; a failure of the work itself the runtime tells whoever waits next. */
 static void settle(nv_cuda *d) {
     struct nv_cuda_timer *t = d->timer;
     if (t->count < 2) return;
     if (cudaEventSynchronize(t->events[t->count - 1])) {
+        cudaGetLastError();
         t->count = 0;
         return;
     }
@@ -51,6 +56,8 @@ static void settle(nv_cuda *d) {
         float milliseconds = 0;
         if (cudaEventElapsedTime(&milliseconds, t->events[i], t->events[i + 1]) == cudaSuccess)
             t->clock.seconds[t->phases[i]] += 1e-3 * (double)milliseconds;
+        else
+            cudaGetLastError();
     }
     cudaEvent_t last = t->events[t->count - 1];
     t->events[t->count - 1] = t->events[0];
