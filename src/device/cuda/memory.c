@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Memory of the GPU, from a pool in the order of the stream; copies from and to the host through pinned staging. Copies
-   and fills have no status to return: the first that fails is kept until somebody waits. */
+/* Memory of the GPU, from a pool in the order of the stream; copies from and to the host through pinned staging. Fills,
+   and copies that nobody waits for, have no status to return: the first that fails is kept until somebody waits. */
 #include "device/cuda/cuda.h"
 #include <cuda_runtime_api.h>
 #include <stdlib.h>
@@ -166,8 +166,9 @@ void nv_cuda_upload(nv_device *dev, void *dst, const void *src, size_t bytes) {
     }
 }
 
-/* Two pieces are under way at a time: one comes while the one before is handed on. */
-void nv_cuda_download(nv_device *dev, void *dst, const void *src, size_t bytes) {
+/* Two pieces are under way at a time: one comes while the one before is handed on. After a failure staging holds what
+   was there before, which is not handed on. */
+nabla_status nv_cuda_download(nv_device *dev, void *dst, const void *src, size_t bytes, nv_error *err) {
     nv_cuda *d = nv_cuda_of(dev);
     struct nv_cuda_memory *m = d->memory;
     int32_t slots[2] = {0};
@@ -183,6 +184,8 @@ void nv_cuda_download(nv_device *dev, void *dst, const void *src, size_t bytes) 
         const size_t before = at - SLOT_BYTES, count = bytes - before < SLOT_BYTES ? bytes - before : SLOT_BYTES;
         const int32_t slot = slots[(piece - 1) % 2];
         note(d, cudaEventSynchronize(m->emptied[slot]));
+        if (m->failed) break;
         memcpy((unsigned char *)dst + before, m->staging + (size_t)slot * SLOT_BYTES, count);
     }
+    return nv_cuda_check(d, m->failed, "copying to the host", err);
 }
