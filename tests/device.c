@@ -33,6 +33,6 @@ void *test_upload(nv_device *dev, const void *data, size_t bytes) {
 void *test_download(nv_device *dev, const void *data, size_t bytes) {
     void *copy = malloc(bytes ? bytes : 1);
     if (!copy) abort();
-    dev->ops->download(dev, copy, data, bytes);
+    if (dev->ops->download(dev, copy, data, bytes, NULL) != NABLA_OK) abort();
     return copy;
 }

@@ -60,9 +60,17 @@ void ops_write(const ops_case *c, ops_tensor t) {
     free(image);
 }
 
+/* The matrix as it lies on the device. */
+static void *fetch(const ops_case *c, nv_matrix m) {
+    nv_error err = {0};
+    void *image = image_of(m);
+    if (c->dev->ops->download(c->dev, image, m.data, nv_matrix_bytes(m), &err) == NABLA_OK) return image;
+    fprintf(stderr, "%s: %s\n", c->text, err.text);
+    abort();
+}
+
 void ops_read(const ops_case *c, ops_tensor t) {
-    void *image = image_of(t.m);
-    c->dev->ops->download(c->dev, image, t.m.data, nv_matrix_bytes(t.m));
+    void *image = fetch(c, t.m);
     for (int64_t i = 0; i < t.m.rows * t.m.cols; i++)
         t.v[i] = number(image, t.m.dtype, i / t.m.cols * t.m.stride + i % t.m.cols);
     free(image);
@@ -125,8 +133,7 @@ static void compare(ops_tensor t, const void *image, double scale, char *why, si
 void ops_expect(ops_case *c, const char *what, ops_tensor t, double scale) {
     char why[160];
     if (c->perf) return;
-    void *image = image_of(t.m);
-    c->dev->ops->download(c->dev, image, t.m.data, nv_matrix_bytes(t.m));
+    void *image = fetch(c, t.m);
     compare(t, image, scale, why, sizeof why);
     free(image);
     if (*why) ops_fail(c, what, why);

@@ -40,6 +40,11 @@ static void copy(nv_device *dev, void *dst, const void *src, size_t bytes) {
     cudaStreamSynchronize(stream_of(dev));
 }
 
+static nabla_status download(nv_device *dev, void *dst, const void *src, size_t bytes, nv_error *err) {
+    copy(dev, dst, src, bytes);
+    return nv_cuda_launched(err, "copying to the host");
+}
+
 nabla_status nv_cuda_scratch(nv_cuda *d, size_t bytes, void **out, nv_error *err) {
     if (bytes > d->scratch_bytes) {
         release(&d->base, d->scratch);
@@ -58,7 +63,7 @@ static const nv_device_ops kernels = {
     .zero = zero,
     .copy = copy,
     .upload = copy,
-    .download = copy,
+    .download = download,
     .seam = nv_cuda_seam,
     .seam_backward = nv_cuda_seam_backward,
     .qk_norm = nv_cuda_qk_norm,

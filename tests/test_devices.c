@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "check.h"
+#include "device/device.h"
 #include "tiny_model.h"
 
 enum { STOP = 4, ALL = 6, LOSS = 1, NORM = 2 /* columns of the log */, ROOM = 64 };
@@ -90,11 +91,34 @@ static void runs_change_sides(void **state) {
     expect_near(at("gpu"), at("whole"), LOSS, 1e-4);
 }
 
+/* What could not be read leaves the buffer alone and is told twice: at once, and to whoever waits. Then all goes on. */
+static void failed_copies_are_told(void **state) {
+    const nv_device_options options = {.device = NABLA_CUDA};
+    const float given[2] = {1, 2};
+    float back[2] = {7, 7}, *there = NULL;
+    nv_error err = {0};
+    nv_device *dev = NULL;
+    (void)state;
+    assert_int_equal(nv_device_create(&options, &dev, &err), NABLA_OK);
+    assert_int_equal(dev->ops->allocate(dev, sizeof given, (void **)&there, &err), NABLA_OK);
+    dev->ops->upload(dev, there, given, sizeof given);
+    assert_int_equal(dev->ops->download(dev, back, NULL, sizeof back, &err), NABLA_INTERNAL);
+    assert_non_null(strstr(err.text, "copying to the host on GPU 0"));
+    assert_true(back[0] == 7 && back[1] == 7);
+    assert_int_equal(dev->ops->wait(dev, &err), NABLA_INTERNAL);
+    assert_int_equal(dev->ops->wait(dev, &err), NABLA_OK);
+    assert_int_equal(dev->ops->download(dev, back, there, sizeof back, &err), NABLA_OK);
+    assert_memory_equal(back, given, sizeof given);
+    dev->ops->release(dev, there);
+    nv_device_destroy(dev);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(steps_agree_in_fp32),
         cmocka_unit_test(steps_agree_in_bf16),
         cmocka_unit_test(runs_change_sides),
+        cmocka_unit_test(failed_copies_are_told),
     };
     if (nabla_device_count(NABLA_CUDA) == 0) {
         printf("no GPU: nothing to compare\n");

@@ -153,7 +153,9 @@ typedef struct nv_device_ops {
     void (*copy)(nv_device *dev, void *dst, const void *src, size_t bytes); /* within the device */
     void (*upload)(nv_device *dev, void *dst, const void *src,
                    size_t bytes); /* from the host, which may then reuse src */
-    void (*download)(nv_device *dev, void *dst, const void *src, size_t bytes); /* to the host; waits */
+    /* To the host; waits. Where it or what was queued before it failed, dst is not to be used; wait() tells it again.
+     */
+    nabla_status (*download)(nv_device *dev, void *dst, const void *src, size_t bytes, nv_error *err);
 
     /* ------------------------------------------------------------ products; w is [out, in] as torch keeps it */
     /* y = x w^T + bias (NULL: none; it may be rounded to y's dtype). x and w of one dtype; y of that or fp32. */

@@ -245,20 +245,18 @@ void nv_dit_write(nv_dit *m, const nv_parameter *p, size_t first, const float *v
     }
 }
 
-void nv_dit_read(nv_dit *m, const nv_parameter *p, size_t first, float *values, size_t count) {
+nabla_status nv_dit_read(nv_dit *m, const nv_parameter *p, size_t first, float *values, size_t count, nv_error *err) {
     nv_device *dev = m->device;
     nv_bf16 rounded[4096];
-    if (p->value) {
-        dev->ops->download(dev, values, p->value + first, count * sizeof *values);
-        return;
-    }
+    if (p->value) return dev->ops->download(dev, values, p->value + first, count * sizeof *values, err);
     for (size_t at = 0; at < count;) {
         const size_t room = sizeof rounded / sizeof *rounded, n = count - at < room ? count - at : room;
-        dev->ops->download(dev, rounded, (uint16_t *)p->copy + first + at, n * sizeof *rounded);
+        NV_TRY(dev->ops->download(dev, rounded, (uint16_t *)p->copy + first + at, n * sizeof *rounded, err));
         for (size_t i = 0; i < n; i++)
             values[at + i] = nv_bf16_to_float(rounded[i]);
         at += n;
     }
+    return NABLA_OK;
 }
 
 uint64_t nv_dit_fingerprint(nv_dit *m) {
@@ -268,8 +266,7 @@ uint64_t nv_dit_fingerprint(nv_dit *m) {
     for (size_t i = 0; i < m->count; i++) {
         const nv_parameter *p = &m->parameters[i];
         const size_t n = p->count < most ? p->count : most;
-        nv_dit_read(m, p, 0, values, n);
-        hash = nv_hash(hash, values, n * sizeof *values);
+        if (nv_dit_read(m, p, 0, values, n, NULL) == NABLA_OK) hash = nv_hash(hash, values, n * sizeof *values);
     }
     return hash;
 }

@@ -41,7 +41,7 @@ size_t nv_dit_parameter_count(const nv_dit *m); /* tensors */
 nv_parameter *nv_dit_parameter(nv_dit *m, size_t i);
 size_t nv_dit_values(const nv_dit *m); /* numbers in all */
 /* A hash of the first numbers of each parameter, all of which training and LoRA files move: equal for the same weights
-   alone. */
+   alone. Where the weights cannot be read the device's next wait tells it. */
 uint64_t nv_dit_fingerprint(nv_dit *m);
 
 /* Random start (as the public Wan code: Xavier uniform linears, zero biases, N(0, 0.02) for time and text embedders,
@@ -63,7 +63,7 @@ nabla_status nv_dit_check(const nv_dit_config *config, const nv_weights *w, cons
 /* count numbers of a parameter from the first on, from and to the host, in whatever way it is kept; not the copy of a
    parameter that has a master. */
 void nv_dit_write(nv_dit *m, const nv_parameter *p, size_t first, const float *values, size_t count);
-void nv_dit_read(nv_dit *m, const nv_parameter *p, size_t first, float *values, size_t count);
+nabla_status nv_dit_read(nv_dit *m, const nv_parameter *p, size_t first, float *values, size_t count, nv_error *err);
 /* Call after the masters changed (optimizer step, load): refreshes the compute copy. */
 nabla_status nv_dit_update(nv_dit *m, nv_error *err);
 

@@ -236,14 +236,15 @@ static nabla_status layers(run *r, nv_error *err) {
     return NABLA_OK;
 }
 
-static void download(run *r) {
+static nabla_status download(run *r, nv_error *err) {
     const int64_t dim = r->m->config.dim;
     const float *from = r->normed.data;
     for (int32_t i = 0; i < r->job->count; i++) {
         const int64_t count = r->job->texts[i].count * dim;
-        r->dev->ops->download(r->dev, r->job->texts[i].context, from, (size_t)count * sizeof(float));
+        NV_TRY(r->dev->ops->download(r->dev, r->job->texts[i].context, from, (size_t)count * sizeof(float), err));
         from += count;
     }
+    return NABLA_OK;
 }
 
 static nabla_status encode(run *r, nv_error *err) {
@@ -251,8 +252,7 @@ static nabla_status encode(run *r, nv_error *err) {
     NV_TRY(layers(r, err));
     NV_TRY(load_vector(r, r->m->norm, r->norm1, err));
     NV_TRY(norm(r, r->norm1, err));
-    download(r);
-    return NABLA_OK;
+    return download(r, err);
 }
 
 nabla_status nv_umt5_encode(const nv_umt5 *m, nv_device *dev, const nv_umt5_job *job, nv_error *err) {

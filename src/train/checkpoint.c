@@ -22,19 +22,21 @@ static void name_of(const nv_optimizer_slot *slot, int part, char name[NAME_SIZE
 }
 
 /* Lists every part of every slot, its values downloaded to `values`. */
-static void fill_entries(nv_optimizer *optimizer, nv_st_entry *entries, char (*names)[NAME_SIZE], float *values) {
+static nabla_status fill_entries(nv_optimizer *optimizer, nv_st_entry *entries, char (*names)[NAME_SIZE], float *values,
+                                 nv_error *err) {
     nv_device *device = nv_optimizer_device(optimizer);
     for (size_t i = 0; i < nv_optimizer_count(optimizer) * PARTS; i++) {
         const nv_optimizer_slot *slot = nv_optimizer_at(optimizer, i / PARTS);
         const nv_trainable *t = &slot->tensor;
         int part = (int)(i % PARTS);
         name_of(slot, part, names[i]);
-        device->ops->download(device, values, part_of(slot, part), t->count * sizeof *values);
+        NV_TRY(device->ops->download(device, values, part_of(slot, part), t->count * sizeof *values, err));
         entries[i] = (nv_st_entry){.name = names[i], .dtype = NV_ST_F32, .rank = t->rank, .data = values};
         memcpy(entries[i].shape, t->shape, sizeof t->shape);
         entries[i].bytes = t->count * sizeof *values;
         values += t->count;
     }
+    return NABLA_OK;
 }
 
 static nabla_status write_state(const char *path, const nv_st_entry *entries, size_t count, const nv_checkpoint *state,
@@ -66,8 +68,8 @@ nabla_status nv_checkpoint_write(const char *path, nv_optimizer *optimizer, cons
     float *values = malloc(total_values(optimizer) * sizeof *values);
     nabla_status status;
     if (entries && names && values) {
-        fill_entries(optimizer, entries, names, values);
-        status = write_state(path, entries, count, state, options, err);
+        status = fill_entries(optimizer, entries, names, values, err);
+        if (status == NABLA_OK) status = write_state(path, entries, count, state, options, err);
     } else {
         status = nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a checkpoint of %zu tensors", count);
     }

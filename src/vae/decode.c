@@ -89,7 +89,7 @@ static nabla_status deliver(void *user, float *y, nv_error *err) {
                  whole = (size_t)t->height * (size_t)t->width;
     const int32_t frame = d->frame++;
     nabla_status status = NABLA_OK;
-    dev->ops->download(dev, d->pixels, y, 3 * area * sizeof(float));
+    NV_TRY(dev->ops->download(dev, d->pixels, y, 3 * area * sizeof(float), err));
     for (size_t i = 0; i < area; i++)
         for (size_t c = 0; c < 3; c++)
             d->planes[c * area + i] = d->pixels[i * 3 + c];

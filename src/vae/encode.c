@@ -19,7 +19,7 @@ static nabla_status deliver(void *user, float *y, nv_error *err) {
     const nv_vae_config *c = &e->vae->config;
     const size_t area = (size_t)e->run.out_height * (size_t)e->run.out_width, both = 2 * (size_t)c->z_dim;
     NV_TRY(nv_vae_linear_apply(e->vae, &e->vae->quant, y, (int64_t)area, e->mixed, err));
-    dev->ops->download(dev, e->rows, e->mixed, area * both * sizeof(float));
+    NV_TRY(dev->ops->download(dev, e->rows, e->mixed, area * both * sizeof(float), err));
     for (size_t z = 0; z < (size_t)c->z_dim; z++)
         for (size_t i = 0; i < area; i++)
             e->latent[(z * (size_t)e->frames + (size_t)e->frame) * area + i] =

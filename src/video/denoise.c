@@ -209,7 +209,7 @@ static nabla_status find_velocity(nv_denoiser *d, int32_t step, float sigma, flo
     in.stop = watch->layer;
     in.user = watch->user;
     NV_TRY(nv_dit_forward(d->dit, d->run, &in, d->output, err));
-    device->ops->download(device, d->velocity, d->output, (size_t)d->entries * d->numbers * sizeof *x);
+    NV_TRY(device->ops->download(device, d->velocity, d->output, (size_t)d->entries * d->numbers * sizeof *x, err));
     if (guided(&d->rule)) guide(d);
     nv_flow_velocity(d->rule.prediction, sigma, n, x, d->velocity);
     return NABLA_OK;

@@ -182,10 +182,12 @@ static nabla_status write_json(nv_clip_model *m, const char *folder, nv_error *e
 }
 
 /* Rounds a parameter in the device's memory, by way of `values` on the host. */
-static void round_values(nv_device *device, const float *from, float *values, nv_bf16 *to, size_t count) {
-    device->ops->download(device, values, from, count * sizeof *values);
+static nabla_status round_values(nv_device *device, const float *from, float *values, nv_bf16 *to, size_t count,
+                                 nv_error *err) {
+    NV_TRY(device->ops->download(device, values, from, count * sizeof *values, err));
     for (size_t i = 0; i < count; i++)
         to[i] = nv_bf16_from_float(values[i]);
+    return NABLA_OK;
 }
 
 /* Host memory for writing: all values rounded, any one parameter's before rounding. */
@@ -202,7 +204,7 @@ static nabla_status write_transformer(nv_clip_model *m, const char *path, nv_cli
     for (size_t i = 0; i < count; i++) {
         const nv_parameter *p = nv_dit_parameter(m->dit, i);
         nv_st_entry *entry = &s->entries[i];
-        round_values(m->device, value(user, i), s->values, next, p->count);
+        NV_TRY(round_values(m->device, value(user, i), s->values, next, p->count, err));
         *entry = (nv_st_entry){.name = p->name, .dtype = NV_ST_BF16, .rank = p->rank, .data = next};
         memcpy(entry->shape, p->shape, sizeof p->shape);
         entry->bytes = p->count * sizeof *next;
@@ -214,7 +216,7 @@ static nabla_status write_transformer(nv_clip_model *m, const char *path, nv_cli
 
 static nabla_status write_table(nv_clip_model *m, const char *path, const float *value, const scratch *s,
                                 nv_error *err) {
-    round_values(m->device, value, s->values, s->rounded, table_count(m));
+    NV_TRY(round_values(m->device, value, s->values, s->rounded, table_count(m), err));
     nv_st_entry entry = {.name = "table", .dtype = NV_ST_BF16, .rank = 2, .data = s->rounded};
     entry.shape[0] = nv_words_rows(m->words);
     entry.shape[1] = nv_clip_model_text_dim(m);
@@ -256,7 +258,7 @@ nabla_status nv_clip_model_contexts(nv_clip_model *m, const int32_t *ids, int32_
         ops->upload(m->device, there, ids, (size_t)words * sizeof *ids);
         status = ops->embed(m->device, m->table, there, words, dim, out, err);
     }
-    if (status == NABLA_OK) ops->download(m->device, contexts, out, bytes);
+    if (status == NABLA_OK) status = ops->download(m->device, contexts, out, bytes, err);
     if (there) ops->release(m->device, there);
     if (out) ops->release(m->device, out);
     return status;

@@ -83,6 +83,12 @@ static void copy(nv_device *dev, void *dst, const void *src, size_t bytes) {
     }
 }
 
+static nabla_status download(nv_device *dev, void *dst, const void *src, size_t bytes, nv_error *err) {
+    (void)err;
+    copy(dev, dst, src, bytes);
+    return NABLA_OK;
+}
+
 nabla_status nv_cpu_scratch(nv_cpu *cpu, nv_scratch_use use, size_t bytes, void **out, nv_error *err) {
     struct nv_scratch *s = &cpu->scratch[use];
     if (bytes > s->bytes) {
@@ -129,7 +135,7 @@ static const nv_device_ops cpu_ops = {
     .zero = zero,
     .copy = copy,
     .upload = copy,
-    .download = copy,
+    .download = download,
     .linear = nv_cpu_linear,
     .linear_activate = nv_cpu_linear_activate,
     .linear_backward_input = nv_cpu_linear_backward_input,

@@ -42,7 +42,7 @@ void nv_cuda_release(nv_device *dev, void *data);
 void nv_cuda_zero(nv_device *dev, void *data, size_t bytes);
 void nv_cuda_copy(nv_device *dev, void *dst, const void *src, size_t bytes);
 void nv_cuda_upload(nv_device *dev, void *dst, const void *src, size_t bytes);
-void nv_cuda_download(nv_device *dev, void *dst, const void *src, size_t bytes);
+nabla_status nv_cuda_download(nv_device *dev, void *dst, const void *src, size_t bytes, nv_error *err);
 void nv_cuda_memory_left(nv_device *dev, nv_device_memory *out);
 nabla_status nv_cuda_wait(nv_device *dev, nv_error *err);
 

@@ -56,6 +56,5 @@ nabla_status nv_cuda_mse(nv_device *dev, int64_t batch, int64_t n, const float *
     (n, chunk, 1.0 / ((double)batch * (double)n), weight, target, output, sums);
     NABLA_LAUNCH(sum_of_chunks, 1, THREADS, 0, (cudaStream_t)d->stream)(sums, count);
     NV_TRY(nv_cuda_launched(err, "a squared error"));
-    dev->ops->download(dev, loss, sums + count, sizeof *loss);
-    return NABLA_OK;
+    return dev->ops->download(dev, loss, sums + count, sizeof *loss, err);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Memory of the GPU, from a pool in the order of the stream; copies from and to the host through pinned staging. Copies
-   and fills have no status to return: the first that fails is kept until somebody waits. */
+/* Memory of the GPU, from a pool in the order of the stream; copies from and to the host through pinned staging. Fills,
+   and copies that nobody waits for, have no status to return: the first that fails is kept until somebody waits. */
 #include "device/cuda/cuda.h"
 #include <cuda_runtime_api.h>
 #include <stdlib.h>
@@ -47,7 +47,9 @@ void nv_cuda_memory_close(nv_cuda *d) {
 }
 
 static void note(nv_cuda *d, cudaError_t error) {
-    if (error && !d->memory->failed) d->memory->failed = error;
+    if (!error) return;
+    cudaGetLastError(); /* kept here, and not laid to the next launch */
+    if (!d->memory->failed) d->memory->failed = error;
 }
 
 nabla_status nv_cuda_wait(nv_device *dev, nv_error *err) {
@@ -62,10 +64,14 @@ nabla_status nv_cuda_wait(nv_device *dev, nv_error *err) {
 
 /* ------------------------------------------------------------------------------------------ taking and giving back */
 
+/* 0 where it cannot be found out. */
 static double pool_has(const nv_cuda *d) {
     unsigned long long reserved = 0, used = 0;
-    if (cudaMemPoolGetAttribute(d->memory->pool, cudaMemPoolAttrReservedMemCurrent, &reserved)) return 0;
-    if (cudaMemPoolGetAttribute(d->memory->pool, cudaMemPoolAttrUsedMemCurrent, &used)) return 0;
+    if (cudaMemPoolGetAttribute(d->memory->pool, cudaMemPoolAttrReservedMemCurrent, &reserved) ||
+        cudaMemPoolGetAttribute(d->memory->pool, cudaMemPoolAttrUsedMemCurrent, &used)) {
+        cudaGetLastError(); /* no failure of the work */
+        return 0;
+    }
     return (double)reserved - (double)used;
 }
 
@@ -73,7 +79,10 @@ void nv_cuda_memory_left(nv_device *dev, nv_device_memory *out) {
     const nv_cuda *d = nv_cuda_of(dev);
     size_t left = 0, total = 0;
     *out = (nv_device_memory){0};
-    if (cudaMemGetInfo(&left, &total)) return;
+    if (cudaMemGetInfo(&left, &total)) {
+        cudaGetLastError();
+        return;
+    }
     const double available = (double)left + pool_has(d);
     *out = (nv_device_memory){(double)total, available, (double)total - available};
 }
@@ -157,8 +166,9 @@ void nv_cuda_upload(nv_device *dev, void *dst, const void *src, size_t bytes) {
     }
 }
 
-/* Two pieces are under way at a time: one comes while the one before is handed on. */
-void nv_cuda_download(nv_device *dev, void *dst, const void *src, size_t bytes) {
+/* Two pieces are under way at a time: one comes while the one before is handed on. After a failure staging holds what
+   was there before, which is not handed on. */
+nabla_status nv_cuda_download(nv_device *dev, void *dst, const void *src, size_t bytes, nv_error *err) {
     nv_cuda *d = nv_cuda_of(dev);
     struct nv_cuda_memory *m = d->memory;
     int32_t slots[2] = {0};
@@ -174,6 +184,8 @@ void nv_cuda_download(nv_device *dev, void *dst, const void *src, size_t bytes) 
         const size_t before = at - SLOT_BYTES, count = bytes - before < SLOT_BYTES ? bytes - before : SLOT_BYTES;
         const int32_t slot = slots[(piece - 1) % 2];
         note(d, cudaEventSynchronize(m->emptied[slot]));
+        if (m->failed) break;
         memcpy((unsigned char *)dst + before, m->staging + (size_t)slot * SLOT_BYTES, count);
     }
+    return nv_cuda_check(d, m->failed, "copying to the host", err);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Time by phase, measured on the GPU: an event wherever the phase changes. They are read when somebody asks, or when
-   there are many, which is the only time that this waits. */
+   there are many, which is the only time that this waits. What fails here costs only the time that it would have told:
+   the runtime forgets the error, so that the next launch is not blamed for it. */
 #include "device/cuda/cuda.h"
 #include <cuda_runtime_api.h>
 #include <stdlib.h>
@@ -30,22 +31,33 @@ static void mark(nv_cuda *d, nv_phase phase) {
     struct nv_cuda_timer *t = d->timer;
     cudaEvent_t *event = &t->events[t->count];
     if (!*event && cudaEventCreateWithFlags(event, cudaEventDefault)) {
-        *event = NULL; /* time without it; the error is not of the work */
+        *event = NULL;
         cudaGetLastError();
         return;
     }
-    if (cudaEventRecord(*event, d->stream)) return;
+    if (cudaEventRecord(*event, d->stream)) {
+        cudaGetLastError();
+        return;
+    }
     t->phases[t->count++] = phase;
 }
 
-/* Adds up the time between marks, of which the last stays as the first. */
+/* Adds up the time between marks, of which the last stays as the first. Where they cannot be read they are dropped, so
+   that there is room again; a failure of the work itself the runtime tells whoever waits next. */
 static void settle(nv_cuda *d) {
     struct nv_cuda_timer *t = d->timer;
-    if (t->count < 2 || cudaEventSynchronize(t->events[t->count - 1])) return;
+    if (t->count < 2) return;
+    if (cudaEventSynchronize(t->events[t->count - 1])) {
+        cudaGetLastError();
+        t->count = 0;
+        return;
+    }
     for (int32_t i = 0; i + 1 < t->count; i++) {
         float milliseconds = 0;
         if (cudaEventElapsedTime(&milliseconds, t->events[i], t->events[i + 1]) == cudaSuccess)
             t->clock.seconds[t->phases[i]] += 1e-3 * (double)milliseconds;
+        else
+            cudaGetLastError();
     }
     cudaEvent_t last = t->events[t->count - 1];
     t->events[t->count - 1] = t->events[0];
@@ -77,8 +89,9 @@ void nv_cuda_clock_reset(nv_device *dev) {
 
 void nv_cuda_clock_read(nv_device *dev, nv_clock *out) {
     nv_cuda *d = nv_cuda_of(dev);
+    const nv_phase phase = phase_of(d->timer);
     if (d->timer->count == MARKS) settle(d);
-    mark(d, phase_of(d->timer));
+    mark(d, phase);
     settle(d);
     *out = d->timer->clock;
 }
