@@ -83,7 +83,8 @@ typedef struct nabla_generate_options {
        where the call is cancelled); NULL: none, or that of `resume`. One that keeps a run stopped in its middle is not
        replaced but by resuming. */
     const char *checkpoint;
-    /* Such a file to go on from, to the bits of a run left alone. What is left open above (NULL, 0, negative) is then
+    /* Such a file to go on from: on the same device, level and threads to the bits of a run left alone, on others as
+       near as they compute. What is left open above (NULL, 0, negative) is then
        as it was there; what is given must be the same, the seed, the model and the machine's compute type too. Files to
        write, fps, crf and previews are free. NULL: from the beginning. */
     const char *resume;

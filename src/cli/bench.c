@@ -131,6 +131,8 @@ static int run(const cli_verb *verb, int argc, char **argv) {
         return cli_misuse("bench", "nothing called '%s' to measure: give attention, model, dit or roofline", what);
     code = check_flags(verb, &s.common, what);
     if (code) return code;
+    if (s.to.density == 0 && cli_given(verb, &s.common, "density"))
+        return cli_misuse("bench", "--density 0 keeps nothing to measure: give a share above 0, to 1");
     if (s.to.output && cli_check_output("bench", s.to.output)) return CLI_FAILED;
     if (!s.to.dtypes) s.to.dtypes = benchmarks[i].dtypes;
     /* random lists alone, where no policy was asked for */

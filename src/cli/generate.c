@@ -179,7 +179,7 @@ static const cli_option options[] = {
     CLI_FLAG("text-encoder", TEXT, "FILE", to.text_encoder, "the same"),
     CLI_FLAG("vae", TEXT, "FILE", to.vae, "the same"),
     CLI_FLAG("checkpoint", TEXT, "FILE", to.checkpoint, "kept up to date as steps are done, for --resume"),
-    CLI_FLAG("resume", TEXT, "FILE", to.resume, "goes on from there with its settings, to the same bits"),
+    CLI_FLAG("resume", TEXT, "FILE", to.resume, "goes on; the same bits on the same machine and threads"),
     CLI_FLAG("mask", TEXT, "FILE.png", to.mask_png, "draws the blocks kept in the last step, middle layer"),
     CLI_RANGE("fps", INT32, to.fps, 1, NV_MOST_FPS, "frames a second [the model's own]"),
     CLI_RANGE("crf", INT32, to.crf, 0, NV_MOST_CRF, "H.264 quality, 0 the best [18]"),
