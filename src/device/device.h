@@ -129,8 +129,9 @@ typedef struct nv_clock {
 
 /* Memory of the device, in bytes; 0 where it cannot be found out. */
 typedef struct nv_device_memory {
-    double total, available;
-    double held; /* the most that this process held; of a GPU all that is in use now, whoever has it */
+    double total;
+    double available; /* for its users: less what the device may yet take for itself */
+    double held;      /* the most that this process held; of a GPU all that is in use now, whoever has it */
 } nv_device_memory;
 
 typedef struct nv_device_ops {

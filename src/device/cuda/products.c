@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_WORKSPACE = 32 << 20, MOST_ALIGNMENT = 256 };
+enum { MOST_ALIGNMENT = 256 };
 
 /* Column-major D [m, n] = op(A) op(B): what decides over an algorithm. Compared as bytes. */
 typedef struct question {
@@ -52,7 +52,7 @@ static nabla_status lt_check(int error, const char *doing, nv_error *err) {
 
 nabla_status nv_cuda_products_open(nv_cuda *d, nv_error *err) {
     struct nv_cuda_products *p = calloc(1, sizeof *p);
-    const uint64_t most = MOST_WORKSPACE;
+    const uint64_t most = NV_CUDA_WORKSPACE;
     const uint32_t reductions = NV_LT_REDUCE_NONE | NV_LT_REDUCE_IN_FP32;
     if (!p) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a device");
     d->products = p;
