@@ -202,6 +202,11 @@ static nabla_status multiply(nv_cuda *d, factor left, factor right, nv_matrix y,
     q.n = y.rows;
     q.k = left.turned ? left.m.rows : left.m.cols;
     if (q.m == 0 || q.n == 0) return NABLA_OK;
+    if (q.k == 0 && add) return NABLA_OK; /* a sum over nothing; cuBLASLt knows no such matrices */
+    if (q.k == 0)
+        return nv_fail(err, NABLA_INVALID_ARGUMENT,
+                       "a product of %lld x 0 and 0 x %lld numbers: give factors that have columns", (long long)q.n,
+                       (long long)q.m);
     q.a_ld = right.m.stride;
     q.b_ld = left.m.stride;
     q.d_ld = y.stride;
