@@ -16,7 +16,7 @@ enum { NV_CUDA_STRIP = 256 << 20, NV_CUDA_WORKSPACE = 32 << 20, NV_CUDA_OWN = NV
 typedef struct nv_cuda {
     nv_device base; /* first: a pointer to one is a pointer to the other */
     void *stream;   /* cudaStream_t */
-    int32_t ordinal, processors;
+    int32_t ordinal;
     void *scratch; /* grows, never shrinks: partial sums of one operation at a time */
     size_t scratch_bytes;
     struct nv_cuda_memory *memory;     /* memory.c: the pool, staging, what failed */
