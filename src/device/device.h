@@ -141,7 +141,8 @@ typedef struct nv_device_ops {
     nabla_status (*wait)(nv_device *dev, nv_error *err);
 
     /* ------------------------------------------------------------ time */
-    /* What follows is of that phase; returns the phase so far, to go back to. Costs next to nothing and never waits. */
+    /* What follows is of that phase; returns the phase so far, to go back to. Costs next to nothing: waits only once in
+       thousands of changes. */
     nv_phase (*phase)(nv_device *dev, nv_phase phase);
     void (*clock_reset)(nv_device *dev);
     void (*clock_read)(nv_device *dev, nv_clock *out); /* since the reset; waits */
