@@ -249,7 +249,8 @@ struct nv_device {
 
 typedef struct nv_device_options {
     nabla_device device; /* NABLA_CPU */
-    int32_t ordinal;     /* which GPU; 0. The calling thread's current GPU becomes that one */
+    int32_t ordinal;     /* which GPU; 0. It becomes the calling thread's current one, and must be that of any thread
+                            whenever it uses the device or destroys it */
     int32_t threads;     /* 0: every processor this process may use */
     const char *level;   /* NULL: the best. Chooses our own kernels; oneDNN's products choose for themselves */
 } nv_device_options;
