@@ -6,7 +6,7 @@
 #     bench/gpu_engine.sh run [OUT [PART]...]      there, in the root of the same tree with build-engine/carry: checks,
 #                                                  measures and trains; tables, CSVs and logs in OUT (default: $OUT, or
 #                                                  build-engine/out). Parts: ops, models, small, large, guided, train, step,
-#                                                  wan (takes the model in $WAN_MODEL)
+#                                                  wan (the model in $WAN_MODEL, $WAN_STEPS steps; 4)
 #
 # A part that fails or takes too long does not stop the others; what became of each is told at the end.
 build=build-engine
@@ -29,8 +29,8 @@ pack() {
     strip -o "$build/carry/$program" "$build/bin/$program" || exit 1
     # what a GPU machine may lack; the C library and OpenMP are there
     ldd "$build/bin/$program" | awk '/jansson|cmocka|sentencepiece|utf8proc/ { print $3 }' | while read -r library; do
-      cp -L "$library" $build/carry/lib/
-    done
+      cp -L "$library" $build/carry/lib/ || exit 1
+    done || exit 1
   done
   du -sh $build/carry
 }
@@ -53,6 +53,23 @@ step() {
   tail -n 12 "$out/$name.txt" >&2
   summary="$summary$name: $result ($(($(date +%s) - began)) s)
 "
+}
+
+# Before anything runs: a misspelt part should not cost the minutes of those before it.
+check_part() {
+  case $1 in
+  ops | models | small | large | guided | train | step) ;;
+  wan)
+    if [ -z "$WAN_MODEL" ]; then
+      echo "gpu_engine.sh: part wan needs a model: name its folder in WAN_MODEL" >&2
+      exit 2
+    fi
+    ;;
+  *)
+    echo "gpu_engine.sh: there is no part '$1'" >&2
+    exit 2
+    ;;
+  esac
 }
 
 run_part() {
@@ -84,16 +101,12 @@ run_part() {
   wan) # text to video with the model in $WAN_MODEL (bench/random_wan.py writes one of random weights)
     for policy in dense nabla-0.1; do
       step wan-$policy 90 $carry/nabla generate "a cat on a skateboard" --model "$WAN_MODEL" --device cuda --size 480p \
-        --frames 81 --steps "${WAN_STEPS:-4}" --policy $policy --json -o "$out/$policy"
+        --frames 81 --steps "${WAN_STEPS:-4}" --policy $policy --json -o "$out/$policy/"
       rm -rf "${out:?}/$policy"
     done
     ;;
   step) step step-demo 40 $carry/nabla bench dit --size demo --grid 8x24x24 --batch 64 --backward --device cuda \
     --policies dense,nabla-0.4 -o "$out/step-demo.csv" ;;
-  *)
-    echo "gpu_engine.sh: there is no part '$1'" >&2
-    exit 2
-    ;;
   esac
 }
 
@@ -102,6 +115,9 @@ run() {
   out=${1:-${OUT:-$build/out}}
   [ $# -gt 0 ] && shift
   [ $# -gt 0 ] || set -- ops models small large train step
+  for part; do
+    check_part "$part"
+  done
   [ -x $carry/nabla ] || { echo "gpu_engine.sh: $carry is not here: pack it first, and carry it" >&2; exit 2; }
   mkdir -p "$out" || exit 1
   LD_LIBRARY_PATH=$PWD/$carry/lib:$LD_LIBRARY_PATH

@@ -30,7 +30,8 @@ typedef int (*nabla_video_progress)(void *user, const char *phase, int64_t done,
 typedef struct nabla_video_machine {
     size_t size;
     nabla_device device;           /* default NABLA_CPU */
-    int32_t ordinal;               /* NABLA_CUDA: which GPU; 0 */
+    int32_t ordinal;               /* NABLA_CUDA: which GPU; 0. It becomes the calling thread's current one and must be
+                                      it whenever the machine is used: progress may not leave another current */
     int32_t threads;               /* of the processor; 0: all */
     const char *level;             /* NULL: best */
     nabla_dtype compute;           /* default NABLA_BF16 */

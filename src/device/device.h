@@ -129,8 +129,9 @@ typedef struct nv_clock {
 
 /* Memory of the device, in bytes; 0 where it cannot be found out. */
 typedef struct nv_device_memory {
-    double total, available;
-    double held; /* the most that this process held; of a GPU all that is in use now, whoever has it */
+    double total;
+    double available; /* for its users: less what the device may yet take for itself */
+    double held;      /* the most that this process held; of a GPU all that is in use now, whoever has it */
 } nv_device_memory;
 
 typedef struct nv_device_ops {
@@ -140,7 +141,8 @@ typedef struct nv_device_ops {
     nabla_status (*wait)(nv_device *dev, nv_error *err);
 
     /* ------------------------------------------------------------ time */
-    /* What follows is of that phase; returns the phase so far, to go back to. Costs next to nothing and never waits. */
+    /* What follows is of that phase; returns the phase so far, to go back to. Costs next to nothing: waits only once in
+       thousands of changes. */
     nv_phase (*phase)(nv_device *dev, nv_phase phase);
     void (*clock_reset)(nv_device *dev);
     void (*clock_read)(nv_device *dev, nv_clock *out); /* since the reset; waits */
@@ -247,7 +249,8 @@ struct nv_device {
 
 typedef struct nv_device_options {
     nabla_device device; /* NABLA_CPU */
-    int32_t ordinal;     /* which GPU; 0. The calling thread's current GPU becomes that one */
+    int32_t ordinal;     /* which GPU; 0. It becomes the calling thread's current one, and must be that of any thread
+                            whenever it uses the device or destroys it */
     int32_t threads;     /* 0: every processor this process may use */
     const char *level;   /* NULL: the best. Chooses our own kernels; oneDNN's products choose for themselves */
 } nv_device_options;

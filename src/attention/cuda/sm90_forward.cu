@@ -3,8 +3,7 @@
  * Attention forward on Hopper. Two warpgroups own 64 query rows each and share the ring of key blocks (sm90_ring.cuh).
  * A warpgroup keeps its queries, a stage's scores and the output in registers. It starts the scores of one stage and
  * the weighted values of the stage before together, and takes the exponentials of those scores while the values are
- * still under way. The running maximum of FlashAttention (arXiv 2205.14135) moves only when a row's weights would grow
- * by more than a factor of 2^8: what is stale in it cancels in the end.
+ * still under way.
  */
 #include "sm90_forward.cuh"
 #include "sm90_ring.cuh"

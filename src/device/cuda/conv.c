@@ -5,8 +5,6 @@
 #include "tensor/bf16.h"
 #include <stdlib.h>
 
-enum { STRIP = 256 << 20 /* bytes of gathered pixels, or a line where that is more */ };
-
 struct nv_conv_weights {
     nv_conv_shape shape;
     nabla_dtype dtype;
@@ -54,12 +52,12 @@ static int is_product(const nv_conv_shape *s) {
     return s->kernel == 1 && s->stride == 1 && s->pad_before == 0 && s->pad_after == 0;
 }
 
-/* Lines of the output in one go. */
+/* Lines of the output in one go: NV_CUDA_STRIP bytes of gathered pixels, or a line where that is more. */
 static nabla_status strips(nv_cuda *d, const nv_conv *a, nv_matrix weights, nv_matrix y, int add, nv_error *err) {
     const nv_conv_shape *s = &a->weights->shape;
     const int64_t height = nv_conv_side(s, a->height), width = nv_conv_side(s, a->width);
     const size_t line = (size_t)(width * weights.cols) * nabla_dtype_size(weights.dtype);
-    int64_t most = line < STRIP ? (int64_t)(STRIP / line) : 1;
+    int64_t most = line < NV_CUDA_STRIP ? (int64_t)(NV_CUDA_STRIP / line) : 1;
     void *columns;
     if (most > height) most = height;
     NV_TRY(nv_cuda_scratch(d, (size_t)most * line, &columns, err));

@@ -41,11 +41,13 @@ nabla_status nv_cublaslt_open(nv_cublaslt *lt, nv_error *err) {
     *lt = (nv_cublaslt){0};
     for (size_t i = 0; i < sizeof places / sizeof *places && !lt->library; i++)
         lt->library = dlopen(places[i], RTLD_NOW | RTLD_LOCAL);
-    if (!lt->library)
+    if (!lt->library) {
+        const char *why = dlerror(); /* of the last place */
         return nv_fail(err, NABLA_UNSUPPORTED,
-                       "matrix products on a GPU need cuBLASLt, and neither %s nor %s can be loaded: install CUDA's "
-                       "libcublas, or name its folder in LD_LIBRARY_PATH",
-                       places[0], places[1]);
+                       "matrix products on a GPU need cuBLASLt, and none of %s, %s, %s and %s can be loaded: install "
+                       "CUDA's libcublas, or name its folder in LD_LIBRARY_PATH (%s)",
+                       places[0], places[1], places[2], places[3], why ? why : "no reason given");
+    }
     if (find(lt, &missing)) return NABLA_OK;
     nv_cublaslt_close(lt);
     return nv_fail(err, NABLA_UNSUPPORTED, "the cuBLASLt that was found has no %s: use that of CUDA 12 or 13", missing);

@@ -9,10 +9,14 @@
 extern "C" {
 #endif
 
+/* Memory that the device takes for itself as operations ask for it, on top of what its users reckon with: strips of
+   gathered pixels (or partial sums, which are smaller) as scratch, and the workspace of products. */
+enum { NV_CUDA_STRIP = 256 << 20, NV_CUDA_WORKSPACE = 32 << 20, NV_CUDA_OWN = NV_CUDA_STRIP + NV_CUDA_WORKSPACE };
+
 typedef struct nv_cuda {
     nv_device base; /* first: a pointer to one is a pointer to the other */
     void *stream;   /* cudaStream_t */
-    int32_t ordinal, processors;
+    int32_t ordinal;
     void *scratch; /* grows, never shrinks: partial sums of one operation at a time */
     size_t scratch_bytes;
     struct nv_cuda_memory *memory;     /* memory.c: the pool, staging, what failed */

@@ -90,7 +90,6 @@ static nabla_status start(nv_cuda *d, const nv_device_options *options, nv_error
     const nabla_status status = nabla_device_describe(NABLA_CUDA, options->ordinal, &info, message, sizeof message);
     if (status) return nv_fail(err, status, "%s", message);
     d->ordinal = options->ordinal;
-    d->processors = info.multiprocessors;
     NV_TRY(nv_cuda_check(d, cudaSetDevice(d->ordinal), "choosing a GPU", err));
     NV_TRY(nv_cuda_check(d, cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "making a stream", err));
     d->stream = stream;

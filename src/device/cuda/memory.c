@@ -75,22 +75,32 @@ static double pool_has(const nv_cuda *d) {
     return (double)reserved - (double)used;
 }
 
-void nv_cuda_memory_left(nv_device *dev, nv_device_memory *out) {
-    const nv_cuda *d = nv_cuda_of(dev);
+/* What nobody holds, and of how much; 0 where it cannot be found out. */
+static double idle_memory(const nv_cuda *d, double *of) {
     size_t left = 0, total = 0;
-    *out = (nv_device_memory){0};
+    *of = 0;
     if (cudaMemGetInfo(&left, &total)) {
         cudaGetLastError();
-        return;
+        return 0;
     }
-    const double available = (double)left + pool_has(d);
-    *out = (nv_device_memory){(double)total, available, (double)total - available};
+    *of = (double)total;
+    return (double)left + pool_has(d);
+}
+
+void nv_cuda_memory_left(nv_device *dev, nv_device_memory *out) {
+    const nv_cuda *d = nv_cuda_of(dev);
+    double total;
+    const double idle = idle_memory(d, &total), taken = (double)d->scratch_bytes;
+    const double own = taken < NV_CUDA_OWN ? NV_CUDA_OWN - taken : 0, rest = idle - own;
+    *out = (nv_device_memory){0};
+    if (total == 0) return;
+    *out = (nv_device_memory){total, rest > 1 ? rest : 1 /* 0 would be: not known */, total - idle};
 }
 
 nabla_status nv_cuda_take(nv_cuda *d, size_t bytes, void **out, nv_error *err) {
     struct nv_cuda_memory *m = d->memory;
     const size_t least = bytes ? bytes : 1;
-    nv_device_memory left;
+    double total;
     *out = NULL;
     cudaError_t error = cudaMallocFromPoolAsync(out, least, m->pool, d->stream);
     if (error == cudaErrorMemoryAllocation) { /* the pool may hold pieces that are free and too small */
@@ -102,10 +112,9 @@ nabla_status nv_cuda_take(nv_cuda *d, size_t bytes, void **out, nv_error *err) {
     if (error != cudaErrorMemoryAllocation) return nv_cuda_check(d, error, "taking memory", err);
     cudaGetLastError();
     *out = NULL;
-    nv_cuda_memory_left(&d->base, &left);
     return nv_fail(err, NABLA_OUT_OF_MEMORY,
                    "GPU %d has no %.1f MB of memory, %.1f MB are left; use a smaller batch or size", (int)d->ordinal,
-                   (double)bytes / 1e6, left.available / 1e6);
+                   (double)bytes / 1e6, idle_memory(d, &total) / 1e6);
 }
 
 nabla_status nv_cuda_allocate(nv_device *dev, size_t bytes, void **out, nv_error *err) {

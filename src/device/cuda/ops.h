@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Entries of the CUDA device's table that are kernels of our own; see device.h for what each does. All but sum_squares
-   only queue work on the device's stream. Pointers in their arguments, patches' raster and ids too, are GPU memory. */
+   and mse only queue work on the device's stream. Pointers in their arguments, patches' raster and ids too, are GPU
+   memory. */
 #ifndef NV_CUDA_OPS_H
 #define NV_CUDA_OPS_H
 

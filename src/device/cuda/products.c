@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_WORKSPACE = 32 << 20, MOST_ALIGNMENT = 256 };
+enum { MOST_ALIGNMENT = 256 };
 
 /* Column-major D [m, n] = op(A) op(B): what decides over an algorithm. Compared as bytes. */
 typedef struct question {
@@ -52,7 +52,7 @@ static nabla_status lt_check(int error, const char *doing, nv_error *err) {
 
 nabla_status nv_cuda_products_open(nv_cuda *d, nv_error *err) {
     struct nv_cuda_products *p = calloc(1, sizeof *p);
-    const uint64_t most = MOST_WORKSPACE;
+    const uint64_t most = NV_CUDA_WORKSPACE;
     const uint32_t reductions = NV_LT_REDUCE_NONE | NV_LT_REDUCE_IN_FP32;
     if (!p) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a device");
     d->products = p;
@@ -202,6 +202,11 @@ static nabla_status multiply(nv_cuda *d, factor left, factor right, nv_matrix y,
     q.n = y.rows;
     q.k = left.turned ? left.m.rows : left.m.cols;
     if (q.m == 0 || q.n == 0) return NABLA_OK;
+    if (q.k == 0 && add) return NABLA_OK; /* a sum over nothing; cuBLASLt knows no such matrices */
+    if (q.k == 0)
+        return nv_fail(err, NABLA_INVALID_ARGUMENT,
+                       "a product of %lld x 0 and 0 x %lld numbers: give factors that have columns", (long long)q.n,
+                       (long long)q.m);
     q.a_ld = right.m.stride;
     q.b_ld = left.m.stride;
     q.d_ld = y.stride;
