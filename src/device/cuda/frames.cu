@@ -8,16 +8,10 @@ static __global__ void __launch_bounds__(NV_MOST_THREADS) channel_norm_rows(cons
     const int cols = nv_team_columns<F>(a.x.rows, a.x.cols);
     const int64_t row = nv_team_row();
     nv_held<F> v, gamma;
-    float squares[1] = {0.0f};
     nv_load_row<F>(nv_row<const float>(a.x, row), cols, v);
     nv_recall_row<F>(a.gamma, cols, gamma);
-#pragma unroll
-    for (int p = 0; p < F::PIECES; p++)
-#pragma unroll
-        for (int i = 0; i < F::V; i++)
-            squares[0] += v.at[p][i] * v.at[p][i];
-    nv_team_sum<F>(squares);
-    const float length = sqrtf(squares[0]), scale = sqrtf((float)a.x.cols) / (length > 1e-12f ? length : 1e-12f);
+    const float length = sqrtf(nv_team_squares<F>(v)),
+                scale = sqrtf((float)a.x.cols) / (length > 1e-12f ? length : 1e-12f);
 #pragma unroll
     for (int p = 0; p < F::PIECES; p++)
 #pragma unroll

@@ -27,16 +27,9 @@ static __global__ void __launch_bounds__(NV_MOST_THREADS) qk_norm_rows(const __g
     const int cols = nv_team_columns<F>(a.x.rows, a.x.cols);
     const int64_t row = nv_team_row();
     nv_held<F> v, weight;
-    float squares[1] = {0.0f};
     nv_load_row<F>(nv_row<const T>(a.x, row), cols, v);
     nv_recall_row<F>(a.weight, cols, weight);
-#pragma unroll
-    for (int p = 0; p < F::PIECES; p++)
-#pragma unroll
-        for (int i = 0; i < F::V; i++)
-            squares[0] += v.at[p][i] * v.at[p][i];
-    nv_team_sum<F>(squares);
-    const float rstd = 1.0f / sqrtf(squares[0] / (float)a.x.cols + a.eps);
+    const float rstd = 1.0f / sqrtf(nv_team_squares<F>(v) / (float)a.x.cols + a.eps);
 #pragma unroll
     for (int p = 0; p < F::PIECES; p++)
 #pragma unroll

@@ -244,6 +244,18 @@ template <typename F, int N> NV_FN void nv_team_sum(float (&x)[N]) {
     nv_team_combine<F>(x, 0.0f, nv_adding());
 }
 
+/* Of all that a team holds. */
+template <typename F> NV_FN float nv_team_squares(const nv_held<F> &v) {
+    float squares[1] = {0.0f};
+#pragma unroll
+    for (int p = 0; p < F::PIECES; p++)
+#pragma unroll
+        for (int i = 0; i < F::V; i++)
+            squares[0] += v.at[p][i] * v.at[p][i];
+    nv_team_sum<F>(squares);
+    return squares[0];
+}
+
 template <typename F> NV_FN float nv_team_most(float x) {
     float most[1] = {x};
     nv_team_combine<F>(most, -INFINITY, nv_greater());
