@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "device/device.h"
 #include "media/media.h"
 #include "tiny_model.h"
 
@@ -54,6 +55,38 @@ static void generates_pictures(void **state) {
     assert_int_equal(result.width, WIDTH);
     assert_int_equal(result.steps, 3);
     assert_true(result.sparsity >= 0.0 && result.sparsity < 1.0);
+}
+
+/* Parts take turns: together they are the call, and none is more than itself. */
+static void a_profile_adds_up(void **state) {
+    (void)state;
+    nabla_video_error err = {0};
+    nabla_video_profile profile = {.size = sizeof profile};
+    nabla_video_machine machine = machine_of(NULL, NULL);
+    nabla_generate_options o = prompt(at("whole"));
+    double sum = 0;
+    o.output = at("profiled/");
+    machine.profile = &profile;
+    const double begin = nv_now();
+    if (nabla_generate(&o, &machine, NULL, &err) != NABLA_OK) fail_msg("%s", err.text);
+    const double took = nv_now() - begin;
+    for (int i = 0; i < NABLA_PARTS; i++) {
+        const nabla_video_part_time *t = &profile.part[i];
+        assert_non_null(nabla_video_part_name((nabla_video_part)i));
+        assert_true(t->seconds >= -1e-9);
+        assert_true(t->products_s + t->attention_s + t->plan_s <= t->seconds + 1e-4); /* of two clocks on a GPU */
+        sum += t->seconds;
+    }
+    assert_null(nabla_video_part_name(NABLA_PARTS));
+    assert_true(sum <= took && sum > 0.9 * took - 1e-3);
+    const nabla_video_part_time *transformer = &profile.part[NABLA_PART_TRANSFORMER];
+    assert_true(transformer->products_s > 0 && transformer->product_flop > 0);
+    assert_true(transformer->attention_s > 0 && transformer->attention_flop > 0);
+    assert_true(profile.part[NABLA_PART_MEDIA].seconds > 0);
+    assert_true(profile.part[NABLA_PART_OPTIMIZER].seconds == 0);
+    profile.size--;
+    assert_int_equal(nabla_generate(&o, &machine, NULL, &err), NABLA_INVALID_ARGUMENT);
+    assert_non_null(strstr(err.text, "nabla_video_profile"));
 }
 
 /* Noise from a file gives what its seed gave; another policy or no guidance gives something else. */
@@ -218,6 +251,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_model),
         cmocka_unit_test(generates_pictures),
+        cmocka_unit_test(a_profile_adds_up),
         cmocka_unit_test(generates_the_same_again),
         cmocka_unit_test(generates_videos),
         cmocka_unit_test(cancelled_generation_leaves_nothing),

@@ -75,6 +75,7 @@ static const cli_option options[] = {
     CLI_FLAG("any-order", SWITCH, NULL, to.any_order, "its sums in any order: not deterministic"),
     CLI_FLAG("guided", SWITCH, NULL, to.guided, "of bench dit: a step of two passes, as with guidance"),
     CLI_FLAG("seed", SEED, NULL, to.seed, "of the tensors or the noise [0]"),
+    CLI_FLAG("profile", SWITCH, NULL, common.profile, "of bench dit: where each pass spends its time"),
 };
 
 /* Flags of another benchmark would be ignored: their figures would not be what was asked for. */
@@ -92,6 +93,7 @@ static int check_flags(const cli_verb *verb, const cli_common *common, const cha
                 {"size", {"dit"}},
                 {"density", {"dit"}},
                 {"guided", {"dit"}},
+                {"profile", {"dit"}},
                 {"policies", {"attention", "model", "dit"}},
                 {"dtypes", {"attention", "model", "dit"}},
                 {"repeat", {"attention", "model", "dit"}},

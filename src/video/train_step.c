@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "train/draw.h"
+#include "video/profile.h"
 #include "video/trainer.h"
 
 /* Sample i of a step: clip, caption, noise level, noise. */
@@ -46,7 +47,9 @@ void nv_trainer_join(nv_trainer *t) {
 
 /* The batch of the step on the host: drawn now, unless it was ahead of time. */
 static nabla_status draw_batch(nv_trainer *t, nv_error *err) {
+    nv_profile_enter(t->machine, NABLA_PART_WAIT);
     nv_trainer_join(t);
+    nv_profile_enter(t->machine, NABLA_PART_DATA);
     if (t->drawn != t->state.step) {
         t->drawn = t->state.step;
         draw_samples(t);
@@ -97,6 +100,7 @@ static nabla_status learn(nv_trainer *t, nv_step_result *result, nv_error *err) 
     result->model_s += nv_now() - start;
     nv_dit_get_stats(t->run, &stats);
     result->flop = stats.product_flop + stats.attention_flop;
+    nv_profile_pass(t->machine, &stats);
     NV_TRY(device->ops->embed_backward(device, t->d_context, t->device_ids,
                                        (int64_t)t->options->batch * NV_CAPTION_WORDS, nv_clip_model_text_dim(&t->model),
                                        t->model.table_grad, err));
@@ -111,7 +115,9 @@ nabla_status nv_trainer_step(nv_trainer *t, nv_step_result *result, nv_error *er
     NV_TRY(draw_batch(t, err));
     NV_TRY(upload_batch(t, err));
     draw_ahead(t);
+    nv_profile_enter(t->machine, NABLA_PART_OPTIMIZER);
     NV_TRY(learn(t, result, err));
+    nv_profile_enter(t->machine, NABLA_PART_OTHER);
     t->state.step++;
     t->state.interval_loss += result->loss;
     t->state.interval_density += result->density;

@@ -62,15 +62,16 @@ __attribute__((target("amx-tile,amx-bf16"))) static void dot_tiles(void) {
 
 typedef struct loop {
     const char *level, *name;
+    nabla_dtype dtype; /* of what it multiplies */
     void (*run)(void);
     double flops;
 } loop;
 
 static const loop loops[] = {
-    {"avx2", "fma_ymm", fma_ymm, 2.0 * 8 * CHAINS *STEPS},
-    {"avx512", "fma_zmm", fma_zmm, 2.0 * 16 * CHAINS *STEPS},
-    {"avx512bf16", "vdpbf16ps_zmm", dot_zmm, 4.0 * 16 * CHAINS *STEPS},
-    {"amx", "tdpbf16ps", dot_tiles, 2.0 * 16 * 16 * 32 * TILE_CHAINS *TILE_STEPS},
+    {"avx2", "fma_ymm", NABLA_FP32, fma_ymm, 2.0 * 8 * CHAINS *STEPS},
+    {"avx512", "fma_zmm", NABLA_FP32, fma_zmm, 2.0 * 16 * CHAINS *STEPS},
+    {"avx512bf16", "vdpbf16ps_zmm", NABLA_BF16, dot_zmm, 4.0 * 16 * CHAINS *STEPS},
+    {"amx", "tdpbf16ps", NABLA_BF16, dot_tiles, 2.0 * 16 * 16 * 32 * TILE_CHAINS *TILE_STEPS},
 };
 
 /* For amx the library has then asked the kernel for the tiles' state. */
@@ -99,7 +100,24 @@ static int32_t instruction_peaks(int32_t threads, nv_peak *out) {
         if (has_level(loops[i].level)) out[count++] = (nv_peak){loops[i].name, rate_of(&loops[i], threads)};
     return count;
 }
+
+double nv_cpu_peak(int32_t threads, nabla_dtype dtype) {
+    double best = 0.0;
+    for (size_t i = 0; i < sizeof loops / sizeof *loops; i++) {
+        /* Where there is no dot product of bf16, or it is slow, it is computed in fp32. */
+        if (!has_level(loops[i].level) || (loops[i].dtype == NABLA_BF16 && dtype == NABLA_FP32)) continue;
+        const double rate = rate_of(&loops[i], threads);
+        best = rate > best ? rate : best;
+    }
+    return best * threads;
+}
 #else
+double nv_cpu_peak(int32_t threads, nabla_dtype dtype) {
+    (void)threads;
+    (void)dtype;
+    return 0.0;
+}
+
 static int32_t instruction_peaks(int32_t threads, nv_peak *out) {
     (void)threads;
     (void)out;
