@@ -179,7 +179,12 @@ static nabla_status read_rules(nv_trainer *t, nv_error *err) {
 static nabla_status parse_policy(nv_trainer *t, nv_error *err) {
     nabla_context *ctx = t->model.device->context;
     nabla_status status = nabla_policy_parse(ctx, t->options->policy, &t->policy);
-    return status == NABLA_OK ? status : nv_fail(err, status, "%s", nabla_context_message(ctx));
+    if (status != NABLA_OK) return nv_fail(err, status, "%s", nabla_context_message(ctx));
+    if (t->policy.int8)
+        return nv_fail(err, NABLA_INVALID_ARGUMENT,
+                       "policy %.80s: attention in int8 has no backward pass; train without _int8 and generate with it",
+                       t->options->policy);
+    return NABLA_OK;
 }
 
 /* A model without a run's state, perhaps somebody's only copy. A run that was killed before its first state was whole

@@ -9,10 +9,11 @@
 
 typedef struct nv_peak {
     const char *name; /* of the instruction, or "read" */
-    double rate;      /* a core's share: GFLOP/s; of "read" GB/s from memory */
+    double rate;      /* a core's share */
+    const char *unit; /* "GFLOP/s", of bytes "GOP/s"; of "read", from memory, "GB/s" */
 } nv_peak;
 
-enum { NV_PEAKS = 5 };
+enum { NV_PEAKS = 6 };
 
 /* GFLOP/s of `threads` cores with the best instruction for that dtype, measured in a second or so; 0: not known. */
 double nv_cpu_peak(int32_t threads, nabla_dtype dtype);
