@@ -61,13 +61,20 @@ ALWAYS_INLINE void tile(const int order, const int mr, const int nv, int64_t dep
                 sum[i][j] = order == COLS ? v_dot(sum[i][j], y[j], x) : v_dot(sum[i][j], x, y[j]);
         }
     }
+    /* All additions before the first store, so that no factor is loaded twice. */
+    if (factor) {
+        UNROLLED
+        for (int i = 0; i < mr; i++) {
+            UNROLLED
+            for (int j = 0; j < nv; j++)
+                sum[i][j] = add_product(factor, row + i, lane + j * VL, sum[i][j], v_load(c + i * TILE_N + j * VL));
+        }
+    }
     UNROLLED
     for (int i = 0; i < mr; i++) {
         UNROLLED
-        for (int j = 0; j < nv; j++) {
-            float *at = c + i * TILE_N + j * VL;
-            v_store(at, factor ? add_product(factor, row + i, lane + j * VL, sum[i][j], v_load(at)) : sum[i][j]);
-        }
+        for (int j = 0; j < nv; j++)
+            v_store(c + i * TILE_N + j * VL, sum[i][j]);
     }
 }
 
