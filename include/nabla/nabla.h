@@ -321,7 +321,7 @@ NABLA_API nabla_attention_params nabla_attention_params_default(void);
 
 /* Scratch that a forward (backward: or backward) call over a plan of this desc with these params (NULL: the defaults),
    or building the plan, may allocate inside the context (on a GPU: in its memory), kept there for the next; what
-   nabla_context_reserve() takes. */
+   nabla_context_reserve() takes. Forward it is enough for plans with and without int8. */
 NABLA_API nabla_status nabla_attention_memory(nabla_context *ctx, const nabla_plan_desc *desc,
                                               const nabla_attention_params *params, nabla_dtype dtype, int64_t head_dim,
                                               int32_t backward, size_t *bytes);
