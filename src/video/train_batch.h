@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The batches of a training run, from when they are drawn on the host until the device has used them. Beside a GPU they
-   are two: while step s runs there, its processor copies the batch of s + 1 from the host and the host draws that of
-   s + 2, so that a step waits for nothing. Only clean clips travel; noise is made on the device. */
+   are two: while step s runs there, the batch of s + 1 is copied to it and the host draws that of s + 2, so that a step
+   waits for nothing. Only clean clips travel; noise is made on the device. */
 #ifndef NV_TRAIN_BATCH_H
 #define NV_TRAIN_BATCH_H
 
