@@ -92,11 +92,14 @@ run_part() {
     step guided 60 $carry/nabla bench dit --size 14B --grid 21x48x80 --device cuda --repeat 1 --guided \
       --policies nabla-0.075 -o "$out/guided.csv"
     ;;
-  train) # the demo's size
-    rm -rf "$out/trained"
-    step train 45 $carry/nabla train -o "$out/trained" --device cuda --steps 40 --batch 64 --size 192x192 --frames 8 \
-      --policy nabla-0.4 --save-every 1000 --json
-    rm -rf "$out/trained"
+  train) # the demo's size; the log's last lines have the rate without the start
+    for policy in dense nabla-0.4; do
+      rm -rf "$out/trained"
+      step train-$policy 45 $carry/nabla train -o "$out/trained" --device cuda --steps 100 --batch 64 --size 192x192 \
+        --frames 8 --policy $policy --save-every 1000 --log-every 20 --json
+      cp "$out/trained/train/log.csv" "$out/train-$policy.csv" && tail -n 2 "$out/train-$policy.csv" >&2
+      rm -rf "$out/trained"
+    done
     ;;
   wan) # text to video with the model in $WAN_MODEL (bench/random_wan.py writes one of random weights)
     for policy in dense nabla-0.1; do

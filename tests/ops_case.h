@@ -32,10 +32,15 @@ void ops_write(const ops_case *c, ops_tensor t); /* m = v */
 void ops_read(const ops_case *c, ops_tensor t);  /* v = m */
 /* A copy in the device's memory. */
 int32_t *ops_ints(ops_case *c, const int32_t *values, int64_t count);
+void *ops_copy(ops_case *c, const void *values, size_t bytes);
+/* And back. */
+void ops_fetch(const ops_case *c, void *values, const void *from, size_t bytes);
 
 /* Fails the case where m is further than its dtype's rounding (and fp32 sums') from t.v, or a gap was written. scale:
    the size of numbers that were added up to make one. */
 void ops_expect(ops_case *c, const char *what, ops_tensor t, double scale);
+/* The same where m is not exactly t.v. */
+void ops_expect_bits(ops_case *c, const char *what, ops_tensor t);
 /* After the case: frees its tensors. */
 void ops_finish(ops_case *c);
 
@@ -68,6 +73,7 @@ void ops_qk_norm(ops_case *c);
 void ops_plain(ops_case *c);
 void ops_ends(ops_case *c);
 void ops_optimizer(ops_case *c);
+void ops_noise(ops_case *c);
 void ops_frames(ops_case *c);
 void ops_conv(ops_case *c);
 void ops_gate(ops_case *c);

@@ -13,9 +13,9 @@ static const struct {
     {"linear", ops_linear},       {"activations", ops_activations},
     {"seam", ops_seam},           {"qk_norm", ops_qk_norm},
     {"plain", ops_plain},         {"ends", ops_ends},
-    {"optimizer", ops_optimizer}, {"frames", ops_frames},
-    {"conv", ops_conv},           {"gate", ops_gate},
-    {"softmax", ops_softmax},
+    {"optimizer", ops_optimizer}, {"noise", ops_noise},
+    {"frames", ops_frames},       {"conv", ops_conv},
+    {"gate", ops_gate},           {"softmax", ops_softmax},
 };
 
 /* Rows, columns, groups: whole vectors and tails, one row, several chunks a group, weight gradients in two parts and a

@@ -113,12 +113,47 @@ static void failed_copies_are_told(void **state) {
     nv_device_destroy(dev);
 }
 
+/* What is fetched is there once it is awaited, and not before what was queued earlier has read what it replaces. */
+static void copies_beside_the_queue_keep_their_order(void **state) {
+    enum { N = 1 << 20, ROUNDS = 20, BYTES = N * sizeof(float) };
+    const nv_device_options options = {.device = NABLA_CUDA};
+    float *host[2], *there[2], *kept, back[2 * ROUNDS];
+    nv_device *dev = NULL;
+    (void)state;
+    GOOD(nv_device_create(&options, &dev, why));
+    GOOD(dev->ops->allocate(dev, sizeof back, (void **)&kept, why));
+    for (int i = 0; i < 2; i++) {
+        GOOD(dev->ops->host_allocate(dev, BYTES, (void **)&host[i], why));
+        GOOD(dev->ops->allocate(dev, BYTES, (void **)&there[i], why));
+    }
+    for (int r = 0; r < ROUNDS; r++) {
+        const int32_t lane = r % 2;
+        dev->ops->fetched(dev, lane);
+        for (int i = 0; i < N; i++)
+            host[lane][i] = (float)r;
+        dev->ops->fetch(dev, lane, there[lane], host[lane], BYTES);
+        dev->ops->await(dev, lane);
+        dev->ops->copy(dev, kept + 2 * r, there[lane], sizeof *kept);
+        dev->ops->copy(dev, kept + 2 * r + 1, there[lane] + N - 1, sizeof *kept);
+    }
+    GOOD(dev->ops->download(dev, back, kept, sizeof back, why));
+    for (int i = 0; i < 2 * ROUNDS; i++)
+        assert_true(back[i] == (float)(i / 2));
+    for (int i = 0; i < 2; i++) {
+        dev->ops->host_release(dev, host[i]);
+        dev->ops->release(dev, there[i]);
+    }
+    dev->ops->release(dev, kept);
+    nv_device_destroy(dev);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(steps_agree_in_fp32),
         cmocka_unit_test(steps_agree_in_bf16),
         cmocka_unit_test(runs_change_sides),
         cmocka_unit_test(failed_copies_are_told),
+        cmocka_unit_test(copies_beside_the_queue_keep_their_order),
     };
     if (nabla_device_count(NABLA_CUDA) == 0) {
         printf("no GPU: nothing to compare\n");

@@ -148,6 +148,7 @@ static void loss_falls(void **state) {
     assert_int_equal(result.steps, 80);
     assert_true(result.samples_per_second > 0.0 && result.gflops > 0.0);
     assert_true(result.model_share > 0.0 && result.model_share < 1.0);
+    assert_true(result.data_share >= 0.0 && result.model_share + result.data_share <= 1.0);
 }
 
 /* A finished model as the start of a run at another size. */

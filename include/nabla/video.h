@@ -221,7 +221,8 @@ typedef struct nabla_train_result {
     double samples_per_second;
     double sparsity;
     double gflops;      /* products and attention, forward and backward, per second of the whole run */
-    double model_share; /* of the time, spent in the model's forward and backward */
+    double model_share; /* of the time, in which the device worked on steps, from forward pass to update */
+    double data_share;  /* of the time, waiting for clips to be made or read */
     char warning[512]; /* captions' words that `model` does not know ...; "" if none; there before the first progress */
 } nabla_train_result;
 

@@ -225,7 +225,7 @@ static nabla_status run_once(bench *b, const nabla_policy *policy, int backward,
         nv_dit_stats s;
         NV_TRY(nv_dit_forward(b->model, b->run, &in, b->out, err));
         if (backward) NV_TRY(nv_dit_backward(b->model, b->run, &in, b->d_out, b->d_context, err));
-        nv_dit_get_stats(b->run, &s);
+        NV_TRY(nv_dit_get_stats(b->run, &s, err));
         sum.density = s.density;
         sum.plan_s += s.plan_s;
         sum.attention_s += s.attention_s;

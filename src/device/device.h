@@ -77,13 +77,35 @@ typedef struct nv_patches {
     int32_t channels_last;
 } nv_patches;
 
-/* AdamW with decoupled decay, in one pass: g = grad * grad_scale; m, v moments; value -= lr * (m^ / (sqrt(v^) + eps) +
-   weight_decay * value) with m^ = m / (1 - beta1^step), v^ likewise; ema += (1 - ema_decay) * (value - ema). */
+/* Clips as training sees them, made where they are used: sample b's noise is nv_philox_normal of nv_philox_at(seed,
+   stream + b), the same bits on every device; x = (1 - sigma) clean + sigma noise. */
+typedef struct nv_noising {
+    int64_t batch, n; /* samples, numbers of each */
+    uint64_t seed, stream;
+    const float *sigma; /* [batch] */
+    float *x;           /* [batch, n] out */
+    float *clean;       /* [batch, n] in; with velocity it becomes noise - clean */
+    int32_t velocity;
+} nv_noising;
+
+/* A part of a tensor that training changes: `count` numbers, at most NV_PIECE, and what goes with them. */
+enum { NV_PIECE = 1 << 14 };
+typedef struct nv_piece {
+    float *value, *grad, *m, *v, *ema;
+    int32_t count;
+    float weight_decay;
+} nv_piece;
+
+/* AdamW with decoupled decay, in one pass: g = grad * grad_scale * min(1, clip / norm), norm = grad_scale *
+   sqrt(squares); m, v moments; value -= lr * (m^ / (sqrt(v^) + eps) + weight_decay * value) with m^ = m / (1 -
+   beta1^step), v^ likewise; ema += (1 - ema_decay) * (value - ema). Gradients are zeroed. Where squares is not finite
+   nothing changes. */
 typedef struct nv_adamw {
-    float lr, beta1, beta2, eps, weight_decay;
-    float grad_scale; /* 1 / accumulation, times the clipping factor */
-    int64_t step;     /* from 1 */
-    float ema_decay;  /* used where ema is given */
+    float lr, beta1, beta2, eps, ema_decay;
+    float grad_scale;      /* 1 / accumulation */
+    float clip;            /* 0: not clipped */
+    int64_t step;          /* from 1 */
+    const double *squares; /* of all gradients, in the device's memory: what sum_squares left there */
 } nv_adamw;
 
 /* Rows scaled to length sqrt(cols), times gamma, through SiLU where asked: the VAE's norm. y = act(x * sqrt(cols) /
@@ -134,6 +156,8 @@ typedef struct nv_device_memory {
     double held;      /* the most that this process held; of a GPU all that is in use now, whoever has it */
 } nv_device_memory;
 
+enum { NV_FETCH_LANES = 2 };
+
 typedef struct nv_device_ops {
     void (*destroy)(nv_device *dev);
     const char *(*products)(const nv_device *dev, nabla_dtype dtype); /* nv_device_products() */
@@ -158,6 +182,16 @@ typedef struct nv_device_ops {
     /* To the host; waits. Where it or what was queued before it failed, dst is not to be used; wait() tells it again.
      */
     nabla_status (*download)(nv_device *dev, void *dst, const void *src, size_t bytes, nv_error *err);
+
+    /* ------------------------------------------------------------ copies beside the queue */
+    /* Host memory that copies reach at once; not zeroed. */
+    nabla_status (*host_allocate)(nv_device *dev, size_t bytes, void **out, nv_error *err);
+    void (*host_release)(nv_device *dev, void *data); /* once no copy uses it; NULL is fine */
+    /* dst = src (of host_allocate), beside the work that is queued from now on and behind what was queued before. src
+       stays as it is until fetched. What failed is told by wait(). */
+    void (*fetch)(nv_device *dev, int32_t lane, void *dst, const void *src, size_t bytes);
+    void (*await)(nv_device *dev, int32_t lane);   /* what is queued from now on finds the lane's last copy done */
+    void (*fetched)(nv_device *dev, int32_t lane); /* the host waits for it */
 
     /* ------------------------------------------------------------ products; w is [out, in] as torch keeps it */
     /* y = x w^T + bias (NULL: none; it may be rounded to y's dtype). x and w of one dtype; y of that or fp32. */
@@ -228,15 +262,15 @@ typedef struct nv_device_ops {
                                    float *d_table, nv_error *err);
 
     /* ------------------------------------------------------------ loss, optimizer */
-    /* *loss = mean over batch and n of weight[b] (output - target)^2; output becomes its gradient. output and target
-       are [batch, n], weight [batch]. Waits. */
+    nabla_status (*noise)(nv_device *dev, const nv_noising *a, nv_error *err);
+    /* *loss, in the device's memory, = mean over batch and n of weight[b] (output - target)^2; output becomes its
+       gradient. output and target are [batch, n], weight [batch]. */
     nabla_status (*mse)(nv_device *dev, int64_t batch, int64_t n, const float *weight, const float *target,
                         float *output, double *loss, nv_error *err);
-    /* Sum of squares of n numbers, accumulated in fp64. */
-    nabla_status (*sum_squares)(nv_device *dev, const float *x, size_t n, double *sum, nv_error *err);
-    /* ema may be NULL. */
-    nabla_status (*adamw)(nv_device *dev, const nv_adamw *a, size_t n, float *value, const float *grad, float *m,
-                          float *v, float *ema, nv_error *err);
+    /* pieces[count], in the device's memory as what they point to. *sum, there too, = sum of the squares of all their
+       gradients, in fp64. */
+    nabla_status (*sum_squares)(nv_device *dev, const nv_piece *pieces, int64_t count, double *sum, nv_error *err);
+    nabla_status (*adamw)(nv_device *dev, const nv_adamw *a, const nv_piece *pieces, int64_t count, nv_error *err);
 } nv_device_ops;
 
 struct nv_device {

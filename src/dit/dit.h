@@ -94,7 +94,7 @@ typedef struct nv_dit_inputs {
     void *user;
 } nv_dit_inputs;
 
-/* out: [B, out_channels, F, H, W] */
+/* Both passes only queue their work: what of it fails, the device's next wait tells. out: [B, out_channels, F, H, W] */
 nabla_status nv_dit_forward(nv_dit *m, nv_dit_run *run, const nv_dit_inputs *in, float *out, nv_error *err);
 /* After a forward with the same run (shape.train = 1), once: it uses up what the forward saved. Adds to the parameters'
    gradients. d_context (may be NULL,
@@ -102,13 +102,14 @@ nabla_status nv_dit_forward(nv_dit *m, nv_dit_run *run, const nv_dit_inputs *in,
 nabla_status nv_dit_backward(nv_dit *m, nv_dit_run *run, const nv_dit_inputs *in, const float *d_out, float *d_context,
                              nv_error *err);
 
-/* What the last forward kept, and where its time and that of the backward after it went. */
+/* What the last forward kept, and where the device's time since it began went: ask right after the passes. */
 typedef struct nv_dit_stats {
     double density; /* mean over layers of kept token pairs / all */
     double plan_s, attention_s, products_s, other_s;
     double product_flop, attention_flop; /* 2 a multiply-add; attention counts kept pairs only */
 } nv_dit_stats;
-void nv_dit_get_stats(const nv_dit_run *run, nv_dit_stats *stats);
+/* Waits. */
+nabla_status nv_dit_get_stats(const nv_dit_run *run, nv_dit_stats *stats, nv_error *err);
 /* Gives every layer the same lists (nabla_plan_import_lists), for passes without a policy. */
 nabla_status nv_dit_run_import(nv_dit_run *run, const int32_t *num, const int32_t *indices, nv_error *err);
 /* The plan of a layer as the last forward left it (to draw it); layer in [0, layers). */

@@ -113,22 +113,6 @@ static nabla_status head_forward(nv_dit_run *run, float *out, nv_error *err) {
     return dev->ops->unpatchify(dev, &patches, run->head_out, out, err);
 }
 
-/* 4 operations a visited pair of tokens and dim: scores, and their product with v. */
-static nabla_status measure_density(nv_dit_run *run, nv_error *err) {
-    nabla_context *ctx = run->m->device->context;
-    const double row = 4.0 * (double)run->rows * (double)run->m->dim;
-    run->density = 0.0;
-    for (int32_t i = 0; i < run->m->config.layers; i++) {
-        nabla_plan_stats stats = {.size = sizeof stats};
-        if (nabla_plan_get_stats(ctx, run->plans[i], &stats) != NABLA_OK)
-            return nv_fail(err, NABLA_INTERNAL, "%s", nabla_context_message(ctx));
-        run->density += stats.density / run->m->config.layers;
-    }
-    run->attention_flop =
-        row * run->m->config.layers * (run->density * (double)run->tokens + (double)run->shape.text_length);
-    return NABLA_OK;
-}
-
 static nabla_status check_inputs(const nv_dit_run *run, const nv_dit_inputs *in, nv_error *err) {
     const int32_t batch = run->shape.batch;
     if (!in->latent || !in->time || !in->context)
@@ -138,9 +122,8 @@ static nabla_status check_inputs(const nv_dit_run *run, const nv_dit_inputs *in,
 }
 
 nabla_status nv_dit_forward(nv_dit *m, nv_dit_run *run, const nv_dit_inputs *in, float *out, nv_error *err) {
-    const double begin = nv_now();
     NV_TRY(check_inputs(run, in, err));
-    run->filled = 0; /* until the end: a pass that fails leaves a mix */
+    run->filled = run->backward = 0; /* until the end: a pass that fails leaves a mix */
     m->device->ops->clock_reset(m->device);
     NV_TRY(embed_inputs(run, in, err));
     NV_TRY(modulations(run, err));
@@ -150,10 +133,6 @@ nabla_status nv_dit_forward(nv_dit *m, nv_dit_run *run, const nv_dit_inputs *in,
         NV_TRY(block_forward(run, i, in->policy, err));
     }
     NV_TRY(head_forward(run, out, err));
-    NV_TRY(m->device->ops->wait(m->device, err));
-    NV_TRY(measure_density(run, err));
-    m->device->ops->clock_read(m->device, &run->clock);
     run->filled = run->shape.train;
-    run->seconds = nv_now() - begin;
     return NABLA_OK;
 }

@@ -306,15 +306,36 @@ nabla_status nv_dit_run_memory(const nv_dit *m, const nv_dit_shape *shape, size_
     return status;
 }
 
-void nv_dit_get_stats(const nv_dit_run *run, nv_dit_stats *stats) {
-    const double *s = run->clock.seconds;
-    *stats = (nv_dit_stats){.density = run->density,
-                            .plan_s = s[NV_PLAN],
-                            .attention_s = s[NV_ATTENTION],
-                            .products_s = s[NV_PRODUCTS],
-                            .other_s = run->seconds - s[NV_PLAN] - s[NV_ATTENTION] - s[NV_PRODUCTS],
-                            .product_flop = run->clock.product_flop,
-                            .attention_flop = run->attention_flop};
+static nabla_status measure_density(const nv_dit_run *run, double *density, nv_error *err) {
+    nabla_context *ctx = run->m->device->context;
+    *density = 0.0;
+    for (int32_t i = 0; i < run->m->config.layers; i++) {
+        nabla_plan_stats stats = {.size = sizeof stats};
+        if (nabla_plan_get_stats(ctx, run->plans[i], &stats) != NABLA_OK)
+            return nv_fail(err, NABLA_INTERNAL, "%s", nabla_context_message(ctx));
+        *density += stats.density / run->m->config.layers;
+    }
+    return NABLA_OK;
+}
+
+/* 4 operations a visited pair of tokens and dim: scores, and their product with v; 2.5 times that backwards. */
+nabla_status nv_dit_get_stats(const nv_dit_run *run, nv_dit_stats *stats, nv_error *err) {
+    nv_device *dev = run->m->device;
+    const double row = 4.0 * (double)run->rows * (double)run->m->dim * run->m->config.layers;
+    nv_clock clock;
+    double density;
+    NV_TRY(dev->ops->wait(dev, err));
+    dev->ops->clock_read(dev, &clock);
+    NV_TRY(measure_density(run, &density, err));
+    *stats = (nv_dit_stats){.density = density,
+                            .plan_s = clock.seconds[NV_PLAN],
+                            .attention_s = clock.seconds[NV_ATTENTION],
+                            .products_s = clock.seconds[NV_PRODUCTS],
+                            .other_s = clock.seconds[NV_OTHER],
+                            .product_flop = clock.product_flop};
+    stats->attention_flop = row * (density * (double)run->tokens + (double)run->shape.text_length);
+    if (run->backward) stats->attention_flop *= 3.5;
+    return NABLA_OK;
 }
 
 nabla_status nv_dit_run_import(nv_dit_run *run, const int32_t *num, const int32_t *indices, nv_error *err) {

@@ -31,9 +31,8 @@ struct nv_dit_run {
     nv_dit_block_run *blocks; /* [layers]; without training all share one set of activations */
     void *memory;
     size_t bytes;
-    int filled;     /* a forward pass was done and no backward pass since */
-    nv_clock clock; /* of the last forward pass, and the backward passes since */
-    double seconds, density, attention_flop;
+    int filled;   /* a forward pass was done and no backward pass since */
+    int backward; /* a backward pass came after the last forward */
 
     int32_t *raster;                   /* [tokens] */
     float *rope;                       /* [tokens, head_dim] */

@@ -20,6 +20,7 @@ struct nv_denoiser {
     float *latent, *output, *time, *context; /* the device's: [entries, latent] twice, [entries], [entries, context] */
     float *velocity;                         /* [entries, latent]; the first half becomes the guided prediction */
     float *clean;                            /* [prompts, latent] */
+    double density;                          /* of the last step */
 };
 
 static int guided(const nv_denoise_rule *rule) {
@@ -159,6 +160,10 @@ const nv_dit_run *nv_denoiser_run(const nv_denoiser *d) {
     return d->run;
 }
 
+double nv_denoiser_density(const nv_denoiser *d) {
+    return d->density;
+}
+
 nv_sampler *nv_denoiser_sampler(const nv_denoiser *d) {
     return d->sampler;
 }
@@ -215,14 +220,16 @@ static nabla_status find_velocity(nv_denoiser *d, int32_t step, float sigma, flo
     return NABLA_OK;
 }
 
-static void count_step(const nv_denoiser *d, nv_denoise_totals *totals) {
+static nabla_status count_step(nv_denoiser *d, nv_denoise_totals *totals, nv_error *err) {
     nv_dit_stats stats;
-    nv_dit_get_stats(d->run, &stats);
+    NV_TRY(nv_dit_get_stats(d->run, &stats, err));
+    d->density = stats.density;
     totals->steps++;
     totals->density += stats.density / (double)d->rule.steps;
     totals->plan_s += stats.plan_s;
     totals->attention_s += stats.attention_s;
     totals->products_s += stats.products_s;
+    return NABLA_OK;
 }
 
 static nabla_status check_finite(const nv_denoiser *d, int32_t step, const float *x, nv_error *err) {
@@ -246,8 +253,7 @@ static nabla_status take_step(nv_denoiser *d, int32_t i, const nabla_policy *den
         d->clean[j] = x[j] - sigma * d->velocity[j];
     nv_sampler_step(d->sampler, i, x, d->velocity);
     NV_TRY(check_finite(d, i + 1, x, err));
-    count_step(d, totals);
-    return NABLA_OK;
+    return count_step(d, totals, err);
 }
 
 nabla_status nv_denoise(nv_denoiser *d, const float *contexts, const float *negative, float *x,

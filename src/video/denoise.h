@@ -61,6 +61,7 @@ typedef struct nv_denoise_totals {
 nabla_status nv_denoise(nv_denoiser *d, const float *contexts, const float *negative, float *x,
                         const nv_denoise_watch *watch, nv_denoise_totals *totals, nv_error *err);
 const nv_dit_run *nv_denoiser_run(const nv_denoiser *d);
+double nv_denoiser_density(const nv_denoiser *d);  /* of the last step */
 int32_t nv_denoiser_entries(const nv_denoiser *d); /* of the model's batch: prompts, or twice as many */
 
 #endif

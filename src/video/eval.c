@@ -14,7 +14,9 @@
 #include "video/model.h"
 #include "video/report.h"
 
-enum { MAX_BATCH = 16, BATCH_TOKENS = 16384, COLOUR_RIGHT = 1, SHAPE_RIGHT = 2, MOTION_RIGHT = 4 };
+/* Tokens of a batch: what keeps a processor busy, and a GPU (32 clips of the demo model's size). */
+enum { MAX_BATCH = 32, BATCH_TOKENS = 16384, GPU_BATCH_TOKENS = 32 * 4608 };
+enum { COLOUR_RIGHT = 1, SHAPE_RIGHT = 2, MOTION_RIGHT = 4 };
 
 typedef struct job {
     const nabla_eval_options *options;
@@ -62,7 +64,8 @@ static int32_t choose_batch(const job *j) {
     const nv_clip_size *clip = &j->rule.clip;
     const int32_t *patch = nv_dit_get_config(j->model.dit)->patch;
     int64_t tokens = (int64_t)(clip->frames / patch[0]) * (clip->height / patch[1]) * (clip->width / patch[2]);
-    int64_t batch = BATCH_TOKENS / (tokens > 0 ? tokens : 1);
+    const int64_t most = strcmp(j->model.device->kind, "cuda") == 0 ? GPU_BATCH_TOKENS : BATCH_TOKENS;
+    int64_t batch = most / (tokens > 0 ? tokens : 1);
     batch = batch < 1 ? 1 : batch > MAX_BATCH ? MAX_BATCH : batch;
     return batch < j->options->prompts ? (int32_t)batch : j->options->prompts;
 }
@@ -130,18 +133,23 @@ static nabla_status watch(void *user, int32_t step, const float *clean, nv_error
 static nabla_status run_batch(job *j, nv_error *err) {
     nv_denoise_totals totals = {0};
     const nv_denoise_watch watched = {.step = watch, .user = j};
-    int32_t batch = j->rule.prompts, first = j->done, left = j->options->prompts - first;
+    uint8_t right[MAX_BATCH];
+    const int32_t batch = j->rule.prompts, first = j->done, left = j->options->prompts - first;
+    const int32_t count = batch < left ? batch : left;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(j->model.device->threads)
     for (int32_t slot = 0; slot < batch; slot++)
         draw_prompt(j, first + slot, slot);
     NV_TRY(nv_clip_model_contexts(&j->model, j->ids, batch + 1, j->contexts, err));
     const float *empty = j->contexts + (size_t)batch * j->context;
     NV_TRY(nv_denoise(j->denoiser, j->contexts, empty, j->x, &watched, &totals, err));
-    for (int32_t slot = 0; slot < batch && slot < left; slot++) {
-        uint8_t right = check_clip(j, slot);
-        if (j->result->right) j->result->right[first + slot] = right;
-        j->result->colour += (right & COLOUR_RIGHT) != 0;
-        j->result->shape += (right & SHAPE_RIGHT) != 0;
-        j->result->motion += (right & MOTION_RIGHT) != 0;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(j->model.device->threads)
+    for (int32_t slot = 0; slot < count; slot++)
+        right[slot] = check_clip(j, slot);
+    for (int32_t slot = 0; slot < count; slot++) {
+        if (j->result->right) j->result->right[first + slot] = right[slot];
+        j->result->colour += (right[slot] & COLOUR_RIGHT) != 0;
+        j->result->shape += (right[slot] & SHAPE_RIGHT) != 0;
+        j->result->motion += (right[slot] & MOTION_RIGHT) != 0;
         j->result->sparsity += nv_sparsity(totals.density);
         j->done++;
     }

@@ -92,11 +92,7 @@ static nabla_status step(void *user, int32_t done, const float *clean, nv_error 
     const int stop = tell(g, 0, 0);
     g->step_s = now - g->step_at;
     g->step_at = now;
-    if (g->result->densities) {
-        nv_dit_stats stats;
-        nv_dit_get_stats(nv_denoiser_run(g->denoiser), &stats);
-        g->result->densities[done - 1] = (float)stats.density;
-    }
+    if (g->result->densities) g->result->densities[done - 1] = (float)nv_denoiser_density(g->denoiser);
     if (keeps_state(g)) NV_TRY(save(g, stop || done == g->rule.steps, err));
     if (g->current->preview[0] && o->preview_every > 0 && done % o->preview_every == 0)
         NV_TRY(nv_generation_preview(g, done, clean, err));

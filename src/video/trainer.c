@@ -98,44 +98,39 @@ static nabla_status start_from(nv_trainer *t, const char *folder, const nabla_vi
 
 /* ------------------------------------------------------------------ memory */
 
-/* What is yet to be taken: clips on the host and the device, the optimizer's moments and averages, a copy of the state
-   while it is written (the model's files need less, and at another time), and what the transformer keeps. */
+/* What is yet to be taken: batches on both sides, clips with noise and what the model makes of them, the optimizer's
+   moments and averages, a copy of the state while it is written (the model's files need less, and at another time), and
+   what the transformer keeps. */
 static nabla_status check_memory(const nv_trainer *t, const nv_dit_shape *shape, nv_error *err) {
-    size_t bytes = 0, run_bytes = 0;
+    static const char hint[] = "choose a smaller batch, size or model";
+    size_t there = 0, here = 0, run_bytes = 0, batch_bytes = 0;
     size_t table = (size_t)nv_words_rows(t->model.words) * (size_t)nv_clip_model_text_dim(&t->model);
     size_t values = nv_dit_values(t->model.dit) + table;
-    NV_TRY(nv_memory_add(&bytes, sizeof(float), 5, t->options->batch, (int64_t)t->values, 1, err));
-    NV_TRY(nv_memory_add(&bytes, sizeof(float), 3, (int64_t)values, 1, 1, err));
-    NV_TRY(nv_memory_add(&bytes, 1, (int64_t)nv_checkpoint_memory(values), 1, 1, 1, err));
+    NV_TRY(nv_batch_bytes(t, &batch_bytes, err));
+    NV_TRY(nv_memory_add(&here, 1, (int64_t)batch_bytes, nv_batch_slots(t), 1, 1, err));
+    NV_TRY(nv_memory_add(&here, 1, (int64_t)nv_checkpoint_memory(values), 1, 1, 1, err));
+    NV_TRY(nv_memory_add(&there, 1, (int64_t)batch_bytes, nv_batch_slots(t), 1, 1, err));
+    NV_TRY(nv_memory_add(&there, sizeof(float), 2, t->options->batch, (int64_t)t->values, 1, err));
+    NV_TRY(nv_memory_add(&there, sizeof(float), 3, (int64_t)values, 1, 1, err));
     NV_TRY(nv_dit_run_memory(t->model.dit, shape, &run_bytes, err));
-    NV_TRY(nv_memory_add(&bytes, 1, (int64_t)run_bytes, 1, 1, 1, err));
-    return nv_memory_check(t->model.device, bytes, "this training run", "choose a smaller batch, size or model", err);
+    NV_TRY(nv_memory_add(&there, 1, (int64_t)run_bytes, 1, 1, 1, err));
+    if (strcmp(t->model.device->kind, "cpu") == 0)
+        return nv_memory_check(NULL, there + here, "this training run", hint, err);
+    NV_TRY(nv_memory_check(t->model.device, there, "this training run", hint, err));
+    return nv_memory_check(NULL, here, "the batches and checkpoints of this training run", hint, err);
 }
 
-static nabla_status make_batch(nv_trainer *t, const nv_dit_shape *shape, nv_error *err) {
+static nabla_status make_buffers(nv_trainer *t, const nv_dit_shape *shape, nv_error *err) {
     nv_device *device = t->model.device;
     size_t batch = (size_t)t->options->batch, clips = batch * t->values * sizeof(float);
-    size_t words = batch * NV_CAPTION_WORDS,
-           context = words * (size_t)nv_clip_model_text_dim(&t->model) * sizeof(float);
+    size_t context = batch * NV_CAPTION_WORDS * (size_t)nv_clip_model_text_dim(&t->model) * sizeof(float);
     NV_TRY(nv_dit_run_create(t->model.dit, shape, &t->run, err));
     NV_TRY(device->ops->allocate(device, clips, (void **)&t->latent, err));
     NV_TRY(device->ops->allocate(device, clips, (void **)&t->output, err));
-    NV_TRY(device->ops->allocate(device, clips, (void **)&t->device_target, err));
-    NV_TRY(device->ops->allocate(device, batch * sizeof(float), (void **)&t->device_time, err));
-    NV_TRY(device->ops->allocate(device, batch * sizeof(float), (void **)&t->device_weight, err));
     NV_TRY(device->ops->allocate(device, context, (void **)&t->context, err));
     NV_TRY(device->ops->allocate(device, context, (void **)&t->d_context, err));
-    NV_TRY(device->ops->allocate(device, words * sizeof(int32_t), (void **)&t->device_ids, err));
-    t->x = malloc(clips);
-    t->target = malloc(clips);
-    t->sigma = malloc(batch * sizeof *t->sigma);
-    t->time = malloc(batch * sizeof *t->time);
-    t->weight = malloc(batch * sizeof *t->weight);
-    t->ids = malloc(words * sizeof *t->ids);
-    t->errors = calloc(batch, sizeof *t->errors);
-    if (!t->x || !t->target || !t->sigma || !t->time || !t->weight || !t->ids || !t->errors)
-        return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a batch of %zu clips", batch);
-    return NABLA_OK;
+    NV_TRY(device->ops->allocate(device, NV_FIGURES * sizeof(double), (void **)&t->figures, err));
+    return nv_batches_open(t, err);
 }
 
 static nabla_status make_optimizer(nv_trainer *t, nv_error *err) {
@@ -248,13 +243,13 @@ static nabla_status open_parts(nv_trainer *t, const nabla_video_machine *machine
     NV_TRY(nv_clip_model_shape(&t->model, o->batch, &t->clip, 1, &shape, err));
     NV_TRY(check_memory(t, &shape, err));
     NV_TRY(make_optimizer(t, err));
-    NV_TRY(make_batch(t, &shape, err));
+    NV_TRY(make_buffers(t, &shape, err));
     return open_files(t, state, err);
 }
 
 nabla_status nv_trainer_open(const nabla_train_options *options, const nabla_video_machine *machine, nv_trainer *t,
                              nv_error *err) {
-    *t = (nv_trainer){.options = options, .drawn = -1};
+    *t = (nv_trainer){.options = options};
     nabla_status status = open_parts(t, machine, err);
     if (status != NABLA_OK) nv_trainer_close(t);
     return status;
@@ -275,27 +270,17 @@ nabla_status nv_trainer_save(nv_trainer *t, nv_error *err) {
 
 void nv_trainer_close(nv_trainer *t) {
     nv_device *device = t->model.device;
-    nv_trainer_join(t);
+    nv_batches_close(t);
     nv_log_close(t->log);
     nv_optimizer_destroy(t->optimizer);
     nv_dit_run_destroy(t->run);
     if (device) {
         device->ops->release(device, t->latent);
         device->ops->release(device, t->output);
-        device->ops->release(device, t->device_target);
-        device->ops->release(device, t->device_time);
-        device->ops->release(device, t->device_weight);
         device->ops->release(device, t->context);
         device->ops->release(device, t->d_context);
-        device->ops->release(device, t->device_ids);
+        device->ops->release(device, t->figures);
     }
-    free(t->x);
-    free(t->target);
-    free(t->sigma);
-    free(t->time);
-    free(t->weight);
-    free(t->ids);
-    free(t->errors);
     nv_clip_model_close(&t->model);
     nv_source_destroy(&t->source);
     *t = (nv_trainer){0};

@@ -47,6 +47,11 @@ void nv_cuda_zero(nv_device *dev, void *data, size_t bytes);
 void nv_cuda_copy(nv_device *dev, void *dst, const void *src, size_t bytes);
 void nv_cuda_upload(nv_device *dev, void *dst, const void *src, size_t bytes);
 nabla_status nv_cuda_download(nv_device *dev, void *dst, const void *src, size_t bytes, nv_error *err);
+nabla_status nv_cuda_host_allocate(nv_device *dev, size_t bytes, void **out, nv_error *err);
+void nv_cuda_host_release(nv_device *dev, void *data);
+void nv_cuda_fetch(nv_device *dev, int32_t lane, void *dst, const void *src, size_t bytes);
+void nv_cuda_await(nv_device *dev, int32_t lane);
+void nv_cuda_fetched(nv_device *dev, int32_t lane);
 void nv_cuda_memory_left(nv_device *dev, nv_device_memory *out);
 nabla_status nv_cuda_wait(nv_device *dev, nv_error *err);
 
