@@ -46,7 +46,7 @@ static const size sizes[] = {
 typedef struct bench {
     const cli_common *common;
     const cli_bench_settings *s;
-    const size *size;
+    size size;
     nabla_dtype dtype;
     nv_device *device;
     nv_dit *model;
@@ -65,22 +65,24 @@ static int fail(nabla_status status, const nv_error *err) {
 
 /* ------------------------------------------------------------------ what runs */
 
-static int find_size(const char *name, const size **out) {
+/* layers 0: all that it has. */
+static int find_size(const char *name, int32_t layers, size *out) {
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         if (strcmp(sizes[i].name, name) == 0) {
-            *out = &sizes[i];
+            *out = sizes[i];
+            if (layers) out->config.layers = layers;
             return 0;
         }
     return cli_misuse("bench", "--size takes demo, 1.3B or 14B, not '%s'", name);
 }
 
 static nv_dit_shape shape_of(const bench *b, const int32_t grid[3]) {
-    const int32_t *patch = b->size->config.patch;
+    const int32_t *patch = b->size.config.patch;
     return (nv_dit_shape){.batch = b->s->batch,
                           .frames = grid[0] * patch[0],
                           .height = grid[1] * patch[1],
                           .width = grid[2] * patch[2],
-                          .text_length = b->size->text_length,
+                          .text_length = b->size.text_length,
                           .tile = {1, 8, 8},
                           .rope_scale = {1, 1, 1},
                           .train = b->s->backward};
@@ -92,7 +94,7 @@ static int check_memory(const bench *b) {
     size_t model = 0, run = 0;
     nv_device_memory memory;
     nv_error err = {0};
-    const int code = fail(nv_dit_estimate(b->device, &b->size->config, b->dtype, &b->shape, &model, &run, &err), &err);
+    const int code = fail(nv_dit_estimate(b->device, &b->size.config, b->dtype, &b->shape, &model, &run, &err), &err);
     if (code) return code;
     b->device->ops->memory(b->device, &memory);
     cli_format_bytes((double)model, needs[0], sizeof needs[0]);
@@ -132,7 +134,7 @@ static nabla_status take(bench *b, size_t count, uint64_t stream, float scale, f
 }
 
 static nabla_status make(bench *b, nv_error *err) {
-    const nv_dit_config *c = &b->size->config;
+    const nv_dit_config *c = &b->size.config;
     const size_t batch = (size_t)b->shape.batch,
                  pixels = batch * (size_t)b->shape.frames * (size_t)b->shape.height * (size_t)b->shape.width,
                  text = batch * (size_t)b->shape.text_length * (size_t)c->text_dim;
@@ -183,7 +185,7 @@ static nabla_status import(bench *b, double density, nv_error *err) {
                   kept = wanted < 1        ? 1
                          : wanted > blocks ? blocks
                                            : wanted;
-    const int64_t rows = stats.q_blocks * b->shape.batch * b->size->config.heads;
+    const int64_t rows = stats.q_blocks * b->shape.batch * b->size.config.heads;
     const size_t num_bytes = (size_t)rows * sizeof(int32_t), bytes = num_bytes + num_bytes * (size_t)blocks;
     int32_t *num = malloc(bytes), *indices = num ? num + rows : NULL;
     void *lists = NULL; /* the same on the device, where an import only queues */
@@ -293,14 +295,14 @@ static nabla_status find_peak(bench *b, nv_error *err) {
 static void report(bench *b, const char *what, const result *r) {
     const nv_dit_stats *s = &r->stats;
     const double flop = s->product_flop + s->attention_flop;
-    const long long tokens = (long long)b->shape.frames / b->size->config.patch[0] * b->shape.height /
-                             b->size->config.patch[1] * b->shape.width / b->size->config.patch[2];
+    const long long tokens = (long long)b->shape.frames / b->size.config.patch[0] * b->shape.height /
+                             b->size.config.patch[1] * b->shape.width / b->size.config.patch[2];
     const char *dtype = b->dtype == NABLA_BF16 ? "bf16" : "fp32";
     if (b->json)
         json_array_append_new(
             b->json,
             json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}",
-                      "size", b->size->name, "policy", what, "pass", r->pass, "dtype", dtype, "device", b->device->kind,
+                      "size", b->size.name, "policy", what, "pass", r->pass, "dtype", dtype, "device", b->device->kind,
                       "level", b->device->level, "batch", (int)b->shape.batch, "tokens", (json_int_t)tokens, "density",
                       s->density, "seconds", r->seconds, "products_s", s->products_s, "attention_s", s->attention_s,
                       "plan_s", s->plan_s, "other_s", s->other_s, "flops", flop / r->seconds, "product_flops",
@@ -316,7 +318,7 @@ static void report(bench *b, const char *what, const result *r) {
     fflush(stdout);
     if (b->csv.file)
         fprintf(b->csv.file, "%s,%s,%s,%s,%s,%s,%d,%lld,%.6f,%.6f,%.6f,%.6f,%.6f,%.6f,%.1f,%.1f,%.1f,%.1f,%.0f\n",
-                b->size->name, what, r->pass, dtype, b->device->kind, b->device->level, (int)b->shape.batch, tokens,
+                b->size.name, what, r->pass, dtype, b->device->kind, b->device->level, (int)b->shape.batch, tokens,
                 s->density, r->seconds, s->products_s, s->attention_s, s->plan_s, s->other_s, 1e-9 * flop / r->seconds,
                 1e-9 * s->product_flop / s->products_s, 1e-9 * s->attention_flop / s->attention_s, 1e-9 * b->peak,
                 r->memory);
@@ -400,7 +402,7 @@ static int open_device(bench *b) {
 static int read_flags(bench *b, cli_list *policies) {
     cli_list dtypes = {0};
     int32_t grid[3];
-    int code = find_size(b->s->size, &b->size);
+    int code = find_size(b->s->size, b->s->layers, &b->size);
     if (!code) code = cli_bench_dtypes(b->s->dtypes, &dtypes);
     if (!code && dtypes.count != 1) code = cli_misuse("bench", "--dtypes takes one of them for a transformer");
     if (!code && !cli_read_box(b->s->grids, 3, 1, 1 << 20, grid))
