@@ -17,7 +17,8 @@ fi
 
 pack() {
   mkdir -p $build || exit 1
-  programs="nabla_cli test_ops test_dit test_umt5 test_vae test_generation test_training test_devices"
+  programs="nabla_cli test_ops test_dit test_umt5 test_vae test_generation test_training test_devices \
+    test_products_cuda"
   # shellcheck disable=SC2086 # words
   cmake -S . -B $build -DNABLA_CUDA=ON -DNABLA_FFMPEG=OFF -DNABLA_SENTENCEPIECE=ON -DNABLA_ONEDNN=OFF -DNABLA_BENCH=OFF \
     -DNABLA_TEST_DATA=tests/data >$build/configure.log 2>&1 || { tail -n 20 $build/configure.log; exit 1; }
@@ -74,7 +75,10 @@ check_part() {
 
 run_part() {
   case $1 in
-  ops) step ops 40 $carry/test_ops ;;
+  ops)
+    step ops 40 $carry/test_ops
+    step products 40 $carry/test_products_cuda
+    ;;
   models)
     for test in dit devices umt5 vae generation; do
       step $test 20 $carry/test_$test

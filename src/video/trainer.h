@@ -30,7 +30,7 @@ typedef struct nv_trainer {
     nv_noise_rule levels;
     nv_weighting weighting;
     nv_schedule schedule;
-    char warning[512];               /* of captions that the model reads in part; "" if none */
+    char warning[512];               /* captions that the model reads in part, a machine that changed; "" if none */
     char settings[NV_SETTINGS_SIZE]; /* see nv_checkpoint_write */
 
     /* The batch on the host, from when it is drawn until it is uploaded. Beside a GPU the next one is drawn while that
