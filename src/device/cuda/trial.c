@@ -83,7 +83,7 @@ static cudaError_t run_round(nv_cuda *d, trial *t, int round) {
     return error;
 }
 
-/* The first that takes at most `times` the fastest's time; -1: all failed. The slower ones before it are out. */
+/* The first that takes at most `times` the time of the fastest; -1: all failed. */
 static int first_within(const trial *t, float times) {
     int fastest = -1, first = -1;
     for (int i = 0; i < t->count; i++)
