@@ -6,8 +6,8 @@
  *
  *     gpu_ops [REPEATS [NAME]]    repeats: 20; only operations whose name begins so
  */
+#include "device/create.h"
 #include "device/cuda/ops.h"
-#include "ops_device.h"
 
 #include <cuda_runtime_api.h>
 #include <stdio.h>
@@ -332,7 +332,8 @@ int main(int argc, char **argv) {
         fprintf(stderr, "gpu_ops: %d repeats; from 1 to %d\n", b.repeats, (int)MOST_REPEATS);
         return 2;
     }
-    if (ops_device_create(&b.dev, &b.err) != NABLA_OK) {
+    const nv_device_options gpu = {.device = NABLA_CUDA};
+    if (nv_cuda_create(&gpu, &b.dev, &b.err) != NABLA_OK) {
         fprintf(stderr, "gpu_ops: %s\n", b.err.text);
         return 1;
     }
@@ -363,6 +364,6 @@ int main(int argc, char **argv) {
 
     for (int i = 0; i <= b.repeats; i++)
         cudaEventDestroy(b.events[i]);
-    ops_device_destroy(b.dev);
+    b.dev->ops->destroy(b.dev);
     return b.failures != 0;
 }

@@ -45,24 +45,24 @@ void ops_expect_bits(ops_case *c, const char *what, ops_tensor t);
 void ops_finish(ops_case *c);
 
 /* Runs the call; in perf, twenty times, and prints the least time and its rate for so many bytes. */
-#define OPS_RUN(c, name, bytes, call)                                                                           \
-    do {                                                                                                        \
-        double ops_least = 1e30;                                                                                \
-        for (int ops_i = 0; ops_i < ((c)->perf ? 20 : 1); ops_i++) {                                            \
-            nv_error ops_err = {0}, *err = &ops_err;                                                            \
-            const double ops_begin = nv_now();                                                                  \
-            if ((call) != NABLA_OK) ops_fail((c), (name), ops_err.text);                                        \
-            if ((c)->dev->ops->wait && (c)->dev->ops->wait((c)->dev, err)) ops_fail((c), (name), ops_err.text); \
-            const double ops_took = nv_now() - ops_begin;                                                       \
-            if (ops_took < ops_least) ops_least = ops_took;                                                     \
-        }                                                                                                       \
-        if ((c)->perf) ops_report((c), (name), ops_least, (double)(bytes));                                     \
+#define OPS_RUN(c, name, bytes, call)                                                    \
+    do {                                                                                 \
+        double ops_least = 1e30;                                                         \
+        for (int ops_i = 0; ops_i < ((c)->perf ? 20 : 1); ops_i++) {                     \
+            nv_error ops_err = {0}, *err = &ops_err;                                     \
+            const double ops_begin = nv_now();                                           \
+            if ((call) != NABLA_OK) ops_fail((c), (name), ops_err.text);                 \
+            if ((c)->dev->ops->wait((c)->dev, err)) ops_fail((c), (name), ops_err.text); \
+            const double ops_took = nv_now() - ops_begin;                                \
+            if (ops_took < ops_least) ops_least = ops_took;                              \
+        }                                                                                \
+        if ((c)->perf) ops_report((c), (name), ops_least, (double)(bytes));              \
     } while (0)
 
 void ops_fail(ops_case *c, const char *name, const char *why);
 void ops_report(const ops_case *c, const char *name, double seconds, double bytes);
 
-/* Runs every operation of the list that the device has, over every shape (perf: over one) and both dtypes; failures. */
+/* Runs every operation of the list, over every shape (perf: over one) and both dtypes; failures. */
 int ops_run_all(nv_device *dev, int perf);
 
 /* The cases, by file. */

@@ -117,6 +117,9 @@ typedef struct nabla_context_options {
     void *stream;          /* the caller's cudaStream_t on that GPU, which must outlive the context (for CUDA's default
                               stream give cudaStreamLegacy); NULL (default): the context makes one of its own, which
                               waits for no other stream and none for it */
+    void *memory_pool;     /* the caller's cudaMemPool_t of that GPU, which must outlive the context, its plans and its
+                              orders: scratch, plans and orders are taken from it, and where it has too little it is
+                              trimmed first; NULL (default): the context makes one of its own */
     size_t memory_limit;   /* the most bytes that the context, its plans and its orders may hold on the GPU together;
                               0 (default): no limit. What nabla_memory_allocate() gives does not count. */
     size_t memory_reserve; /* default 0: bytes of scratch taken at once, see nabla_context_reserve() */

@@ -85,8 +85,8 @@ typedef struct nabla_generate_options {
        replaced but by resuming. */
     const char *checkpoint;
     /* Such a file to go on from: on the same device, level and threads to the bits of a run left alone, on others as
-       near as they compute. What is left open above (NULL, 0, negative) is then
-       as it was there; what is given must be the same, the seed, the model and the machine's compute type too. Files to
+       near as they compute, which the result's warning tells. What is left open above (NULL, 0, negative) is then as it
+       was there; what is given must be the same, the seed, the model and the machine's compute type too. Files to
        write, fps, crf and previews are free. NULL: from the beginning. */
     const char *resume;
     /* Called once all is settled and the memory is there, before anything large is loaded: the result says what will
@@ -110,7 +110,8 @@ struct nabla_generate_result {
        what is held beside it. One is freed before the next is loaded, so the largest is the run's. */
     double text_memory, sample_memory, decode_memory;
     double peak_memory; /* bytes: the most that was held in truth, of the machine's device; 0 where that is not known */
-    char warning[512];  /* words of prompt and negative that it does not know ...; "" if none */
+    char warning[512];  /* words of prompt and negative that it does not know, `resume` of a run that was made
+                           elsewhere ...; "" if none */
     /* What a run that did not end leaves behind: a file for `resume`, the first latent for nabla_decode; "" if none. */
     char kept_state[4096], kept_latent[4096];
     /* The caller's buffer or NULL: kept share of all pairs of tokens in each step of the last prompt; negative for
@@ -204,8 +205,9 @@ typedef struct nabla_train_options {
     uint64_t seed;
     int64_t save_every; /* steps; default 500 */
     int64_t log_every;  /* default 10 */
-    /* Go on with the run in `output`. The settings must be those that it was started with, and so must the machine's
-       compute type; free are steps, save_every, and fps, sample_steps and guidance below. */
+    /* Go on with the run in `output`, on the same device, level and threads to the bits of a run left alone; the
+       result's warning tells where these differ. The settings must be those that it was started with, and so must the
+       machine's compute type; free are steps, save_every, and fps, sample_steps and guidance below. */
     int32_t resume;
     /* What model_index.json will recommend for sampling. */
     int32_t fps;          /* default 8 */

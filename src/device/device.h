@@ -6,13 +6,14 @@
  * Conventions. M rows (tokens of all samples), row b * S + s for token s of sample b. "Compute dtype" is fp32 or bf16;
  * sums and statistics are fp32 always. Gradients of parameters are fp32 and *added to*; gradients of activations are
  * written unless said otherwise. Each operation names what a backward pass needs from the forward and what it computes
- * again. Results depend on shapes, threads and libraries only, never on timing: reductions go through partial sums of
- * fixed rows that are added in order. Operations fail on lack of memory only, or where a size is refused.
+ * again. Results depend on shapes, threads, libraries and the device's choices only: reductions go through partial sums
+ * of fixed rows that are added in order. Operations fail on lack of memory only, or where a size is refused.
  */
 #ifndef NV_DEVICE_H
 #define NV_DEVICE_H
 
 #include "nabla/nabla.h"
+#include "tensor/clock.h"
 #include "tensor/error.h"
 #include "tensor/matrix.h"
 
@@ -164,6 +165,14 @@ typedef struct nv_device_ops {
     /* Waits for the work that was queued; what of it failed, copies too, surfaces here. */
     nabla_status (*wait)(nv_device *dev, nv_error *err);
 
+    /* ------------------------------------------------------------ choices (see origin.h, which keeps them) */
+    /* What the device chose by the clock and results depend on, as lines of text that another process can be given: the
+       caller's to free(). "" where it chooses nothing so, as on the CPU. */
+    nabla_status (*choices)(nv_device *dev, char **out, nv_error *err);
+    /* Takes another's choices, before the work that they are for. *lost: how many this device's libraries do not offer;
+       it chooses anew there. NABLA_CORRUPT where the text is none of this device's. */
+    nabla_status (*choose)(nv_device *dev, const char *text, int32_t *lost, nv_error *err);
+
     /* ------------------------------------------------------------ time */
     /* What follows is of that phase; returns the phase so far, to go back to. Costs next to nothing: waits only once in
        thousands of changes. */
@@ -279,6 +288,7 @@ struct nv_device {
     int32_t threads;
     const char *level;
     const char *kind; /* "cpu", "cuda" */
+    char name[128];   /* of a GPU, "NVIDIA H100 80GB HBM3"; "" on the CPU */
 };
 
 typedef struct nv_device_options {
@@ -296,7 +306,5 @@ void nv_device_destroy(nv_device *dev); /* NULL is fine */
 /* What makes the products of a dtype, in words: "oneDNN 2.6.3 brg:avx512_core_bf16", "own", "own, bf16 as fp32",
    "cuBLASLt 13.1.0". */
 const char *nv_device_products(const nv_device *dev, nabla_dtype dtype);
-
-double nv_now(void); /* seconds of a clock that never goes back */
 
 #endif

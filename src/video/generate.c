@@ -44,7 +44,7 @@ static nabla_status save(nv_generation *g, int must, nv_error *err) {
     nv_generated *clip = g->current;
     if (!must && start - g->saved_at < 20.0 * g->save_s) return NABLA_OK;
     const nv_sample_tensors tensors = nv_generation_tensors(g, clip);
-    NV_TRY(nv_sample_state_write(clip->state, &g->settings, &tensors, &clip->totals, err));
+    NV_TRY(nv_sample_state_write(clip->state, &g->settings, &tensors, &clip->totals, g->pipeline->device, err));
     g->saved_at = nv_now();
     g->save_s = g->saved_at - start;
     return NABLA_OK;

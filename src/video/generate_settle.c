@@ -9,6 +9,7 @@
 #include "video/frames_out.h"
 #include "video/generation.h"
 #include "video/limits.h"
+#include "video/warning.h"
 #include "weights/json.h"
 
 enum { CRF = 18, WAN_FRAMES = 81 /* that the models were trained for */ };
@@ -69,13 +70,20 @@ static nabla_status list_clips(nv_generation *g, nv_error *err) {
     return NABLA_OK;
 }
 
+static void warn(nv_generation *g, const char *sentence) {
+    nv_warn_also(sentence, g->result->warning, sizeof g->result->warning);
+}
+
 /* ------------------------------------------------------------------ what the options and the model say */
 
 /* The file to go on from, its settings in place of the model's own. */
 static nabla_status open_resumed(nv_generation *g, nv_error *err) {
     nv_pipeline *p = g->pipeline;
+    char note[NV_ORIGIN_NOTE];
     if (!g->options->resume) return NABLA_OK;
     NV_TRY(nv_sample_state_open(g->options->resume, &g->resumed, err));
+    NV_TRY(nv_sample_state_go_on(g->resumed, g->options->resume, p->device, note, err));
+    warn(g, note);
     nv_sample_state_defaults(g->resumed, &p->index, &g->rule.dense_steps);
     p->policy_from = "the checkpoint";
     return NABLA_OK;
@@ -161,12 +169,6 @@ static void describe(nv_generation *g) {
     result->guidance = r->guidance;
     result->shift = r->shift;
     snprintf(result->solver, sizeof result->solver, "%s", r->solver);
-}
-
-static void warn(nv_generation *g, const char *sentence) {
-    char *text = g->result->warning;
-    const size_t at = strlen(text);
-    if (sentence[0]) snprintf(text + at, sizeof g->result->warning - at, "%s%s", at ? "; " : "", sentence);
 }
 
 static void warn_of_frames(nv_generation *g) {

@@ -216,9 +216,10 @@ static nabla_status open_model(nv_trainer *t, const nabla_video_machine *machine
 }
 
 static nabla_status open_files(nv_trainer *t, const char *state, nv_error *err) {
-    char path[NV_PATH_SIZE];
+    char path[NV_PATH_SIZE], note[NV_ORIGIN_NOTE];
     if (t->options->resume) {
-        NV_TRY(nv_checkpoint_read(state, t->optimizer, &t->state, t->settings, err));
+        NV_TRY(nv_checkpoint_read(state, t->optimizer, &t->state, t->settings, note, err));
+        nv_warn_also(note, t->warning, sizeof t->warning);
         NV_TRY(nv_dit_update(t->model.dit, err));
     }
     NV_TRY(nv_path_join(path, t->options->output, "train", err));

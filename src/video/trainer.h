@@ -29,7 +29,7 @@ typedef struct nv_trainer {
     nv_noise_rule levels;
     nv_weighting weighting;
     nv_schedule schedule;
-    char warning[512];               /* of captions that the model reads in part; "" if none */
+    char warning[512];               /* captions that the model reads in part, a machine that changed; "" if none */
     char settings[NV_SETTINGS_SIZE]; /* see nv_checkpoint_write */
 
     nv_batches batches;

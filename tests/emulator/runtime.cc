@@ -20,7 +20,7 @@ struct CUstream_st {
     CUgraph_st *recording = nullptr;
 };
 struct CUmemPool_st {
-    int unused;
+    size_t used = 0;
 };
 struct CUevent_st {
     std::chrono::steady_clock::time_point at;
@@ -36,6 +36,7 @@ struct piece {
     size_t bytes;
     char *pages;
     size_t page_bytes; // without the last
+    CUmemPool_st *pool;
 };
 std::map<const char *, piece> pieces; // by address
 size_t taken = 0;
@@ -48,7 +49,7 @@ cudaError_t say(cudaError_t error) {
     return error;
 }
 
-cudaError_t take(void **out, size_t bytes) {
+cudaError_t take(void **out, size_t bytes, CUmemPool_st *pool) {
     const std::lock_guard<std::mutex> alone(memory_lock);
     *out = nullptr;
     if (bytes > device_bytes - taken) return say(cudaErrorMemoryAllocation);
@@ -59,8 +60,9 @@ cudaError_t take(void **out, size_t bytes) {
     mprotect(pages, page_bytes, PROT_READ | PROT_WRITE);
     std::memset(memory, 0xff, bytes); // NaN: what is read before it is written shows
     if (!working) mprotect(pages, page_bytes, PROT_NONE);
-    pieces[memory] = {bytes, pages, page_bytes};
+    pieces[memory] = {bytes, pages, page_bytes, pool};
     taken += bytes;
+    if (pool) pool->used += bytes;
     *out = memory;
     return cudaSuccess;
 }
@@ -71,6 +73,7 @@ cudaError_t drop(void *memory) {
     const auto found = pieces.find((const char *)memory);
     if (found == pieces.end()) return say(cudaErrorInvalidValue);
     taken -= found->second.bytes;
+    if (found->second.pool) found->second.pool->used -= found->second.bytes;
     munmap(found->second.pages, found->second.page_bytes + page);
     pieces.erase(found);
     return cudaSuccess;
@@ -185,7 +188,7 @@ cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *where, const 
 }
 
 cudaError_t cudaMalloc(void **out, size_t bytes) {
-    return take(out, bytes);
+    return take(out, bytes, nullptr);
 }
 
 cudaError_t cudaFree(void *memory) {
@@ -235,8 +238,8 @@ cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, enum cudaMemPoolAttr, void *)
     return cudaSuccess;
 }
 
-cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t, enum cudaMemPoolAttr, void *value) {
-    *(unsigned long long *)value = 0; // nothing is kept that was given back
+cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t pool, enum cudaMemPoolAttr, void *value) {
+    *(unsigned long long *)value = pool->used; // nothing is kept that was given back
     return cudaSuccess;
 }
 
@@ -245,12 +248,13 @@ cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, size_t) {
 }
 
 cudaError_t cudaMemPoolDestroy(cudaMemPool_t pool) {
+    if (pool->used) emulator_fail("a pool that is gone before what was taken from it");
     delete pool;
     return cudaSuccess;
 }
 
-cudaError_t cudaMallocFromPoolAsync(void **out, size_t bytes, cudaMemPool_t, cudaStream_t) {
-    return take(out, bytes);
+cudaError_t cudaMallocFromPoolAsync(void **out, size_t bytes, cudaMemPool_t pool, cudaStream_t) {
+    return take(out, bytes, pool);
 }
 
 cudaError_t cudaFreeAsync(void *memory, cudaStream_t) {

@@ -116,13 +116,16 @@ static nabla_status choose_level(nabla_context *ctx, const char *wanted) {
                       (int)ordinal, (int)major, (int)minor, runs > 1 ? ", sm90" : "");
 }
 
-static nabla_status make_pool(nabla_context *ctx) {
+static nabla_status open_pool(nabla_context *ctx, void *given) {
     const struct cudaMemPoolProps properties = {.allocType = cudaMemAllocationTypePinned,
                                                 .location = {cudaMemLocationTypeDevice, ctx->place.ordinal}};
     unsigned long long keep = UINT64_MAX; /* what is freed stays ours: plans of one size come and go */
     if (!attribute(ctx->place.ordinal, cudaDevAttrMemoryPoolsSupported))
         return nabla_fail(ctx, NABLA_UNSUPPORTED, "GPU %d has no memory pools (cudaMallocAsync)",
                           (int)ctx->place.ordinal);
+    ctx->cuda->pool = given;
+    ctx->cuda->own_pool = !given;
+    if (given) return NABLA_OK;
     cudaError_t error = cudaMemPoolCreate(&ctx->cuda->pool, &properties);
     if (!error) error = cudaMemPoolSetAttribute(ctx->cuda->pool, cudaMemPoolAttrReleaseThreshold, &keep);
     return nabla_cuda_check(ctx, error, "making a memory pool");
@@ -131,7 +134,7 @@ static nabla_status make_pool(nabla_context *ctx) {
 static nabla_status open_here(nabla_context *ctx, const nabla_context_options *options) {
     nabla_cuda_state *s = ctx->cuda;
     nabla_status status = choose_level(ctx, options->level);
-    if (!status) status = make_pool(ctx);
+    if (!status) status = open_pool(ctx, options->memory_pool);
     if (status) return status;
     s->limit = options->memory_limit;
     s->processors = attribute(ctx->place.ordinal, cudaDevAttrMultiProcessorCount);
@@ -196,7 +199,8 @@ static void close_context(nabla_context *ctx) {
         cudaStreamSynchronize(s->stream);
         cudaStreamDestroy(s->stream);
     }
-    if (s->pool) cudaMemPoolDestroy(s->pool); /* gone once work on a stream of the caller's is done with its memory */
+    if (s->pool && s->own_pool)
+        cudaMemPoolDestroy(s->pool); /* gone once work on a stream of the caller's is done with its memory */
     leave(ctx, before);
     free(s);
 }

@@ -27,6 +27,7 @@ typedef struct nabla_cuda_state {
     cudaStream_t stream;
     bool own_stream;
     cudaMemPool_t pool;
+    bool own_pool;
     int32_t capability; /* of the kernels in use: 80 or 90 */
     int32_t processors;
     size_t limit, in_use; /* bytes; limit 0: none */

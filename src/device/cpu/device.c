@@ -17,6 +17,18 @@ static nabla_status wait(nv_device *dev, nv_error *err) {
     return NABLA_OK;
 }
 
+static nabla_status choices(nv_device *dev, char **out, nv_error *err) {
+    (void)dev;
+    *out = calloc(1, 1);
+    return *out ? NABLA_OK : nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a text");
+}
+
+static nabla_status choose(nv_device *dev, const char *text, int32_t *lost, nv_error *err) {
+    (void)dev;
+    *lost = 0;
+    return text[0] ? nv_fail(err, NABLA_CORRUPT, "the CPU chooses nothing, and was told \"%.40s\"", text) : NABLA_OK;
+}
+
 /* ------------------------------------------------------------------------------------------ time */
 
 static nv_phase change_phase(nv_device *dev, nv_phase phase) {
@@ -141,6 +153,8 @@ static const nv_device_ops cpu_ops = {
     .destroy = destroy,
     .products = products,
     .wait = wait,
+    .choices = choices,
+    .choose = choose,
     .phase = change_phase,
     .clock_reset = clock_reset,
     .clock_read = clock_read,

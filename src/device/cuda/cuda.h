@@ -9,9 +9,15 @@
 extern "C" {
 #endif
 
-/* Memory that the device takes for itself as operations ask for it, on top of what its users reckon with: strips of
-   gathered pixels (or partial sums, which are smaller) as scratch, and the workspace of products. */
-enum { NV_CUDA_STRIP = 256 << 20, NV_CUDA_WORKSPACE = 32 << 20, NV_CUDA_OWN = NV_CUDA_STRIP + NV_CUDA_WORKSPACE };
+/* Memory that the device takes for itself as operations ask for it, on top of what its users reckon with: the workspace
+   of products; scratch, which is strips of gathered pixels (or partial sums, which are smaller); for a moment, where a
+   trial of products that are added to something puts its sums. */
+enum {
+    NV_CUDA_WORKSPACE = 32 << 20,
+    NV_CUDA_STRIP = 256 << 20,
+    NV_CUDA_TRIAL = 256 << 20,
+    NV_CUDA_OWN = NV_CUDA_WORKSPACE + NV_CUDA_STRIP + NV_CUDA_TRIAL
+};
 
 typedef struct nv_cuda {
     nv_device base; /* first: a pointer to one is a pointer to the other */
@@ -40,8 +46,11 @@ nabla_status nv_cuda_check(const nv_cuda *d, int error, const char *doing, nv_er
 /* memory.c */
 nabla_status nv_cuda_memory_open(nv_cuda *d, nv_error *err);
 void nv_cuda_memory_close(nv_cuda *d);
+void *nv_cuda_pool(const nv_cuda *d); /* cudaMemPool_t, of libnabla's context as well: each trims what both left */
 nabla_status nv_cuda_allocate(nv_device *dev, size_t bytes, void **out, nv_error *err);
-nabla_status nv_cuda_take(nv_cuda *d, size_t bytes, void **out, nv_error *err); /* the same, not zeroed */
+/* The same, not zeroed. Both are refused while the stream is being captured in a graph. */
+nabla_status nv_cuda_take(nv_cuda *d, size_t bytes, void **out, nv_error *err);
+int nv_cuda_capturing(const nv_cuda *d);
 void nv_cuda_release(nv_device *dev, void *data);
 void nv_cuda_zero(nv_device *dev, void *data, size_t bytes);
 void nv_cuda_copy(nv_device *dev, void *dst, const void *src, size_t bytes);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Memory of the GPU, from a pool in the order of the stream; copies from and to the host through pinned staging, or on
-   a stream of their own from memory that the caller took pinned. Fills, and copies that nobody waits for, have no
-   status to return: the first that fails is kept until somebody waits. */
+/* Memory of the GPU, from a pool in the order of the stream, which libnabla's context shares; copies from and to the
+   host through pinned staging, or on a stream of their own from memory that the caller took pinned. Fills, and copies
+   that nobody waits for, have no status to return: the first that fails is kept until somebody waits. */
 #include "device/cuda/cuda.h"
 #include <cuda_runtime_api.h>
 #include <stdlib.h>
@@ -58,6 +58,10 @@ void nv_cuda_memory_close(nv_cuda *d) {
     d->memory = NULL;
 }
 
+void *nv_cuda_pool(const nv_cuda *d) {
+    return d->memory->pool;
+}
+
 static void note(nv_cuda *d, cudaError_t error) {
     if (!error) return;
     cudaGetLastError(); /* kept here, and not laid to the next launch */
@@ -109,11 +113,25 @@ void nv_cuda_memory_left(nv_device *dev, nv_device_memory *out) {
     *out = (nv_device_memory){total, rest > 1 ? rest : 1 /* 0 would be: not known */, total - idle};
 }
 
+int nv_cuda_capturing(const nv_cuda *d) {
+    enum cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    return cudaStreamIsCapturing(d->stream, &status) == cudaSuccess && status != cudaStreamCaptureStatusNone;
+}
+
+/* What is taken then would be the graph's, and nobody else's. */
+static nabla_status refuse_in_capture(const nv_cuda *d, size_t bytes, nv_error *err) {
+    if (!nv_cuda_capturing(d)) return NABLA_OK;
+    return nv_fail(err, NABLA_INVALID_ARGUMENT,
+                   "%.1f MB of GPU memory are wanted while a graph is captured: run the work once before it is",
+                   (double)bytes / 1e6);
+}
+
 nabla_status nv_cuda_take(nv_cuda *d, size_t bytes, void **out, nv_error *err) {
     struct nv_cuda_memory *m = d->memory;
     const size_t least = bytes ? bytes : 1;
     double total;
     *out = NULL;
+    NV_TRY(refuse_in_capture(d, bytes, err));
     cudaError_t error = cudaMallocFromPoolAsync(out, least, m->pool, d->stream);
     if (error == cudaErrorMemoryAllocation) { /* the pool may hold pieces that are free and too small */
         cudaGetLastError();
@@ -143,6 +161,7 @@ void nv_cuda_release(nv_device *dev, void *data) {
 nabla_status nv_cuda_scratch(nv_cuda *d, size_t bytes, void **out, nv_error *err) {
     *out = NULL;
     if (bytes > d->scratch_bytes) {
+        NV_TRY(refuse_in_capture(d, bytes, err));
         nv_cuda_release(&d->base, d->scratch); /* once what uses it now is done */
         d->scratch = NULL;
         d->scratch_bytes = 0;
