@@ -84,6 +84,7 @@ static const nv_device_ops kernels = {
     .modulation_backward = nv_cuda_modulation_backward,
     .embed = nv_cuda_embed,
     .embed_backward = nv_cuda_embed_backward,
+    .solve = nv_cuda_solve,
     .sum_squares = nv_cuda_sum_squares,
     .adamw = nv_cuda_adamw,
 };

@@ -15,7 +15,7 @@ static const struct {
     {"plain", ops_plain},         {"ends", ops_ends},
     {"optimizer", ops_optimizer}, {"frames", ops_frames},
     {"conv", ops_conv},           {"gate", ops_gate},
-    {"softmax", ops_softmax},
+    {"softmax", ops_softmax},     {"solve", ops_solve},
 };
 
 /* Rows, columns, groups: whole vectors and tails, one row, several chunks a group, weight gradients in two parts and a

@@ -163,6 +163,7 @@ static const nv_device_ops cpu_ops = {
     .modulation_backward = nv_cpu_modulation_backward,
     .embed = nv_cpu_embed,
     .embed_backward = nv_cpu_embed_backward,
+    .solve = nv_cpu_solve,
     .mse = nv_cpu_mse,
     .sum_squares = nv_cpu_sum_squares,
     .adamw = nv_cpu_adamw,

@@ -52,6 +52,9 @@ nabla_status nv_cuda_embed(nv_device *dev, const float *table, const int32_t *id
 nabla_status nv_cuda_embed_backward(nv_device *dev, const float *d_out, const int32_t *ids, int64_t count, int64_t dim,
                                     float *d_table, nv_error *err);
 
+/* solve.cu */
+nabla_status nv_cuda_solve(nv_device *dev, const nv_solve *a, nv_error *err);
+
 /* loss.cu */
 nabla_status nv_cuda_mse(nv_device *dev, int64_t batch, int64_t n, const float *weight, const float *target,
                          float *output, double *loss, nv_error *err); /* waits */

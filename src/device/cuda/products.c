@@ -71,6 +71,7 @@ static nabla_status make_room(nv_cuda *d, struct room *room, size_t bytes, nv_er
     void *larger;
     if (bytes <= room->bytes) return NABLA_OK;
     NV_TRY(nv_cuda_take(d, bytes, &larger, err));
+    d->moves++;
     nv_cuda_release(&d->base, room->data); /* once what uses it now is done */
     *room = (struct room){larger, bytes};
     return NABLA_OK;
