@@ -96,6 +96,11 @@ typedef struct nv_dit_inputs {
 
 /* out: [B, out_channels, F, H, W] */
 nabla_status nv_dit_forward(nv_dit *m, nv_dit_run *run, const nv_dit_inputs *in, float *out, nv_error *err);
+/* The same in two parts, for whoever has more to queue between them, or records the first to repeat it (repeat.h): all
+   of the pass but for waiting; then the wait, after which the stats tell of it. begun: when the device's clock was
+   reset. */
+nabla_status nv_dit_queue(nv_dit *m, nv_dit_run *run, const nv_dit_inputs *in, float *out, nv_error *err);
+nabla_status nv_dit_finish(nv_dit_run *run, double begun, nv_error *err);
 /* After a forward with the same run (shape.train = 1), once: it uses up what the forward saved. Adds to the parameters'
    gradients. d_context (may be NULL,
    [B, text_length, text_dim]) is written. */

@@ -113,19 +113,30 @@ static nabla_status head_forward(nv_dit_run *run, float *out, nv_error *err) {
     return dev->ops->unpatchify(dev, &patches, run->head_out, out, err);
 }
 
+static nabla_status count_pairs(nv_dit_run *run, nv_error *err) {
+    nabla_context *ctx = run->m->device->context;
+    const int64_t heads = nv_dit_run_heads(run) / run->m->config.layers;
+    for (int32_t i = 0; i < run->m->config.layers; i++)
+        if (nabla_plan_count(ctx, run->plans[i], run->pairs + i * heads) != NABLA_OK)
+            return nv_fail(err, NABLA_INTERNAL, "%s", nabla_context_message(ctx));
+    return NABLA_OK;
+}
+
 /* 4 operations a visited pair of tokens and dim: scores, and their product with v. */
 static nabla_status measure_density(nv_dit_run *run, nv_error *err) {
-    nabla_context *ctx = run->m->device->context;
-    const double row = 4.0 * (double)run->rows * (double)run->m->dim;
+    nv_device *dev = run->m->device;
+    const int32_t layers = run->m->config.layers;
+    const int64_t heads = nv_dit_run_heads(run), of_layer = heads / layers;
+    const double row = 4.0 * (double)run->rows * (double)run->m->dim, all = (double)run->tokens * (double)run->tokens;
+    NV_TRY(dev->ops->download(dev, run->kept, run->pairs, (size_t)heads * sizeof *run->kept, err));
     run->density = 0.0;
-    for (int32_t i = 0; i < run->m->config.layers; i++) {
-        nabla_plan_stats stats = {.size = sizeof stats};
-        if (nabla_plan_get_stats(ctx, run->plans[i], &stats) != NABLA_OK)
-            return nv_fail(err, NABLA_INTERNAL, "%s", nabla_context_message(ctx));
-        run->density += stats.density / run->m->config.layers;
+    for (int32_t i = 0; i < layers; i++) {
+        int64_t pairs = 0;
+        for (int64_t j = 0; j < of_layer; j++)
+            pairs += run->kept[i * of_layer + j];
+        run->density += (double)pairs / all / (double)of_layer / layers;
     }
-    run->attention_flop =
-        row * run->m->config.layers * (run->density * (double)run->tokens + (double)run->shape.text_length);
+    run->attention_flop = row * layers * (run->density * (double)run->tokens + (double)run->shape.text_length);
     return NABLA_OK;
 }
 
@@ -137,11 +148,9 @@ static nabla_status check_inputs(const nv_dit_run *run, const nv_dit_inputs *in,
     return NABLA_OK;
 }
 
-nabla_status nv_dit_forward(nv_dit *m, nv_dit_run *run, const nv_dit_inputs *in, float *out, nv_error *err) {
-    const double begin = nv_now();
+nabla_status nv_dit_queue(nv_dit *m, nv_dit_run *run, const nv_dit_inputs *in, float *out, nv_error *err) {
     NV_TRY(check_inputs(run, in, err));
     run->filled = 0; /* until the end: a pass that fails leaves a mix */
-    m->device->ops->clock_reset(m->device);
     NV_TRY(embed_inputs(run, in, err));
     NV_TRY(modulations(run, err));
     for (int32_t i = 0; i < m->config.layers; i++) {
@@ -150,10 +159,22 @@ nabla_status nv_dit_forward(nv_dit *m, nv_dit_run *run, const nv_dit_inputs *in,
         NV_TRY(block_forward(run, i, in->policy, err));
     }
     NV_TRY(head_forward(run, out, err));
-    NV_TRY(m->device->ops->wait(m->device, err));
+    return count_pairs(run, err);
+}
+
+nabla_status nv_dit_finish(nv_dit_run *run, double begun, nv_error *err) {
+    nv_device *dev = run->m->device;
     NV_TRY(measure_density(run, err));
-    m->device->ops->clock_read(m->device, &run->clock);
+    NV_TRY(dev->ops->wait(dev, err));
+    dev->ops->clock_read(dev, &run->clock);
     run->filled = run->shape.train;
-    run->seconds = nv_now() - begin;
+    run->seconds = nv_now() - begun;
     return NABLA_OK;
+}
+
+nabla_status nv_dit_forward(nv_dit *m, nv_dit_run *run, const nv_dit_inputs *in, float *out, nv_error *err) {
+    const double begun = nv_now();
+    m->device->ops->clock_reset(m->device);
+    NV_TRY(nv_dit_queue(m, run, in, out, err));
+    return nv_dit_finish(run, begun, err);
 }

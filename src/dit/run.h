@@ -34,6 +34,7 @@ struct nv_dit_run {
     int filled;     /* a forward pass was done and no backward pass since */
     nv_clock clock; /* of the last forward pass, and the backward passes since */
     double seconds, density, attention_flop;
+    int64_t *pairs, *kept; /* [layers, B, heads] token pairs that the plans keep: counted there, brought to the host */
 
     int32_t *raster;                   /* [tokens] */
     float *rope;                       /* [tokens, head_dim] */
@@ -58,6 +59,8 @@ struct nv_dit_run {
     float *d_t_head;              /* [B, dim] */
 };
 
+/* Heads of self-attention of all layers and samples. */
+int64_t nv_dit_run_heads(const nv_dit_run *run);
 /* The seam in front of branch 0, 1, 2 of a block (layer == layers, branch 0: of the head). Which branch came before is
    part of it: its output y and its gate. */
 nv_seam nv_dit_seam(const nv_dit_run *run, int32_t layer, int branch);

@@ -24,10 +24,3 @@ void nv_flow_mix(nv_prediction prediction, float sigma, size_t n, float *x, floa
         target[i] = prediction == NV_PREDICT_SAMPLE ? x0 : noise - x0;
     }
 }
-
-void nv_flow_velocity(nv_prediction prediction, float sigma, size_t n, const float *x, float *output) {
-    if (prediction == NV_PREDICT_VELOCITY) return;
-    float scale = 1.0f / (sigma > NV_SIGMA_FLOOR ? sigma : NV_SIGMA_FLOOR);
-    for (size_t i = 0; i < n; i++)
-        output[i] = (x[i] - output[i]) * scale;
-}
