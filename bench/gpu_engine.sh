@@ -5,8 +5,8 @@
 #     bench/gpu_engine.sh pack                     here: builds, and gathers programs and libraries in build-engine/carry
 #     bench/gpu_engine.sh run [OUT [PART]...]      there, in the root of the same tree with build-engine/carry: checks,
 #                                                  measures and trains; tables, CSVs and logs in OUT (default: $OUT, or
-#                                                  build-engine/out). Parts: ops, models, small, large, guided, train, step,
-#                                                  wan (the model in $WAN_MODEL, $WAN_STEPS steps; 4)
+#                                                  build-engine/out). Parts: ops, models, small, large, guided, replay, train,
+#                                                  step, wan (the model in $WAN_MODEL, $WAN_STEPS steps; 4)
 #
 # A part that fails or takes too long does not stop the others; what became of each is told at the end.
 build=build-engine
@@ -17,7 +17,8 @@ fi
 
 pack() {
   mkdir -p $build || exit 1
-  programs="nabla_cli test_ops test_dit test_umt5 test_vae test_generation test_training test_devices"
+  programs="nabla_cli test_ops test_dit test_umt5 test_vae test_generation test_training test_devices \
+    test_repeat test_sampler test_denoise"
   # shellcheck disable=SC2086 # words
   cmake -S . -B $build -DNABLA_CUDA=ON -DNABLA_FFMPEG=OFF -DNABLA_SENTENCEPIECE=ON -DNABLA_ONEDNN=OFF -DNABLA_BENCH=OFF \
     -DNABLA_TEST_DATA=tests/data >$build/configure.log 2>&1 || { tail -n 20 $build/configure.log; exit 1; }
@@ -58,7 +59,7 @@ step() {
 # Before anything runs: a misspelt part should not cost the minutes of those before it.
 check_part() {
   case $1 in
-  ops | models | small | large | guided | train | step) ;;
+  ops | models | small | large | guided | replay | train | step) ;;
   wan)
     if [ -z "$WAN_MODEL" ]; then
       echo "gpu_engine.sh: part wan needs a model: name its folder in WAN_MODEL" >&2
@@ -76,7 +77,7 @@ run_part() {
   case $1 in
   ops) step ops 40 $carry/test_ops ;;
   models)
-    for test in dit devices umt5 vae generation; do
+    for test in dit devices umt5 vae repeat sampler denoise generation; do
       step $test 20 $carry/test_$test
     done
     ;;
@@ -91,6 +92,17 @@ run_part() {
   guided)
     step guided 60 $carry/nabla bench dit --size 14B --grid 21x48x80 --device cuda --repeat 1 --guided \
       --policies nabla-0.075 -o "$out/guided.csv"
+    ;;
+  replay) # a guided step of the demo model's clip, its launches one by one and as a graph; and a whole clip
+    step demo-plain 30 $carry/nabla bench dit --size demo --grid 8x24x24 --batch 2 --device cuda --repeat 50 \
+      --policies dense,nabla-0.4 -o "$out/demo-plain.csv"
+    step demo-replay 30 $carry/nabla bench dit --size demo --grid 8x24x24 --batch 2 --device cuda --repeat 50 --replay \
+      --policies dense,nabla-0.4 -o "$out/demo-replay.csv"
+    for solver in euler unipc; do
+      step clip-$solver 30 $carry/nabla generate "a red circle moving right" --model models/demo --device cuda \
+        --solver $solver --json -o "$out/clip-$solver/"
+      rm -rf "${out:?}/clip-$solver"
+    done
     ;;
   train) # the demo's size
     rm -rf "$out/trained"

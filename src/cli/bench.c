@@ -74,6 +74,7 @@ static const cli_option options[] = {
     CLI_MORE,
     CLI_FLAG("any-order", SWITCH, NULL, to.any_order, "its sums in any order: not deterministic"),
     CLI_FLAG("guided", SWITCH, NULL, to.guided, "of bench dit: a step of two passes, as with guidance"),
+    CLI_FLAG("replay", SWITCH, NULL, to.replay, "of bench dit on a GPU: passes as one recorded graph"),
     CLI_FLAG("seed", SEED, NULL, to.seed, "of the tensors or the noise [0]"),
 };
 
@@ -92,6 +93,7 @@ static int check_flags(const cli_verb *verb, const cli_common *common, const cha
                 {"size", {"dit"}},
                 {"density", {"dit"}},
                 {"guided", {"dit"}},
+                {"replay", {"dit"}},
                 {"policies", {"attention", "model", "dit"}},
                 {"dtypes", {"attention", "model", "dit"}},
                 {"repeat", {"attention", "model", "dit"}},
