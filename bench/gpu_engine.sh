@@ -9,7 +9,7 @@
 #                                                  build-engine/out). What became of each step is told as it ends
 #     bench/gpu_engine.sh unpack                   there: only unpacks, and says how to start nabla
 #
-# Parts: check (every test that a GPU takes part in), small, large, guided, train, step, and with random weights, prompt to
+# Parts: check (every test that a GPU takes part in), small, large, guided, replay, train, step, and with random weights, prompt to
 # mp4: wan (1.3B at 480p, 81 frames, $WAN_STEPS steps; 50), wan14 (14B at 720p, 81 frames, a few steps). Both run dense
 # and $WAN_POLICY (nabla-0.17: about a tenth of the blocks) and put their model into $WAN_FOLDER (/dev/shm) meanwhile.
 # PYTHON is a Python with torch (python3), and here one with diffusers and transformers too.
@@ -27,7 +27,7 @@ fi
 # ------------------------------------------------------------------ here
 
 attention_tests="check_attention cuda cuda_plan"
-engine_tests="ops products_cuda dit devices umt5 vae train training resume generation pipeline"
+engine_tests="ops products_cuda dit devices umt5 vae train training resume repeat sampler denoise generation pipeline"
 
 # FFmpeg's libraries and all that they need in turn; the C library, C++'s and OpenMP are there.
 list_libraries() {
@@ -148,7 +148,7 @@ drop_model() {
 # Before anything runs: a misspelt part should not cost the minutes of those before it.
 check_part() {
   case $1 in
-  check | small | large | guided | train | step | wan | wan14) ;;
+  check | small | large | guided | replay | train | step | wan | wan14) ;;
   *)
     echo "gpu_engine.sh: there is no part '$1'" >&2
     exit 2
@@ -176,6 +176,17 @@ run_part() {
   guided)
     shown guided 60 nabla bench dit --size 14B --grid 21x48x80 --device cuda --repeat 1 --guided --policies nabla-0.075 \
       -o "$out/guided.csv"
+    ;;
+  replay) # a guided step of the demo model's clip, its launches one by one and as a graph; and a whole clip
+    shown demo-plain 30 nabla bench dit --size demo --grid 8x24x24 --batch 2 --device cuda --repeat 50 \
+      --policies dense,nabla-0.4 -o "$out/demo-plain.csv"
+    shown demo-replay 30 nabla bench dit --size demo --grid 8x24x24 --batch 2 --device cuda --repeat 50 --replay \
+      --policies dense,nabla-0.4 -o "$out/demo-replay.csv"
+    for solver in euler unipc; do
+      shown clip-$solver 30 nabla generate "a red circle moving right" --model models/demo --device cuda \
+        --solver $solver --json -o "$out/clip-$solver/"
+      rm -rf "${out:?}/clip-$solver"
+    done
     ;;
   train) # the demo's size; the log's last lines have the rate without the start
     for policy in dense nabla-0.4; do

@@ -74,6 +74,7 @@ void ops_plain(ops_case *c);
 void ops_ends(ops_case *c);
 void ops_optimizer(ops_case *c);
 void ops_noise(ops_case *c);
+void ops_solve(ops_case *c);
 void ops_frames(ops_case *c);
 void ops_conv(ops_case *c);
 void ops_gate(ops_case *c);

@@ -16,6 +16,7 @@ static const struct {
     {"optimizer", ops_optimizer}, {"noise", ops_noise},
     {"frames", ops_frames},       {"conv", ops_conv},
     {"gate", ops_gate},           {"softmax", ops_softmax},
+    {"solve", ops_solve},
 };
 
 /* Rows, columns, groups: whole vectors and tails, one row, several chunks a group, weight gradients in two parts and a

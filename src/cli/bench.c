@@ -75,6 +75,7 @@ static const cli_option options[] = {
     CLI_FLAG("any-order", SWITCH, NULL, to.any_order, "its sums in any order: not deterministic"),
     CLI_RANGE("layers", INT32, to.layers, 1, 100, "of bench dit: so few of them [the size's own]"),
     CLI_FLAG("guided", SWITCH, NULL, to.guided, "of bench dit: a step of two passes, as with guidance"),
+    CLI_FLAG("replay", SWITCH, NULL, to.replay, "of bench dit on a GPU: passes as one recorded graph"),
     CLI_FLAG("seed", SEED, NULL, to.seed, "of the tensors or the noise [0]"),
 };
 
@@ -94,6 +95,7 @@ static int check_flags(const cli_verb *verb, const cli_common *common, const cha
                 {"density", {"dit"}},
                 {"guided", {"dit"}},
                 {"layers", {"dit"}},
+                {"replay", {"dit"}},
                 {"policies", {"attention", "model", "dit"}},
                 {"dtypes", {"attention", "model", "dit"}},
                 {"repeat", {"attention", "model", "dit"}},

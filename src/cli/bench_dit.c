@@ -9,6 +9,7 @@
 #include "cli/machine.h"
 #include "cli/report.h"
 #include "cli/signals.h"
+#include "device/repeat.h"
 #include "dit/dit.h"
 #include "tensor/bf16.h"
 
@@ -52,6 +53,8 @@ typedef struct bench {
     nv_dit *model;
     nv_dit_run *run;
     nv_dit_shape shape;
+    nv_dit_inputs in; /* of the passes under way */
+    nv_repeat repeat;
     float *latent, *time, *context, *out, *d_out, *d_context; /* the device's */
     double peak;                                              /* operations a second of a large product */
     json_t *json;
@@ -152,6 +155,7 @@ static nabla_status make(bench *b, nv_error *err) {
 }
 
 static void drop(bench *b) {
+    nv_repeat_forget(&b->repeat);
     nv_dit_run_destroy(b->run);
     nv_dit_destroy(b->model);
     float *const all[] = {b->latent, b->time, b->context, b->out, b->d_out, b->d_context};
@@ -217,17 +221,22 @@ typedef struct result {
     double seconds, memory;
 } result;
 
-/* policy NULL: over the lists that are there. A guided step is two passes. */
-static nabla_status run_once(bench *b, const nabla_policy *policy, int backward, result *r, nv_error *err) {
-    const nv_dit_inputs in = {.latent = b->latent, .time = b->time, .context = b->context, .policy = policy};
+static nabla_status queue_pass(void *user, nv_error *err) {
+    bench *b = user;
+    return nv_dit_forward(b->model, b->run, &b->in, b->out, err);
+}
+
+/* A guided step is two passes. */
+static nabla_status run_once(bench *b, int backward, result *r, nv_error *err) {
     const int passes = b->s->guided && !backward ? 2 : 1;
     nv_dit_stats sum = {0};
     const double begin = nv_now();
     for (int i = 0; i < passes; i++) {
         nv_dit_stats s;
-        NV_TRY(nv_dit_forward(b->model, b->run, &in, b->out, err));
-        if (backward) NV_TRY(nv_dit_backward(b->model, b->run, &in, b->d_out, b->d_context, err));
+        NV_TRY(nv_repeat_queue(&b->repeat, queue_pass, b, err));
+        if (backward) NV_TRY(nv_dit_backward(b->model, b->run, &b->in, b->d_out, b->d_context, err));
         NV_TRY(nv_dit_get_stats(b->run, &s, err));
+        nv_repeat_done(&b->repeat);
         sum.density = s.density;
         sum.plan_s += s.plan_s;
         sum.attention_s += s.attention_s;
@@ -324,14 +333,24 @@ static void report(bench *b, const char *what, const result *r) {
                 r->memory);
 }
 
-/* The first pass makes and chooses things and is not counted. */
+static const char *pass_name(const bench *b, int backward) {
+    if (backward) return "train";
+    if (b->s->replay) return b->s->guided ? "guided replay" : "replay";
+    return b->s->guided ? "guided" : "forward";
+}
+
+/* Over the lists that are there where policy is NULL. The first pass makes and chooses things and is not counted; nor
+   are the two more in front of replays. */
 static int measure(bench *b, const char *what, const nabla_policy *policy, int backward) {
-    result r = {.pass = backward ? "train" : b->s->guided ? "guided" : "forward"};
+    result r = {.pass = pass_name(b, backward)};
+    const int32_t warm = b->s->replay ? 3 : 1;
     nv_device_memory memory;
     nv_error err = {0};
-    for (int32_t i = 0; i <= b->s->repeat; i++) {
-        if (i == 1) r.seconds = 0;
-        const int code = fail(run_once(b, policy, backward, &r, &err), &err);
+    nv_repeat_forget(&b->repeat);
+    b->in = (nv_dit_inputs){.latent = b->latent, .time = b->time, .context = b->context, .policy = policy};
+    for (int32_t i = 0; i < warm + b->s->repeat; i++) {
+        if (i == warm) r.seconds = 0;
+        const int code = fail(run_once(b, backward, &r, &err), &err);
         if (code) return code;
         if (cli_stop_asked()) return cli_interrupted("bench");
     }
@@ -365,6 +384,10 @@ static int measure_all(bench *b, const cli_list *policies) {
 
 static int run(bench *b, const cli_list *policies) {
     nv_error err = {0};
+    if (b->s->replay && !b->device->ops->record)
+        return cli_misuse("bench", "--replay needs a device that records its work, and a CPU has nothing to record: "
+                                   "give --device cuda");
+    b->repeat = nv_repeat_of(b->device, b->s->replay ? NV_REPLAY_ALWAYS : NV_REPLAY_NEVER);
     int code = check_memory(b);
     if (!code) code = fail(make(b, &err), &err);
     if (!code) code = fail(find_peak(b, &err), &err);

@@ -109,6 +109,37 @@ typedef struct nv_adamw {
     const double *squares; /* of all gradients, in the device's memory: what sum_squares left there */
 } nv_adamw;
 
+/* The numbers of one step of a sampler, in the device's memory: where they change, what was recorded stays good. */
+typedef struct nv_solve_numbers {
+    int32_t step; /* from 1: what is left in `failed` */
+    float guidance;
+    float scale; /* 0: the model gives velocities; else clean samples, and a velocity is (x - it) * scale */
+    float sigma;
+    struct {
+        float x, clean, last, before, corrected;
+    } here; /* weights of what the step starts from */
+    struct {
+        float here, clean, last, velocity;
+    } next; /* weights of what it leaves */
+} nv_solve_numbers;
+
+/* A sampler's step from the noise level sigma to the next, over the latents of a batch; sample/ has the weights.
+       v = output, or guided: without + guidance (with - without), as a velocity
+       clean = x - sigma v
+       here = sum of here.x x + here.clean clean + here.last last + ...
+       x = next.here here + next.clean clean + next.last last + next.velocity v
+   then before = last, last = clean, corrected = here. A weight of 0 takes its array out of the sum only where that
+   holds finite numbers. */
+typedef struct nv_solve {
+    int64_t n;
+    int32_t guided;
+    const float *output;       /* [n]; guided: [2n], with caption, then without */
+    float *x, *last;           /* [n] */
+    float *before, *corrected; /* [n] or both NULL: no such terms */
+    const nv_solve_numbers *numbers;
+    int32_t *failed; /* 0 until a step leaves NaN or infinity in x: that step's number */
+} nv_solve;
+
 /* Rows scaled to length sqrt(cols), times gamma, through SiLU where asked: the VAE's norm. y = act(x * sqrt(cols) /
    max(|x|, 1e-12) * gamma). Forward only. */
 typedef struct nv_channel_norm {
@@ -140,6 +171,10 @@ typedef struct nv_conv {
     float *y;                 /* [nv_conv_side(height) * nv_conv_side(width), out] */
     int32_t add;              /* y += instead of y = */
 } nv_conv;
+
+/* Work that is queued again and again at the same places in memory, recorded to be queued whole. */
+typedef struct nv_recording nv_recording;
+typedef nabla_status (*nv_work)(void *user, nv_error *err);
 
 /* What a device's time goes to. */
 typedef enum nv_phase { NV_OTHER, NV_PRODUCTS, NV_ATTENTION, NV_PLAN, NV_PHASES } nv_phase;
@@ -179,6 +214,18 @@ typedef struct nv_device_ops {
     nv_phase (*phase)(nv_device *dev, nv_phase phase);
     void (*clock_reset)(nv_device *dev);
     void (*clock_read)(nv_device *dev, nv_clock *out); /* since the reset; waits */
+
+    /* ------------------------------------------------------------ work that repeats (repeat.h decides when) */
+    /* Records what work(user) queues instead of doing it. It was done before, just so: taking memory, waiting, and
+       copies from or to the host fail it. `like`, may be NULL: its clock then, by whose shares the time of a replay is
+       told. NULL in the table of a device that does its work when it is asked to and has nothing to record: the CPU. */
+    nabla_status (*record)(nv_device *dev, nv_work work, void *user, const nv_clock *like, nv_recording **out,
+                           nv_error *err);
+    /* Queues it whole: the same operations in the same order, on what is in memory then. */
+    nabla_status (*replay)(nv_device *dev, nv_recording *recording, nv_error *err);
+    /* 0: memory of the device's own that it uses has moved since, so that it must be recorded anew. */
+    int (*replays)(const nv_device *dev, const nv_recording *recording);
+    void (*recording_release)(nv_device *dev, nv_recording *recording); /* NULL is fine; waits */
 
     /* ------------------------------------------------------------ memory */
     void (*memory)(nv_device *dev, nv_device_memory *out);
@@ -269,6 +316,9 @@ typedef struct nv_device_ops {
     /* d_table[ids[i], :] += d_out[i, :], in ascending i. */
     nabla_status (*embed_backward)(nv_device *dev, const float *d_out, const int32_t *ids, int64_t count, int64_t dim,
                                    float *d_table, nv_error *err);
+
+    /* ------------------------------------------------------------ sampling */
+    nabla_status (*solve)(nv_device *dev, const nv_solve *a, nv_error *err);
 
     /* ------------------------------------------------------------ loss, optimizer */
     nabla_status (*noise)(nv_device *dev, const nv_noising *a, nv_error *err);

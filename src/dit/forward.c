@@ -113,6 +113,15 @@ static nabla_status head_forward(nv_dit_run *run, float *out, nv_error *err) {
     return dev->ops->unpatchify(dev, &patches, run->head_out, out, err);
 }
 
+static nabla_status count_pairs(nv_dit_run *run, nv_error *err) {
+    nabla_context *ctx = run->m->device->context;
+    const int64_t heads = nv_dit_run_heads(run) / run->m->config.layers;
+    for (int32_t i = 0; i < run->m->config.layers; i++)
+        if (nabla_plan_count(ctx, run->plans[i], run->pairs + i * heads) != NABLA_OK)
+            return nv_fail(err, NABLA_INTERNAL, "%s", nabla_context_message(ctx));
+    return NABLA_OK;
+}
+
 static nabla_status check_inputs(const nv_dit_run *run, const nv_dit_inputs *in, nv_error *err) {
     const int32_t batch = run->shape.batch;
     if (!in->latent || !in->time || !in->context)
@@ -133,6 +142,7 @@ nabla_status nv_dit_forward(nv_dit *m, nv_dit_run *run, const nv_dit_inputs *in,
         NV_TRY(block_forward(run, i, in->policy, err));
     }
     NV_TRY(head_forward(run, out, err));
+    NV_TRY(count_pairs(run, err));
     run->filled = run->shape.train;
     return NABLA_OK;
 }

@@ -88,6 +88,10 @@ static nabla_status make_plans(nv_dit_run *run, nv_error *err) {
     return passed_on(run, nabla_plan_build(ctx, run->cross_plan, &dense, &inputs), err);
 }
 
+int64_t nv_dit_run_heads(const nv_dit_run *run) {
+    return (int64_t)run->m->config.layers * run->shape.batch * run->m->config.heads;
+}
+
 /* ------------------------------------------------------------------------------------------ layout */
 
 static nv_matrix take_matrix(nv_arena *arena, nabla_dtype dtype, int64_t rows, int64_t cols) {
@@ -172,6 +176,7 @@ static void take_all(nv_dit_run *run, nv_arena *arena) {
     const nabla_dtype compute = m->compute;
     const int64_t dim = m->dim, rows = run->rows;
     run->raster = nv_arena_take(arena, run->tokens, sizeof(int32_t));
+    run->pairs = nv_arena_take(arena, nv_dit_run_heads(run), sizeof *run->pairs);
     run->rope = take_floats(arena, run->tokens * m->config.head_dim);
     run->x = take_floats(arena, rows * dim);
     run->shared.wide = take_matrix(arena, compute, rows, widest(run));
@@ -230,6 +235,8 @@ static nabla_status build(nv_dit_run *run, nv_error *err) {
     NV_TRY(measure(run, err));
     NV_TRY(count_bytes(run, err));
     NV_TRY(make_plans(run, err));
+    run->kept = calloc((size_t)nv_dit_run_heads(run), sizeof *run->kept);
+    if (!run->kept) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a run");
     NV_TRY(dev->ops->allocate(dev, run->bytes, &run->memory, err));
     arena.base = run->memory;
     arena.size = run->bytes;
@@ -257,6 +264,7 @@ void nv_dit_run_destroy(nv_dit_run *run) {
     for (int32_t i = 0; run->plans && i < run->m->config.layers; i++)
         nabla_plan_destroy(run->plans[i]);
     free(run->plans);
+    free(run->kept);
     nabla_plan_destroy(run->cross_plan);
     nabla_order_destroy(run->order);
     if (run->memory) run->m->device->ops->release(run->m->device, run->memory);
@@ -306,15 +314,15 @@ nabla_status nv_dit_run_memory(const nv_dit *m, const nv_dit_shape *shape, size_
     return status;
 }
 
+/* What the pass counted on the device, in one copy. */
 static nabla_status measure_density(const nv_dit_run *run, double *density, nv_error *err) {
-    nabla_context *ctx = run->m->device->context;
-    *density = 0.0;
-    for (int32_t i = 0; i < run->m->config.layers; i++) {
-        nabla_plan_stats stats = {.size = sizeof stats};
-        if (nabla_plan_get_stats(ctx, run->plans[i], &stats) != NABLA_OK)
-            return nv_fail(err, NABLA_INTERNAL, "%s", nabla_context_message(ctx));
-        *density += stats.density / run->m->config.layers;
-    }
+    nv_device *dev = run->m->device;
+    const int64_t heads = nv_dit_run_heads(run);
+    int64_t pairs = 0;
+    NV_TRY(dev->ops->download(dev, run->kept, run->pairs, (size_t)heads * sizeof *run->kept, err));
+    for (int64_t i = 0; i < heads; i++)
+        pairs += run->kept[i];
+    *density = (double)pairs / ((double)run->tokens * (double)run->tokens * (double)heads);
     return NABLA_OK;
 }
 
@@ -324,9 +332,9 @@ nabla_status nv_dit_get_stats(const nv_dit_run *run, nv_dit_stats *stats, nv_err
     const double row = 4.0 * (double)run->rows * (double)run->m->dim * run->m->config.layers;
     nv_clock clock;
     double density;
+    NV_TRY(measure_density(run, &density, err));
     NV_TRY(dev->ops->wait(dev, err));
     dev->ops->clock_read(dev, &clock);
-    NV_TRY(measure_density(run, &density, err));
     *stats = (nv_dit_stats){.density = density,
                             .plan_s = clock.seconds[NV_PLAN],
                             .attention_s = clock.seconds[NV_ATTENTION],

@@ -31,8 +31,9 @@ struct nv_dit_run {
     nv_dit_block_run *blocks; /* [layers]; without training all share one set of activations */
     void *memory;
     size_t bytes;
-    int filled;   /* a forward pass was done and no backward pass since */
-    int backward; /* a backward pass came after the last forward */
+    int filled;            /* a forward pass was done and no backward pass since */
+    int backward;          /* a backward pass came after the last forward */
+    int64_t *pairs, *kept; /* [layers, B, heads] token pairs that the plans keep: counted there, brought to the host */
 
     int32_t *raster;                   /* [tokens] */
     float *rope;                       /* [tokens, head_dim] */
@@ -57,6 +58,8 @@ struct nv_dit_run {
     float *d_t_head;              /* [B, dim] */
 };
 
+/* Heads of self-attention of all layers and samples. */
+int64_t nv_dit_run_heads(const nv_dit_run *run);
 /* The seam in front of branch 0, 1, 2 of a block (layer == layers, branch 0: of the head). Which branch came before is
    part of it: its output y and its gate. */
 nv_seam nv_dit_seam(const nv_dit_run *run, int32_t layer, int branch);

@@ -115,10 +115,9 @@ static uint8_t check_clip(const job *j, int32_t slot) {
 }
 
 /* Between steps: only whether to stop. */
-static nabla_status watch(void *user, int32_t step, const float *clean, nv_error *err) {
+static nabla_status watch(void *user, int32_t step, nv_error *err) {
     job *j = user;
     char note[128];
-    (void)clean;
     if (!j->machine->progress) return NABLA_OK;
     double n = j->done > 0 ? (double)j->done : 1.0;
     const nabla_eval_result *r = j->result;

@@ -37,17 +37,21 @@ static const float *context_of(const nv_generation *g, int32_t i) {
 
 /* ------------------------------------------------------------------ between steps */
 
-/* After a step that `must` be kept, and else as often as writing stays below a twentieth of the time: every step, but
-   where steps are short. */
-static nabla_status save(nv_generation *g, int must, nv_error *err) {
+/* The state with the latent that is in clip->x. */
+static nabla_status save(nv_generation *g, nv_error *err) {
     const double start = nv_now();
-    nv_generated *clip = g->current;
-    if (!must && start - g->saved_at < 20.0 * g->save_s) return NABLA_OK;
-    const nv_sample_tensors tensors = nv_generation_tensors(g, clip);
-    NV_TRY(nv_sample_state_write(clip->state, &g->settings, &tensors, &clip->totals, g->pipeline->device, err));
+    NV_TRY(nv_generation_save(g, g->current, err));
     g->saved_at = nv_now();
     g->save_s = g->saved_at - start;
     return NABLA_OK;
+}
+
+/* After a step that `must` be kept, and else as often as writing stays below a twentieth of the time: every step, but
+   where steps are short. */
+static nabla_status save_step(nv_generation *g, int must, nv_error *err) {
+    if (!must && nv_now() - g->saved_at < 20.0 * g->save_s) return NABLA_OK;
+    NV_TRY(nv_denoiser_read(g->denoiser, g->current->x, err));
+    return save(g, err);
 }
 
 /* Whether the file is kept up to date, not just left behind. */
@@ -85,7 +89,7 @@ static int ask(void *user, int32_t layer, int32_t layers) {
     return tell(user, layer, layers);
 }
 
-static nabla_status step(void *user, int32_t done, const float *clean, nv_error *err) {
+static nabla_status step(void *user, int32_t done, nv_error *err) {
     nv_generation *g = user;
     const nabla_generate_options *o = g->options;
     const double now = nv_now();
@@ -93,9 +97,9 @@ static nabla_status step(void *user, int32_t done, const float *clean, nv_error 
     g->step_s = now - g->step_at;
     g->step_at = now;
     if (g->result->densities) g->result->densities[done - 1] = (float)nv_denoiser_density(g->denoiser);
-    if (keeps_state(g)) NV_TRY(save(g, stop || done == g->rule.steps, err));
+    if (keeps_state(g)) NV_TRY(save_step(g, stop || done == g->rule.steps, err));
     if (g->current->preview[0] && o->preview_every > 0 && done % o->preview_every == 0)
-        NV_TRY(nv_generation_preview(g, done, clean, err));
+        NV_TRY(nv_generation_preview(g, done, err));
     return stop ? nv_fail(err, NABLA_CANCELLED, "stopped") : NABLA_OK;
 }
 
@@ -105,7 +109,7 @@ static nabla_status leave(nv_generation *g, nv_error *err) {
     const int32_t done = clip->totals.steps;
     if (!clip->state[0] || (done == 0 && !keeps_state(g)))
         return nv_fail(err, NABLA_CANCELLED, "stopped after step %d of %d; nothing was written", done, g->rule.steps);
-    NV_TRY(save(g, 1, err));
+    NV_TRY(save(g, err));
     snprintf(g->result->kept_state, sizeof g->result->kept_state, "%s", clip->state);
     return nv_fail(err, NABLA_CANCELLED, "stopped after step %d of %d; resume goes on from %.300s", done, g->rule.steps,
                    clip->state);
@@ -138,7 +142,7 @@ static nabla_status sample_clip(nv_generation *g, int32_t i, nv_error *err) {
         return nv_fail(err, NABLA_INVALID_ARGUMENT, "%s has no step left to draw the blocks of: ask for no mask",
                        g->options->resume);
     /* Before the first step too: a place that cannot be written shows before hours of work. */
-    if (keeps_state(g)) NV_TRY(save(g, 1, err));
+    if (keeps_state(g)) NV_TRY(save(g, err));
     const nabla_status status =
         nv_denoise(g->denoiser, context_of(g, i), context_of(g, g->count), clip->x, &watch, &clip->totals, err);
     if (status == NABLA_CANCELLED) return leave(g, err);

@@ -349,6 +349,7 @@ static void graphs_replay(void **state) {
 
     ok_on(ctx, nabla_attention_memory(ctx, &desc, NULL, NABLA_BF16, D, 1, &bytes));
     ok_on(ctx, nabla_context_reserve(ctx, bytes));
+    assert_int_equal(nabla_context_reserved(ctx), bytes);
     cuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
     ok_on(ctx, queue_all(ctx, &p));
     cuda(cudaStreamEndCapture(stream, &graph));

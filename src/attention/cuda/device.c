@@ -215,6 +215,10 @@ static nabla_status reserve(nabla_context *ctx, size_t bytes) {
     return nabla_cuda_scratch(ctx, bytes, &scratch);
 }
 
+static size_t reserved(const nabla_context *ctx) {
+    return ctx->cuda->scratch_size;
+}
+
 static void release(nabla_context *ctx, void *memory) {
     const int before = enter(ctx);
     nabla_cuda_release(ctx, memory);
@@ -253,6 +257,7 @@ ENTRY(import_lists, (CTX, nabla_plan *plan, const int32_t *num, const int32_t *i
 ENTRY(export_bitmap, (CTX, PLAN, uint8_t *bytes), ctx, nabla_cuda_bitmap_out(ctx, plan, bytes))
 ENTRY(import_bitmap, (CTX, nabla_plan *plan, const uint8_t *bytes), ctx, nabla_cuda_bitmap_in(ctx, plan, bytes))
 ENTRY(count, (CTX, PLAN, nabla_kept *kept, double *kept_mass), ctx, nabla_cuda_count_sets(ctx, plan, kept, kept_mass))
+ENTRY(count_pairs, (CTX, PLAN, int64_t *pairs), ctx, nabla_cuda_count_pairs(ctx, plan, pairs))
 ENTRY(forward_memory, (const nabla_call *call, size_t *bytes), call->ctx, nabla_cuda_forward_memory(call, bytes))
 ENTRY(backward_memory, (const nabla_call *call, size_t *bytes), call->ctx, nabla_cuda_backward_memory(call, bytes))
 ENTRY(forward, (const nabla_call *call), call->ctx, nabla_cuda_forward(call))
@@ -265,6 +270,7 @@ const nabla_device_ops nabla_cuda_ops = {
     .close = close_context,
     .synchronize = enter_synchronize,
     .reserve = enter_reserve,
+    .reserved = reserved,
     .allocate = enter_allocate,
     .release = release,
     .upload = enter_copy,
@@ -284,6 +290,7 @@ const nabla_device_ops nabla_cuda_ops = {
     .export_bitmap = enter_export_bitmap,
     .import_bitmap = enter_import_bitmap,
     .count = enter_count,
+    .count_pairs = enter_count_pairs,
     .forward_memory = enter_forward_memory,
     .backward_memory = enter_backward_memory,
     .forward = enter_forward,

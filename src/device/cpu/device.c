@@ -198,6 +198,7 @@ static const nv_device_ops cpu_ops = {
     .embed = nv_cpu_embed,
     .embed_backward = nv_cpu_embed_backward,
     .noise = nv_cpu_noise,
+    .solve = nv_cpu_solve,
     .mse = nv_cpu_mse,
     .sum_squares = nv_cpu_sum_squares,
     .adamw = nv_cpu_adamw,

@@ -25,6 +25,8 @@ typedef struct nv_cuda {
     int32_t ordinal;
     void *scratch; /* grows, never shrinks: partial sums of one operation at a time */
     size_t scratch_bytes;
+    int32_t moves;                     /* how often memory of the device's own gave way to a larger piece */
+    int32_t recording;                 /* record.c: what is queued now is being recorded */
     struct nv_cuda_memory *memory;     /* memory.c: the pool, staging, what failed */
     struct nv_cuda_timer *timer;       /* timer.c: events at changes of phase */
     struct nv_cuda_products *products; /* products.c: cuBLASLt, its algorithms and workspace */
@@ -50,7 +52,6 @@ void *nv_cuda_pool(const nv_cuda *d); /* cudaMemPool_t, of libnabla's context as
 nabla_status nv_cuda_allocate(nv_device *dev, size_t bytes, void **out, nv_error *err);
 /* The same, not zeroed. Both are refused while the stream is being captured in a graph. */
 nabla_status nv_cuda_take(nv_cuda *d, size_t bytes, void **out, nv_error *err);
-int nv_cuda_capturing(const nv_cuda *d);
 void nv_cuda_release(nv_device *dev, void *data);
 void nv_cuda_zero(nv_device *dev, void *data, size_t bytes);
 void nv_cuda_copy(nv_device *dev, void *dst, const void *src, size_t bytes);
@@ -64,6 +65,16 @@ void nv_cuda_fetched(nv_device *dev, int32_t lane);
 void nv_cuda_memory_left(nv_device *dev, nv_device_memory *out);
 nabla_status nv_cuda_wait(nv_device *dev, nv_error *err);
 
+/* Fails while work is being recorded; `what` it wanted: "taking memory". */
+nabla_status nv_cuda_not_recording(const nv_cuda *d, const char *what, nv_error *err);
+
+/* record.c */
+nabla_status nv_cuda_record(nv_device *dev, nv_work work, void *user, const nv_clock *like, nv_recording **out,
+                            nv_error *err);
+nabla_status nv_cuda_replay(nv_device *dev, nv_recording *recording, nv_error *err);
+int nv_cuda_replays(const nv_device *dev, const nv_recording *recording);
+void nv_cuda_recording_release(nv_device *dev, nv_recording *recording);
+
 /* timer.c */
 nabla_status nv_cuda_timer_open(nv_cuda *d, nv_error *err);
 void nv_cuda_timer_close(nv_cuda *d);
@@ -71,6 +82,9 @@ nv_phase nv_cuda_phase(nv_device *dev, nv_phase phase);
 void nv_cuda_clock_reset(nv_device *dev);
 void nv_cuda_clock_read(nv_device *dev, nv_clock *out);
 void nv_cuda_count_flop(nv_cuda *d, double product_flop);
+double nv_cuda_flop(const nv_cuda *d);
+/* Until the next change of phase, time is shared out as `shares` says; it must live until the clock was read. */
+void nv_cuda_shared_phase(nv_cuda *d, const nv_clock *shares);
 
 #ifdef __cplusplus
 }

@@ -68,8 +68,15 @@ static void note(nv_cuda *d, cudaError_t error) {
     if (!d->memory->failed) d->memory->failed = error;
 }
 
+/* A copy from or to the host of what is being recorded: it would be replayed from memory that holds something else. */
+static int refused(nv_cuda *d) {
+    if (d->recording) note(d, cudaErrorStreamCaptureUnsupported);
+    return d->recording;
+}
+
 nabla_status nv_cuda_wait(nv_device *dev, nv_error *err) {
     nv_cuda *d = nv_cuda_of(dev);
+    NV_TRY(nv_cuda_not_recording(d, "waiting", err));
     note(d, cudaStreamSynchronize(d->stream));
     const cudaError_t failed = d->memory->failed;
     d->memory->failed = cudaSuccess;
@@ -113,25 +120,12 @@ void nv_cuda_memory_left(nv_device *dev, nv_device_memory *out) {
     *out = (nv_device_memory){total, rest > 1 ? rest : 1 /* 0 would be: not known */, total - idle};
 }
 
-int nv_cuda_capturing(const nv_cuda *d) {
-    enum cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-    return cudaStreamIsCapturing(d->stream, &status) == cudaSuccess && status != cudaStreamCaptureStatusNone;
-}
-
-/* What is taken then would be the graph's, and nobody else's. */
-static nabla_status refuse_in_capture(const nv_cuda *d, size_t bytes, nv_error *err) {
-    if (!nv_cuda_capturing(d)) return NABLA_OK;
-    return nv_fail(err, NABLA_INVALID_ARGUMENT,
-                   "%.1f MB of GPU memory are wanted while a graph is captured: run the work once before it is",
-                   (double)bytes / 1e6);
-}
-
 nabla_status nv_cuda_take(nv_cuda *d, size_t bytes, void **out, nv_error *err) {
     struct nv_cuda_memory *m = d->memory;
     const size_t least = bytes ? bytes : 1;
     double total;
     *out = NULL;
-    NV_TRY(refuse_in_capture(d, bytes, err));
+    NV_TRY(nv_cuda_not_recording(d, "taking memory", err));
     cudaError_t error = cudaMallocFromPoolAsync(out, least, m->pool, d->stream);
     if (error == cudaErrorMemoryAllocation) { /* the pool may hold pieces that are free and too small */
         cudaGetLastError();
@@ -161,7 +155,8 @@ void nv_cuda_release(nv_device *dev, void *data) {
 nabla_status nv_cuda_scratch(nv_cuda *d, size_t bytes, void **out, nv_error *err) {
     *out = NULL;
     if (bytes > d->scratch_bytes) {
-        NV_TRY(refuse_in_capture(d, bytes, err));
+        NV_TRY(nv_cuda_not_recording(d, "taking memory", err));
+        d->moves++;
         nv_cuda_release(&d->base, d->scratch); /* once what uses it now is done */
         d->scratch = NULL;
         d->scratch_bytes = 0;
@@ -196,6 +191,7 @@ static int32_t free_slot(nv_cuda *d) {
 void nv_cuda_upload(nv_device *dev, void *dst, const void *src, size_t bytes) {
     nv_cuda *d = nv_cuda_of(dev);
     struct nv_cuda_memory *m = d->memory;
+    if (refused(d)) return;
     for (size_t at = 0; at < bytes; at += SLOT_BYTES) {
         const size_t count = bytes - at < SLOT_BYTES ? bytes - at : SLOT_BYTES;
         const int32_t slot = free_slot(d);
@@ -212,6 +208,7 @@ nabla_status nv_cuda_download(nv_device *dev, void *dst, const void *src, size_t
     nv_cuda *d = nv_cuda_of(dev);
     struct nv_cuda_memory *m = d->memory;
     int32_t slots[2] = {0};
+    NV_TRY(nv_cuda_not_recording(d, "copying to the host", err));
     for (size_t at = 0, piece = 0; at < bytes + SLOT_BYTES; at += SLOT_BYTES, piece++) {
         if (at < bytes) {
             const size_t count = bytes - at < SLOT_BYTES ? bytes - at : SLOT_BYTES;

@@ -54,6 +54,9 @@ nabla_status nv_cuda_embed_backward(nv_device *dev, const float *d_out, const in
 /* noise.cu */
 nabla_status nv_cuda_noise(nv_device *dev, const nv_noising *a, nv_error *err);
 
+/* solve.cu */
+nabla_status nv_cuda_solve(nv_device *dev, const nv_solve *a, nv_error *err);
+
 /* loss.cu */
 nabla_status nv_cuda_mse(nv_device *dev, int64_t batch, int64_t n, const float *weight, const float *target,
                          float *output, double *loss, nv_error *err);

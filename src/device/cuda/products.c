@@ -26,6 +26,7 @@ static nabla_status make_room(nv_cuda *d, size_t bytes, nv_error *err) {
     void *larger;
     if (bytes <= p->bias_bytes) return NABLA_OK;
     NV_TRY(nv_cuda_take(d, bytes, &larger, err));
+    d->moves++;
     nv_cuda_release(&d->base, p->bias); /* once what uses it now is done */
     p->bias = larger;
     p->bias_bytes = bytes;

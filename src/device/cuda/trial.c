@@ -121,11 +121,7 @@ nabla_status nv_cuda_try(nv_cuda *d, nv_cuda_answer *a, const nv_lt_heuristic *a
                          const nv_cuda_operands *o, nv_error *err) {
     trial t = {.answer = a, .advice = advice, .operands = *o, .c = o->d, .count = count, .repeats = 1};
     void *elsewhere = NULL;
-    if (nv_cuda_capturing(d))
-        return nv_fail(err, NABLA_INVALID_ARGUMENT,
-                       "a product of %lld x %lld and %lld x %lld is met for the first time while a graph is captured, "
-                       "where its algorithms cannot be tried: run the work once before it is captured",
-                       (long long)a->q.n, (long long)a->q.k, (long long)a->q.k, (long long)a->q.m);
+    NV_TRY(nv_cuda_not_recording(d, "trying the algorithms of a product", err));
     while (t.repeats < 8 && t.repeats * work_of(&a->q) < long_enough)
         t.repeats *= 2;
     if (a->q.add) {
