@@ -242,6 +242,73 @@ static void repeats_itself(void **state) {
     }
 }
 
+/* The case's inputs in a model of so many layers, whose run keeps its activations or computes them again. */
+static fixture open_deep(const dit_case *c, int32_t layers, nabla_dtype compute, int32_t recompute) {
+    fixture f = open_case(c, compute, 2, NULL);
+    nv_dit_config config = c->config;
+    nv_dit_shape shape = c->shape;
+    nv_dit_run_destroy(f.run);
+    nv_dit_destroy(f.model);
+    config.layers = layers;
+    shape.recompute = recompute;
+    GOOD(nv_dit_create(f.device, &config, compute, 1, &f.model, why));
+    GOOD(nv_dit_randomise(f.model, 3, why));
+    GOOD(nv_dit_run_create(f.model, &shape, &f.run, why));
+    return f;
+}
+
+static void expect_same_bits(const fixture *a, const fixture *b) {
+    assert_memory_equal(a->out, b->out, a->outputs * sizeof(float));
+    assert_memory_equal(a->d_context, b->d_context, a->contexts * sizeof(float));
+    assert_memory_equal(a->grads, b->grads, nv_dit_values(a->model) * sizeof(float));
+}
+
+/* Odd and even numbers of layers, one alone; twice, since a pass uses up what it kept. */
+static void recomputes_the_same_bits(void **state) {
+    (void)state;
+    for (int32_t layers = 1; layers <= 4; layers++) {
+        const dit_case *c = &cases[layers % CASES];
+        const nabla_dtype compute = layers < 4 ? NABLA_BF16 : NABLA_FP32;
+        fixture kept = open_deep(c, layers, compute, 0), again = open_deep(c, layers, compute, 1);
+        nv_dit_stats stats[2];
+        for (int pass = 0; pass < 2; pass++) {
+            forward(&kept, kept.run, c->policy);
+            forward(&again, again.run, c->policy);
+            backward(&kept);
+            backward(&again);
+            expect_same_bits(&again, &kept);
+        }
+        nv_dit_get_stats(kept.run, &stats[0]);
+        nv_dit_get_stats(again.run, &stats[1]);
+        const double more =
+            1.0 + (layers - 1.0) / layers / 3.5; /* attention forwards is 2 of 7 parts of a whole step */
+        assert_true(fabs(stats[1].attention_flop / stats[0].attention_flop - more) < 1e-9);
+        close_case(&kept);
+        close_case(&again);
+    }
+}
+
+/* A block more costs a stream, instead of all that a block leaves. */
+static void recomputing_takes_little(void **state) {
+    (void)state;
+    const dit_case *c = &cases[0];
+    size_t bytes[2][2];
+    for (int32_t recompute = 0; recompute < 2; recompute++)
+        for (int deep = 0; deep < 2; deep++) {
+            fixture f = open_deep(c, deep ? 4 : 3, NABLA_BF16, recompute);
+            nv_dit_shape shape = c->shape;
+            shape.recompute = recompute;
+            GOOD(nv_dit_run_memory(f.model, &shape, &bytes[recompute][deep], why));
+            close_case(&f);
+        }
+    const nv_dit_shape *s = &c->shape;
+    const size_t tokens = (size_t)(s->batch * s->frames * (s->height / 2) * (s->width / 2)),
+                 stream = tokens * 32 * sizeof(float), kept = bytes[0][1] - bytes[0][0],
+                 again = bytes[1][1] - bytes[1][0];
+    assert_in_range(again, stream, stream + (16 << 10) /* a plan and two modulations */);
+    assert_true(kept > 8 * stream);
+}
+
 /* Of a bf16 model that is not trained: one of the two dtypes each. */
 static size_t bare_bytes(nv_dit *m) {
     size_t bytes = 0;
@@ -319,6 +386,10 @@ static void refuses_what_cannot_work(void **state) {
     shape.height = 21;
     expect_refusal(nv_dit_run_create(f.model, &shape, &run, &err), &err, NABLA_INVALID_ARGUMENT, "height");
     shape.height = 20;
+    shape.train = 0;
+    shape.recompute = 1;
+    expect_refusal(nv_dit_run_create(f.model, &shape, &run, &err), &err, NABLA_INVALID_ARGUMENT, "compute again");
+    shape = f.c->shape;
     shape.rope_scale[1] = 8.0f;
     expect_refusal(nv_dit_run_create(f.model, &shape, &run, &err), &err, NABLA_INVALID_ARGUMENT, "rope_max");
     config.head_dim = 20;
@@ -353,6 +424,8 @@ int main(void) {
         cmocka_unit_test(all_mass_is_dense),
         cmocka_unit_test(bf16_stays_near),
         cmocka_unit_test(repeats_itself),
+        cmocka_unit_test(recomputes_the_same_bits),
+        cmocka_unit_test(recomputing_takes_little),
         cmocka_unit_test(infers_as_it_trains),
         cmocka_unit_test(begins_with_nothing_to_say),
         cmocka_unit_test(refuses_what_cannot_work),

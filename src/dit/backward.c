@@ -63,6 +63,8 @@ static nabla_status block_backward(nv_dit_run *run, int32_t layer, nv_error *err
                                        run->d_n, run->d_text, err));
     NV_TRY(seam_backward(run, layer, 1, err));
     NV_TRY(nv_self_attention_backward(dev, &p->self, &b->self, b->norm[0].n, run->d_y, d_qkv, run->d_n, err));
+    if (run->shape.recompute && layer > 0)
+        NV_TRY(nv_dit_block_again(run, layer - 1, err)); /* the seam reads its ffn_y */
     return seam_backward(run, layer, 0, err);
 }
 
@@ -106,11 +108,12 @@ static void clear_sums(nv_dit_run *run) {
 /* To the forward pass' own. Attention backwards is 2.5 times the work. */
 static void add_time(nv_dit_run *run) {
     nv_clock clock;
+    const double layers = run->m->config.layers, again = run->shape.recompute ? (layers - 1) / layers : 0;
     run->m->device->ops->clock_read(run->m->device, &clock);
     for (int i = 0; i < NV_PHASES; i++)
         run->clock.seconds[i] += clock.seconds[i];
     run->clock.product_flop += clock.product_flop;
-    run->attention_flop *= 3.5;
+    run->attention_flop *= 3.5 + again;
 }
 
 nabla_status nv_dit_backward(nv_dit *m, nv_dit_run *run, const nv_dit_inputs *in, const float *d_out, float *d_context,

@@ -74,6 +74,9 @@ typedef struct nv_dit_shape {
     float rope_scale[3];                  /* multiplies token positions an axis; 1 = as Wan. Lets a small grid span the
                                              positions of a large one */
     int32_t train;                        /* keep activations for backward */
+    int32_t recompute;                    /* with train: keep of a block no more than the stream that enters it (and its
+                                             plan), and run the block again within the backward pass. The same bits,
+                                             for one more forward pass of all blocks but the last */
 } nv_dit_shape;
 
 /* Bytes that a run will take. */
@@ -106,7 +109,8 @@ nabla_status nv_dit_backward(nv_dit *m, nv_dit_run *run, const nv_dit_inputs *in
 typedef struct nv_dit_stats {
     double density; /* mean over layers of kept token pairs / all */
     double plan_s, attention_s, products_s, other_s;
-    double product_flop, attention_flop; /* 2 a multiply-add; attention counts kept pairs only */
+    double product_flop, attention_flop; /* 2 a multiply-add; attention counts kept pairs only. What the backward pass
+                                            computes again counts too */
 } nv_dit_stats;
 void nv_dit_get_stats(const nv_dit_run *run, nv_dit_stats *stats);
 /* Gives every layer the same lists (nabla_plan_import_lists), for passes without a policy. */
