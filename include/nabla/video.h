@@ -205,8 +205,11 @@ typedef struct nabla_train_options {
     int64_t save_every; /* steps; default 500 */
     int64_t log_every;  /* default 10 */
     /* Go on with the run in `output`. The settings must be those that it was started with, and so must the machine's
-       compute type; free are steps, save_every, and fps, sample_steps and guidance below. */
+       compute type; free are steps, save_every, activation_checkpointing, and fps, sample_steps and guidance below. */
     int32_t resume;
+    /* Keep of a block no more than its input, and compute the rest again for the backward pass: the same bits in a
+       fraction of the memory, for a third more work. Default 0. */
+    int32_t activation_checkpointing;
     /* What model_index.json will recommend for sampling. */
     int32_t fps;          /* default 8 */
     int32_t sample_steps; /* default 20 */

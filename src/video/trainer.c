@@ -100,16 +100,30 @@ static nabla_status start_from(nv_trainer *t, const char *folder, const nabla_vi
 
 /* What is yet to be taken: clips on the host and the device, the optimizer's moments and averages, a copy of the state
    while it is written (the model's files need less, and at another time), and what the transformer keeps. */
-static nabla_status check_memory(const nv_trainer *t, const nv_dit_shape *shape, nv_error *err) {
-    size_t bytes = 0, run_bytes = 0;
+static nabla_status add_memory(const nv_trainer *t, const nv_dit_shape *shape, size_t *bytes, nv_error *err) {
+    size_t run_bytes = 0;
     size_t table = (size_t)nv_words_rows(t->model.words) * (size_t)nv_clip_model_text_dim(&t->model);
     size_t values = nv_dit_values(t->model.dit) + table;
-    NV_TRY(nv_memory_add(&bytes, sizeof(float), 5, t->options->batch, (int64_t)t->values, 1, err));
-    NV_TRY(nv_memory_add(&bytes, sizeof(float), 3, (int64_t)values, 1, 1, err));
-    NV_TRY(nv_memory_add(&bytes, 1, (int64_t)nv_checkpoint_memory(values), 1, 1, 1, err));
+    *bytes = 0;
+    NV_TRY(nv_memory_add(bytes, sizeof(float), 5, t->options->batch, (int64_t)t->values, 1, err));
+    NV_TRY(nv_memory_add(bytes, sizeof(float), 3, (int64_t)values, 1, 1, err));
+    NV_TRY(nv_memory_add(bytes, 1, (int64_t)nv_checkpoint_memory(values), 1, 1, 1, err));
     NV_TRY(nv_dit_run_memory(t->model.dit, shape, &run_bytes, err));
-    NV_TRY(nv_memory_add(&bytes, 1, (int64_t)run_bytes, 1, 1, 1, err));
-    return nv_memory_check(t->model.device, bytes, "this training run", "choose a smaller batch, size or model", err);
+    return nv_memory_add(bytes, 1, (int64_t)run_bytes, 1, 1, 1, err);
+}
+
+static nabla_status check_memory(const nv_trainer *t, const nv_dit_shape *shape, nv_error *err) {
+    nv_dit_shape other = *shape;
+    size_t bytes, with = 0;
+    char remedy[160] = "choose a smaller batch, size or model";
+    other.recompute = 1;
+    NV_TRY(add_memory(t, shape, &bytes, err));
+    NV_TRY(add_memory(t, &other, &with, err));
+    if (with < bytes)
+        snprintf(remedy, sizeof remedy,
+                 "--activation-checkpointing brings it down to %.1f GB; or choose a smaller batch, size or model",
+                 (double)with / 1e9);
+    return nv_memory_check(t->model.device, bytes, "this training run", remedy, err);
 }
 
 static nabla_status make_batch(nv_trainer *t, const nv_dit_shape *shape, nv_error *err) {
@@ -246,6 +260,7 @@ static nabla_status open_parts(nv_trainer *t, const nabla_video_machine *machine
     NV_TRY(parse_policy(t, err));
     NV_TRY(nv_memory_add(&t->values, 1, 3, t->clip.frames, t->clip.height, t->clip.width, err));
     NV_TRY(nv_clip_model_shape(&t->model, o->batch, &t->clip, 1, &shape, err));
+    shape.recompute = o->activation_checkpointing != 0;
     NV_TRY(check_memory(t, &shape, err));
     NV_TRY(make_optimizer(t, err));
     NV_TRY(make_batch(t, &shape, err));
