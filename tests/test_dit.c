@@ -332,10 +332,11 @@ static void infers_as_it_trains(void **state) {
     shape.train = 0;
     GOOD(nv_dit_run_memory(f.model, &shape, &bytes, why));
     assert_true(bytes < train_bytes);
-    size_t model_bytes, run_bytes;
-    GOOD(nv_dit_estimate(f.device, &f.c->config, NABLA_BF16, &shape, &model_bytes, &run_bytes, why));
-    assert_int_equal(run_bytes, bytes);
-    assert_in_range(model_bytes, bare_bytes(f.model), bare_bytes(f.model) + 128);
+    nv_dit_needs needs;
+    GOOD(nv_dit_estimate(f.device, &f.c->config, NABLA_BF16, &shape, &needs, why));
+    assert_int_equal(needs.run, bytes);
+    assert_int_equal(needs.values, nv_dit_values(f.model));
+    assert_in_range(needs.model, bare_bytes(f.model), bare_bytes(f.model) + 128);
     GOOD(nv_dit_create(f.device, &f.c->config, NABLA_BF16, 0, &bare, why));
     GOOD(nv_dit_load(bare, f.file, &golden_names, NULL, NULL, why));
     nv_dit *models[] = {f.model, bare};

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The transformer alone, with random weights: one pass by policy, or over random lists of a given density, and where
-   its time goes. */
+/* The transformer alone, with random weights: one pass, and one training step, by policy or over random lists of a
+   given density, and where its time goes. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli/bench.h"
+#include "cli/bench_step.h"
 #include "cli/machine.h"
 #include "cli/report.h"
 #include "cli/signals.h"
@@ -52,8 +53,9 @@ typedef struct bench {
     nv_dit *model;
     nv_dit_run *run;
     nv_dit_shape shape;
-    float *latent, *time, *context, *out, *d_out, *d_context; /* the device's */
-    double peak;                                              /* operations a second of a large product */
+    float *latent, *time, *context, *out; /* the device's */
+    cli_bench_step step;                  /* with --backward */
+    double peak;                          /* operations a second of a large product */
     json_t *json;
     cli_bench_csv csv;
     int printed;
@@ -83,27 +85,74 @@ static nv_dit_shape shape_of(const bench *b, const int32_t grid[3]) {
                           .text_length = b->size->text_length,
                           .tile = {1, 8, 8},
                           .rope_scale = {1, 1, 1},
-                          .train = b->s->backward};
+                          .train = b->s->backward,
+                          .recompute = b->s->recompute};
+}
+
+/* Numbers of a pass' input and output, and of its contexts. */
+typedef struct numbers {
+    size_t in, out, text;
+} numbers;
+
+static numbers numbers_of(const bench *b) {
+    const nv_dit_config *c = &b->size->config;
+    const size_t batch = (size_t)b->shape.batch,
+                 pixels = batch * (size_t)b->shape.frames * (size_t)b->shape.height * (size_t)b->shape.width;
+    return (numbers){pixels * (size_t)c->in_channels, pixels * (size_t)c->out_channels,
+                     batch * (size_t)b->shape.text_length * (size_t)c->text_dim};
+}
+
+/* Weights, what a step keeps beside them (an optimizer's state, the inputs), and a pass. */
+typedef struct needs {
+    double model, beside, run;
+} needs;
+
+static nabla_status estimate(const bench *b, const nv_dit_shape *shape, needs *out, nv_error *err) {
+    const numbers n = numbers_of(b);
+    const size_t train = shape->train ? n.out + n.text : 0;
+    nv_dit_needs dit;
+    NV_TRY(nv_dit_estimate(b->device, &b->size->config, b->dtype, shape, &dit, err));
+    *out = (needs){.model = (double)dit.model, .run = (double)dit.run};
+    out->beside = (double)sizeof(float) * (double)(n.in + n.out + n.text + train);
+    if (shape->train) out->beside += (double)cli_bench_step_memory(dit.values);
+    return NABLA_OK;
+}
+
+/* What to give instead, and how much it would be; nothing where that is no less. */
+static void tell_less(const bench *b, const needs *n, char *text, size_t room) {
+    nv_dit_shape shape = b->shape;
+    char less[24];
+    needs with;
+    text[0] = '\0';
+    shape.recompute = 1;
+    if (!shape.train || estimate(b, &shape, &with, NULL) != NABLA_OK || with.run >= n->run) return;
+    snprintf(text, room, "--activation-checkpointing (a pass then takes %s), ",
+             cli_format_bytes(with.run, less, sizeof less));
 }
 
 /* Before anything is taken. */
 static int check_memory(const bench *b) {
-    char needs[2][24], has[24];
-    size_t model = 0, run = 0;
+    char text[4][24], less[128];
+    needs n;
     nv_device_memory memory;
     nv_error err = {0};
-    const int code = fail(nv_dit_estimate(b->device, &b->size->config, b->dtype, &b->shape, &model, &run, &err), &err);
+    const int code = fail(estimate(b, &b->shape, &n, &err), &err);
     if (code) return code;
     b->device->ops->memory(b->device, &memory);
-    cli_format_bytes((double)model, needs[0], sizeof needs[0]);
-    cli_format_bytes((double)run, needs[1], sizeof needs[1]);
-    cli_format_bytes(memory.available, has, sizeof has);
-    if (memory.available > 0 && (double)model + (double)run > memory.available)
+    cli_format_bytes(n.model, text[0], sizeof text[0]);
+    cli_format_bytes(n.beside, text[1], sizeof text[1]);
+    cli_format_bytes(n.run, text[2], sizeof text[2]);
+    cli_format_bytes(memory.available, text[3], sizeof text[3]);
+    const char *beside = b->shape.train ? "the optimizer and inputs" : "inputs";
+    if (memory.available > 0 && n.model + n.beside + n.run > memory.available) {
+        tell_less(b, &n, less, sizeof less);
         return cli_fail("bench",
-                        "weights of %s and %s for a pass do not fit the %s that are available: give a smaller "
-                        "--grid or --size",
-                        needs[0], needs[1], has);
-    if (!b->common->quiet) cli_note("weights %s, a pass %s, available %s", needs[0], needs[1], has);
+                        "weights of %s, %s of %s and %s for a pass do not fit the %s that are available: give %sa "
+                        "smaller --grid or --size",
+                        text[0], beside, text[1], text[2], text[3], less);
+    }
+    if (!b->common->quiet)
+        cli_note("weights %s, %s %s, a pass %s, available %s", text[0], beside, text[1], text[2], text[3]);
     return 0;
 }
 
@@ -132,27 +181,29 @@ static nabla_status take(bench *b, size_t count, uint64_t stream, float scale, f
 }
 
 static nabla_status make(bench *b, nv_error *err) {
-    const nv_dit_config *c = &b->size->config;
-    const size_t batch = (size_t)b->shape.batch,
-                 pixels = batch * (size_t)b->shape.frames * (size_t)b->shape.height * (size_t)b->shape.width,
-                 text = batch * (size_t)b->shape.text_length * (size_t)c->text_dim;
-    NV_TRY(nv_dit_create(b->device, c, b->dtype, b->shape.train, &b->model, err));
+    const numbers n = numbers_of(b);
+    cli_bench_step *step = &b->step;
+    NV_TRY(nv_dit_create(b->device, &b->size->config, b->dtype, b->shape.train, &b->model, err));
     NV_TRY(nv_dit_randomise(b->model, b->s->seed.value, err));
     NV_TRY(nv_dit_run_create(b->model, &b->shape, &b->run, err));
-    NV_TRY(take(b, pixels * (size_t)c->in_channels, 1, 1.0f, &b->latent, err));
-    NV_TRY(take(b, batch, 2, 100.0f, &b->time, err)); /* any time will do */
-    NV_TRY(take(b, text, 3, 1.0f, &b->context, err));
-    NV_TRY(take(b, pixels * (size_t)c->out_channels, 4, 1.0f, &b->out, err));
+    NV_TRY(take(b, n.in, 1, 1.0f, &b->latent, err));
+    NV_TRY(take(b, (size_t)b->shape.batch, 2, 100.0f, &b->time, err)); /* any time will do */
+    NV_TRY(take(b, n.text, 3, 1.0f, &b->context, err));
+    NV_TRY(take(b, n.out, 4, 1.0f, &b->out, err));
     if (!b->shape.train) return b->device->ops->wait(b->device, err);
-    NV_TRY(take(b, pixels * (size_t)c->out_channels, 5, 1e-3f, &b->d_out, err));
-    NV_TRY(take(b, text, 6, 1.0f, &b->d_context, err));
+    *step = (cli_bench_step){.device = b->device, .model = b->model, .run = b->run, .batch = b->shape.batch};
+    step->values = (int64_t)(n.out / (size_t)step->batch);
+    NV_TRY(take(b, n.out, 5, 1.0f, &step->target, err));
+    NV_TRY(take(b, n.text, 6, 1.0f, &step->d_context, err));
+    NV_TRY(cli_bench_step_open(step, err));
     return b->device->ops->wait(b->device, err);
 }
 
 static void drop(bench *b) {
+    float *const all[] = {b->latent, b->time, b->context, b->out, b->step.target, b->step.d_context};
+    cli_bench_step_close(&b->step);
     nv_dit_run_destroy(b->run);
     nv_dit_destroy(b->model);
-    float *const all[] = {b->latent, b->time, b->context, b->out, b->d_out, b->d_context};
     for (size_t i = 0; b->device && i < sizeof all / sizeof *all; i++)
         b->device->ops->release(b->device, all[i]);
     nv_device_destroy(b->device);
@@ -215,7 +266,8 @@ typedef struct result {
     double seconds, memory;
 } result;
 
-/* policy NULL: over the lists that are there. A guided step is two passes. */
+/* policy NULL: over the lists that are there. A guided step is two passes. What a training step does outside of the
+   model's passes is of the rest. */
 static nabla_status run_once(bench *b, const nabla_policy *policy, int backward, result *r, nv_error *err) {
     const nv_dit_inputs in = {.latent = b->latent, .time = b->time, .context = b->context, .policy = policy};
     const int passes = b->s->guided && !backward ? 2 : 1;
@@ -223,18 +275,18 @@ static nabla_status run_once(bench *b, const nabla_policy *policy, int backward,
     const double begin = nv_now();
     for (int i = 0; i < passes; i++) {
         nv_dit_stats s;
-        NV_TRY(nv_dit_forward(b->model, b->run, &in, b->out, err));
-        if (backward) NV_TRY(nv_dit_backward(b->model, b->run, &in, b->d_out, b->d_context, err));
+        NV_TRY(backward ? cli_bench_step_take(&b->step, &in, b->out, err)
+                        : nv_dit_forward(b->model, b->run, &in, b->out, err));
         nv_dit_get_stats(b->run, &s);
         sum.density = s.density;
         sum.plan_s += s.plan_s;
         sum.attention_s += s.attention_s;
         sum.products_s += s.products_s;
-        sum.other_s += s.other_s;
         sum.product_flop += s.product_flop;
         sum.attention_flop += s.attention_flop;
     }
     const double took = nv_now() - begin;
+    sum.other_s = took - sum.plan_s - sum.attention_s - sum.products_s;
     if (r->seconds > 0 && took >= r->seconds) return NABLA_OK;
     r->seconds = took;
     r->stats = sum;
@@ -324,7 +376,8 @@ static void report(bench *b, const char *what, const result *r) {
 
 /* The first pass makes and chooses things and is not counted. */
 static int measure(bench *b, const char *what, const nabla_policy *policy, int backward) {
-    result r = {.pass = backward ? "train" : b->s->guided ? "guided" : "forward"};
+    const char *trains = b->shape.recompute ? "train-ac" : "train"; /* ac: activation checkpointing */
+    result r = {.pass = backward ? trains : b->s->guided ? "guided" : "forward"};
     nv_device_memory memory;
     nv_error err = {0};
     for (int32_t i = 0; i <= b->s->repeat; i++) {

@@ -172,7 +172,7 @@ static nabla_status check_compute(nabla_dtype compute, nv_error *err) {
 }
 
 nabla_status nv_dit_estimate(nv_device *device, const nv_dit_config *config, nabla_dtype compute,
-                             const nv_dit_shape *shape, size_t *model, size_t *run, nv_error *err) {
+                             const nv_dit_shape *shape, nv_dit_needs *out, nv_error *err) {
     nv_dit m = {.device = device, .config = *config, .compute = compute, .train = shape->train};
     nv_arena arena = {0};
     NV_TRY(check_compute(compute, err));
@@ -180,8 +180,8 @@ nabla_status nv_dit_estimate(nv_device *device, const nv_dit_config *config, nab
     if (status == NABLA_OK) {
         make_layers(&m);
         take_all(&m, &arena);
-        *model = arena.used;
-        status = nv_dit_run_memory(&m, shape, run, err);
+        *out = (nv_dit_needs){.model = arena.used, .values = m.total};
+        status = nv_dit_run_memory(&m, shape, &out->run, err);
     }
     nv_dit_forget(&m);
     return status;

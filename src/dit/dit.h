@@ -81,9 +81,15 @@ typedef struct nv_dit_shape {
 
 /* Bytes that a run will take. */
 nabla_status nv_dit_run_memory(const nv_dit *m, const nv_dit_shape *shape, size_t *bytes, nv_error *err);
-/* Bytes that a model, and a run of it, will take, without making either. */
+
+/* Bytes that a model, and a run of it, will take. */
+typedef struct nv_dit_needs {
+    size_t model, run;
+    size_t values; /* nv_dit_values() */
+} nv_dit_needs;
+/* Without making either. */
 nabla_status nv_dit_estimate(nv_device *device, const nv_dit_config *config, nabla_dtype compute,
-                             const nv_dit_shape *shape, size_t *model, size_t *run, nv_error *err);
+                             const nv_dit_shape *shape, nv_dit_needs *out, nv_error *err);
 nabla_status nv_dit_run_create(nv_dit *m, const nv_dit_shape *shape, nv_dit_run **out, nv_error *err);
 void nv_dit_run_destroy(nv_dit_run *run);
 

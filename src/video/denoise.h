@@ -24,9 +24,9 @@ typedef struct nv_denoise_rule {
 /* Ranges of its numbers, which nv_denoiser_create takes for granted. */
 nabla_status nv_denoise_check(const nv_denoise_rule *rule, nv_error *err);
 
-/* Bytes that a model and sampling with it will take, without making either. */
+/* What a model and sampling with it (needs->run) will take, without making either. */
 nabla_status nv_denoise_memory(nv_device *device, const nv_dit_config *config, nabla_dtype compute,
-                               const nv_denoise_rule *rule, size_t *model, size_t *sampling, nv_error *err);
+                               const nv_denoise_rule *rule, nv_dit_needs *needs, nv_error *err);
 
 typedef struct nv_denoiser nv_denoiser;
 

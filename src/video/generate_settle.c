@@ -224,9 +224,10 @@ static nabla_status check_memory(nv_generation *g, nv_error *err) {
     nv_pipeline *p = g->pipeline;
     const nv_dit_shape *s = &g->rule.shape;
     nv_pipeline_memory parts;
-    size_t model, sampling, contexts = 0, held = 0;
+    nv_dit_needs needs;
+    size_t contexts = 0, held = 0;
     char warning[256] = "";
-    NV_TRY(nv_denoise_memory(p->device, &p->config, g->machine->compute, &g->rule, &model, &sampling, err));
+    NV_TRY(nv_denoise_memory(p->device, &p->config, g->machine->compute, &g->rule, &needs, err));
     g->numbers = g->context = 0;
     NV_TRY(nv_memory_add(&g->numbers, 1, p->config.in_channels, s->frames, s->height, s->width, err));
     NV_TRY(nv_memory_add(&g->context, 1, s->text_length, p->config.text_dim, 1, 1, err));
@@ -235,7 +236,7 @@ static nabla_status check_memory(nv_generation *g, nv_error *err) {
     const size_t out = g->clips[0].output[0] ? nv_frames_out_memory(g->clips[0].output, &g->media) : 0;
     NV_TRY(p->ops->memory(p, s, held + out, &parts, warning, sizeof warning, err));
     warn(g, warning);
-    const size_t text = parts.text + contexts, sample = model + sampling + contexts + held;
+    const size_t text = parts.text + contexts, sample = needs.model + needs.run + contexts + held;
     const size_t decode = parts.decoder + held + out;
     g->result->text_memory = (double)text;
     g->result->sample_memory = (double)sample;

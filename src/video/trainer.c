@@ -8,6 +8,7 @@
 
 #include "video/files.h"
 #include "video/folder.h"
+#include "video/trainables.h"
 #include "video/warning.h"
 
 static const char state_file[] = "train/state.safetensors";
@@ -157,13 +158,7 @@ static nabla_status make_optimizer(nv_trainer *t, nv_error *err) {
     size_t count = nv_dit_parameter_count(t->model.dit);
     nv_trainable *tensors = calloc(count + 1, sizeof *tensors);
     if (!tensors) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory to list %zu tensors", count);
-    for (size_t i = 0; i < count; i++) {
-        const nv_parameter *p = nv_dit_parameter(t->model.dit, i);
-        tensors[i] = (nv_trainable){.name = p->name, .rank = p->rank, .count = p->count, .value = p->value};
-        tensors[i].grad = p->grad;
-        tensors[i].decay = p->decay;
-        memcpy(tensors[i].shape, p->shape, sizeof p->shape);
-    }
+    nv_list_trainables(t->model.dit, tensors);
     int64_t rows = nv_words_rows(t->model.words), columns = nv_clip_model_text_dim(&t->model);
     tensors[count] = (nv_trainable){.name = "text.table", .rank = 2, .shape = {rows, columns}};
     tensors[count].count = (size_t)(rows * columns);
