@@ -53,6 +53,7 @@ typedef struct bench {
     nv_dit *model;
     nv_dit_run *run;
     nv_dit_shape shape;
+    int32_t offload;
     float *latent, *time, *context, *out; /* the device's */
     cli_bench_step step;                  /* with --backward */
     double peak;                          /* operations a second of a large product */
@@ -89,6 +90,10 @@ static nv_dit_shape shape_of(const bench *b, const int32_t grid[3]) {
                           .recompute = b->s->recompute};
 }
 
+static nv_dit_use use_of(const bench *b) {
+    return b->s->backward ? NV_DIT_TRAIN : b->offload ? NV_DIT_OFFLOAD : NV_DIT_INFER;
+}
+
 /* Numbers of a pass' input and output, and of its contexts. */
 typedef struct numbers {
     size_t in, out, text;
@@ -111,7 +116,7 @@ static nabla_status estimate(const bench *b, const nv_dit_shape *shape, needs *o
     const numbers n = numbers_of(b);
     const size_t train = shape->train ? n.out + n.text : 0;
     nv_dit_needs dit;
-    NV_TRY(nv_dit_estimate(b->device, &b->size->config, b->dtype, shape, &dit, err));
+    NV_TRY(nv_dit_estimate(b->device, &b->size->config, b->dtype, use_of(b), shape, &dit, err));
     *out = (needs){.model = (double)dit.model, .run = (double)dit.run};
     out->beside = (double)sizeof(float) * (double)(n.in + n.out + n.text + train);
     if (shape->train) out->beside += (double)cli_bench_step_memory(dit.values);
@@ -183,7 +188,7 @@ static nabla_status take(bench *b, size_t count, uint64_t stream, float scale, f
 static nabla_status make(bench *b, nv_error *err) {
     const numbers n = numbers_of(b);
     cli_bench_step *step = &b->step;
-    NV_TRY(nv_dit_create(b->device, &b->size->config, b->dtype, b->shape.train, &b->model, err));
+    NV_TRY(nv_dit_create(b->device, &b->size->config, b->dtype, use_of(b), &b->model, err));
     NV_TRY(nv_dit_randomise(b->model, b->s->seed.value, err));
     NV_TRY(nv_dit_run_create(b->model, &b->shape, &b->run, err));
     NV_TRY(take(b, n.in, 1, 1.0f, &b->latent, err));

@@ -119,7 +119,14 @@ typedef struct nv_conv {
 } nv_conv;
 
 /* What a device's time goes to. */
-typedef enum nv_phase { NV_OTHER, NV_PRODUCTS, NV_ATTENTION, NV_PLAN, NV_PHASES } nv_phase;
+typedef enum nv_phase {
+    NV_OTHER,
+    NV_PRODUCTS,
+    NV_ATTENTION,
+    NV_PLAN,
+    NV_WEIGHTS, /* waiting for weights that the host holds */
+    NV_PHASES
+} nv_phase;
 
 /* Where a device's time and its products' work went. */
 typedef struct nv_clock {
@@ -133,6 +140,8 @@ typedef struct nv_device_memory {
     double available; /* for its users: less what the device may yet take for itself */
     double held;      /* the most that this process held; of a GPU all that is in use now, whoever has it */
 } nv_device_memory;
+
+enum { NV_TRACKS = 2 };
 
 typedef struct nv_device_ops {
     void (*destroy)(nv_device *dev);
@@ -158,6 +167,19 @@ typedef struct nv_device_ops {
     /* To the host; waits. Where it or what was queued before it failed, dst is not to be used; wait() tells it again.
      */
     nabla_status (*download)(nv_device *dev, void *dst, const void *src, size_t bytes, nv_error *err);
+
+    /* ------------------------------------------------------------ weights that the host holds */
+    /* All NULL on a device that computes in the host's memory, which has no use for them. Copies of a track come one
+       after the other; none of these makes the host wait but host_release, and what failed is told by wait(). */
+    nabla_status (*host_allocate)(nv_device *dev, size_t bytes, void **out,
+                                  nv_error *err);     /* that copies reach at once */
+    void (*host_release)(nv_device *dev, void *data); /* once no copy uses it */
+    /* dst = src (of host_allocate), beside the work that is queued from now on and behind what was queued before. */
+    void (*fetch)(nv_device *dev, int32_t track, void *dst, const void *src, size_t bytes);
+    void (*await)(nv_device *dev, int32_t track); /* what is queued from now on finds the track's last copy done */
+    /* dst (of host_allocate) = src, behind the work queued before; a fetch of it that is asked for later comes after.
+     */
+    void (*stow)(nv_device *dev, void *dst, const void *src, size_t bytes);
 
     /* ------------------------------------------------------------ products; w is [out, in] as torch keeps it */
     /* y = x w^T + bias (NULL: none; it may be rounded to y's dtype). x and w of one dtype; y of that or fp32. */

@@ -22,19 +22,27 @@ typedef struct nv_parameter {
     int32_t rank;
     int64_t shape[5];
     size_t count;
-    float *value;    /* fp32, in the device's memory; NULL where only what products read is kept */
+    float *value;    /* fp32, in the device's memory (of an offloaded block: while it is there); NULL where only what
+                        products read is kept */
     float *grad;     /* NULL unless made with train */
     void *copy;      /* bf16, what products read; NULL where that is `value` */
     int32_t rounded; /* 1: products read it in bf16 */
     int32_t decay;   /* 1: weight decay applies (matrices), 0: not (biases, norms, modulation) */
+    int32_t layer;   /* of the block that it is part of; -1: of none */
 } nv_parameter;
 
+typedef enum nv_dit_use {
+    NV_DIT_INFER,  /* no weight is held twice: matrices are in the compute dtype alone */
+    NV_DIT_TRAIN,  /* gradients too, and fp32 masters of everything; value and grad of all parameters are then each one
+                      contiguous run, in the order of nv_dit_parameter() */
+    NV_DIT_OFFLOAD /* as NV_DIT_INFER, with the same bits; the blocks' weights are in the host's memory (page-locked),
+                      two blocks at a time on the device. NABLA_UNSUPPORTED on the CPU */
+} nv_dit_use;
+
 /* compute: NABLA_FP32 or NABLA_BF16, the dtype of products and stored activations; the residual stream, modulation,
-   norms' statistics and accumulation are fp32 either way. train: also hold gradients, and fp32 masters of everything;
-   value and grad of all parameters are then each one contiguous run, in the order of nv_dit_parameter(). Without it no
-   weight is held twice: matrices are in the compute dtype alone. */
-nabla_status nv_dit_create(nv_device *device, const nv_dit_config *config, nabla_dtype compute, int train, nv_dit **out,
-                           nv_error *err);
+   norms' statistics and accumulation are fp32 either way. */
+nabla_status nv_dit_create(nv_device *device, const nv_dit_config *config, nabla_dtype compute, nv_dit_use use,
+                           nv_dit **out, nv_error *err);
 void nv_dit_destroy(nv_dit *m);
 const nv_dit_config *nv_dit_get_config(const nv_dit *m);
 size_t nv_dit_parameter_count(const nv_dit *m); /* tensors */
@@ -84,11 +92,12 @@ nabla_status nv_dit_run_memory(const nv_dit *m, const nv_dit_shape *shape, size_
 
 /* Bytes that a model, and a run of it, will take. */
 typedef struct nv_dit_needs {
-    size_t model, run;
-    size_t values; /* nv_dit_values() */
+    size_t model, run; /* of the device */
+    size_t host;       /* of the host, where blocks are offloaded */
+    size_t values;     /* nv_dit_values() */
 } nv_dit_needs;
 /* Without making either. */
-nabla_status nv_dit_estimate(nv_device *device, const nv_dit_config *config, nabla_dtype compute,
+nabla_status nv_dit_estimate(nv_device *device, const nv_dit_config *config, nabla_dtype compute, nv_dit_use use,
                              const nv_dit_shape *shape, nv_dit_needs *out, nv_error *err);
 nabla_status nv_dit_run_create(nv_dit *m, const nv_dit_shape *shape, nv_dit_run **out, nv_error *err);
 void nv_dit_run_destroy(nv_dit_run *run);
@@ -115,6 +124,7 @@ nabla_status nv_dit_backward(nv_dit *m, nv_dit_run *run, const nv_dit_inputs *in
 typedef struct nv_dit_stats {
     double density; /* mean over layers of kept token pairs / all */
     double plan_s, attention_s, products_s, other_s;
+    double weights_s;                    /* waiting for offloaded weights */
     double product_flop, attention_flop; /* 2 a multiply-add; attention counts kept pairs only. What the backward pass
                                             computes again counts too */
 } nv_dit_stats;

@@ -95,10 +95,13 @@ static nabla_status branches(nv_dit_run *run, int32_t layer, const nabla_policy 
 }
 
 static nabla_status block_forward(nv_dit_run *run, int32_t layer, const nabla_policy *policy, nv_error *err) {
-    nv_device *dev = run->m->device;
+    nv_dit *m = run->m;
+    nv_device *dev = m->device;
     float *kept = run->blocks[layer].kept;
+    NV_TRY(dev->ops->modulation(dev, m->blocks[layer].modulation.value, run->time.e.data, run->shape.batch,
+                                NV_DIT_CHUNKS, NV_DIT_CHUNKS, m->dim, run->blocks[layer].modulation, err));
     NV_TRY(seam(run, layer, 0, err));
-    if (kept) dev->ops->copy(dev, kept, run->x, (size_t)(run->rows * run->m->dim) * sizeof *kept);
+    if (kept) dev->ops->copy(dev, kept, run->x, (size_t)(run->rows * m->dim) * sizeof *kept);
     return branches(run, layer, policy, err);
 }
 
@@ -114,20 +117,12 @@ nabla_status nv_dit_block_again(nv_dit_run *run, int32_t layer, nv_error *err) {
     return branches(run, layer, NULL, err);
 }
 
-static nabla_status modulations(nv_dit_run *run, nv_error *err) {
-    nv_dit *m = run->m;
-    nv_device *dev = m->device;
-    for (int32_t i = 0; i < m->config.layers; i++)
-        NV_TRY(dev->ops->modulation(dev, m->blocks[i].modulation.value, run->time.e.data, run->shape.batch,
-                                    NV_DIT_CHUNKS, NV_DIT_CHUNKS, m->dim, run->blocks[i].modulation, err));
-    return dev->ops->modulation(dev, m->head_modulation.value, run->time.t.data, run->shape.batch, 2, 1, m->dim,
-                                run->head_modulation, err);
-}
-
 static nabla_status head_forward(nv_dit_run *run, float *out, nv_error *err) {
     nv_dit *m = run->m;
     nv_device *dev = m->device;
     const nv_patches patches = nv_dit_patches(run, 1);
+    NV_TRY(dev->ops->modulation(dev, m->head_modulation.value, run->time.t.data, run->shape.batch, 2, 1, m->dim,
+                                run->head_modulation, err));
     NV_TRY(seam(run, m->config.layers, 0, err));
     NV_TRY(nv_linear_forward(dev, &m->head, run->head_norm.n, run->head_out, err));
     return dev->ops->unpatchify(dev, &patches, run->head_out, out, err);
@@ -164,11 +159,12 @@ nabla_status nv_dit_forward(nv_dit *m, nv_dit_run *run, const nv_dit_inputs *in,
     run->stream = run->x;
     m->device->ops->clock_reset(m->device);
     NV_TRY(embed_inputs(run, in, err));
-    NV_TRY(modulations(run, err));
     for (int32_t i = 0; i < m->config.layers; i++) {
         if (in->stop && in->stop(in->user, i, m->config.layers))
             return nv_fail(err, NABLA_CANCELLED, "stopped before layer %d of %d", (int)i + 1, (int)m->config.layers);
+        nv_dit_bring(m, i);
         NV_TRY(block_forward(run, i, in->policy, err));
+        nv_dit_leave(m, i);
     }
     NV_TRY(head_forward(run, out, err));
     NV_TRY(m->device->ops->wait(m->device, err));

@@ -13,8 +13,8 @@ static nabla_status check_shape(const nv_dit *m, const nv_dit_shape *s, nv_error
                        (int)s->text_length);
     if (s->recompute && !s->train)
         return nv_fail(err, NABLA_INVALID_ARGUMENT, "a run that does not train has nothing to compute again");
-    if (s->train && !m->train)
-        return nv_fail(err, NABLA_INVALID_ARGUMENT, "this model holds no gradients; make it with train = 1");
+    if (s->train && m->use != NV_DIT_TRAIN)
+        return nv_fail(err, NABLA_INVALID_ARGUMENT, "this model holds no gradients; make it with NV_DIT_TRAIN");
     for (int i = 0; i < 3; i++) {
         if (size[i] < 1 || size[i] % m->config.patch[i])
             return nv_fail(err, NABLA_INVALID_ARGUMENT,
@@ -335,7 +335,8 @@ void nv_dit_get_stats(const nv_dit_run *run, nv_dit_stats *stats) {
                             .plan_s = s[NV_PLAN],
                             .attention_s = s[NV_ATTENTION],
                             .products_s = s[NV_PRODUCTS],
-                            .other_s = run->seconds - s[NV_PLAN] - s[NV_ATTENTION] - s[NV_PRODUCTS],
+                            .weights_s = s[NV_WEIGHTS],
+                            .other_s = run->seconds - s[NV_PLAN] - s[NV_ATTENTION] - s[NV_PRODUCTS] - s[NV_WEIGHTS],
                             .product_flop = run->clock.product_flop,
                             .attention_flop = run->attention_flop};
 }

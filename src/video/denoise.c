@@ -86,7 +86,7 @@ static nabla_status add_buffers(const nv_dit_config *config, const nv_denoise_ru
 nabla_status nv_denoise_memory(nv_device *device, const nv_dit_config *config, nabla_dtype compute,
                                const nv_denoise_rule *rule, nv_dit_needs *needs, nv_error *err) {
     const nv_dit_shape shape = shape_of(rule);
-    NV_TRY(nv_dit_estimate(device, config, compute, &shape, needs, err));
+    NV_TRY(nv_dit_estimate(device, config, compute, NV_DIT_INFER, &shape, needs, err));
     return add_buffers(config, rule, &needs->run, err);
 }
 

@@ -61,7 +61,7 @@ static nabla_status estimate(nv_wan_facts *facts, const nv_clip_size *clip, nabl
     if (nv_wan_shape(&facts->config, NV_WAN_SPACE, NV_WAN_TIME, clip, &shape, NULL) != NABLA_OK) return NABLA_OK;
     NV_TRY(nv_device_create(NULL, &device, err));
     nv_dit_needs needs = {0};
-    const nabla_status status = nv_dit_estimate(device, &facts->config, compute, &shape, &needs, err);
+    const nabla_status status = nv_dit_estimate(device, &facts->config, compute, NV_DIT_INFER, &shape, &needs, err);
     facts->model_memory = needs.model;
     facts->run_memory = needs.run;
     facts->sized = status == NABLA_OK;

@@ -126,7 +126,7 @@ static nabla_status merge_loras(wan_pipeline *w, nv_error *err) {
 
 static nabla_status load(nv_pipeline *p, nv_error *err) {
     wan_pipeline *w = of(p);
-    NV_TRY(nv_dit_create(p->device, &p->config, p->machine->compute, 0, &p->dit, err));
+    NV_TRY(nv_dit_create(p->device, &p->config, p->machine->compute, NV_DIT_INFER, &p->dit, err));
     NV_TRY(nv_dit_load(p->dit, w->transformer, &w->names, tell_tensor, p, err));
     NV_TRY(merge_loras(w, err));
     nv_weights_close(w->transformer);

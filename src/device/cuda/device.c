@@ -20,6 +20,7 @@ static void destroy(nv_device *dev) {
     if (d->stream) cudaStreamSynchronize(d->stream);
     nv_cuda_products_close(d);
     nabla_context_destroy(dev->context);
+    nv_cuda_tracks_close(d);
     nv_cuda_timer_close(d);
     nv_cuda_memory_close(d);
     if (d->stream) cudaStreamDestroy(d->stream);
@@ -40,6 +41,11 @@ static const nv_device_ops cuda_ops = {
     .copy = nv_cuda_copy,
     .upload = nv_cuda_upload,
     .download = nv_cuda_download,
+    .host_allocate = nv_cuda_host_allocate,
+    .host_release = nv_cuda_host_release,
+    .fetch = nv_cuda_fetch,
+    .await = nv_cuda_await,
+    .stow = nv_cuda_stow,
     .linear = nv_cuda_linear,
     .linear_activate = nv_cuda_linear_activate,
     .linear_backward_input = nv_cuda_linear_backward_input,

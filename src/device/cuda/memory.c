@@ -46,15 +46,15 @@ void nv_cuda_memory_close(nv_cuda *d) {
     d->memory = NULL;
 }
 
-static void note(nv_cuda *d, cudaError_t error) {
+void nv_cuda_note(nv_cuda *d, int error) {
     if (!error) return;
     cudaGetLastError(); /* kept here, and not laid to the next launch */
-    if (!d->memory->failed) d->memory->failed = error;
+    if (!d->memory->failed) d->memory->failed = (cudaError_t)error;
 }
 
 nabla_status nv_cuda_wait(nv_device *dev, nv_error *err) {
     nv_cuda *d = nv_cuda_of(dev);
-    note(d, cudaStreamSynchronize(d->stream));
+    nv_cuda_note(d, cudaStreamSynchronize(d->stream));
     const cudaError_t failed = d->memory->failed;
     d->memory->failed = cudaSuccess;
     NV_TRY(nv_cuda_check(d, failed, "running what was queued", err));
@@ -125,7 +125,7 @@ nabla_status nv_cuda_allocate(nv_device *dev, size_t bytes, void **out, nv_error
 
 void nv_cuda_release(nv_device *dev, void *data) {
     nv_cuda *d = nv_cuda_of(dev);
-    if (data) note(d, cudaFreeAsync(data, d->stream));
+    if (data) nv_cuda_note(d, cudaFreeAsync(data, d->stream));
 }
 
 nabla_status nv_cuda_scratch(nv_cuda *d, size_t bytes, void **out, nv_error *err) {
@@ -145,12 +145,12 @@ nabla_status nv_cuda_scratch(nv_cuda *d, size_t bytes, void **out, nv_error *err
 
 void nv_cuda_zero(nv_device *dev, void *data, size_t bytes) {
     nv_cuda *d = nv_cuda_of(dev);
-    if (bytes) note(d, cudaMemsetAsync(data, 0, bytes, d->stream));
+    if (bytes) nv_cuda_note(d, cudaMemsetAsync(data, 0, bytes, d->stream));
 }
 
 void nv_cuda_copy(nv_device *dev, void *dst, const void *src, size_t bytes) {
     nv_cuda *d = nv_cuda_of(dev);
-    if (bytes) note(d, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToDevice, d->stream));
+    if (bytes) nv_cuda_note(d, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToDevice, d->stream));
 }
 
 /* A slot that nothing is copied out of any more. */
@@ -158,7 +158,7 @@ static int32_t free_slot(nv_cuda *d) {
     struct nv_cuda_memory *m = d->memory;
     const int32_t slot = m->next;
     m->next = (slot + 1) % SLOTS;
-    note(d, cudaEventSynchronize(m->emptied[slot]));
+    nv_cuda_note(d, cudaEventSynchronize(m->emptied[slot]));
     return slot;
 }
 
@@ -170,8 +170,8 @@ void nv_cuda_upload(nv_device *dev, void *dst, const void *src, size_t bytes) {
         const int32_t slot = free_slot(d);
         unsigned char *room = m->staging + (size_t)slot * SLOT_BYTES;
         memcpy(room, (const unsigned char *)src + at, count);
-        note(d, cudaMemcpyAsync((unsigned char *)dst + at, room, count, cudaMemcpyHostToDevice, d->stream));
-        note(d, cudaEventRecord(m->emptied[slot], d->stream));
+        nv_cuda_note(d, cudaMemcpyAsync((unsigned char *)dst + at, room, count, cudaMemcpyHostToDevice, d->stream));
+        nv_cuda_note(d, cudaEventRecord(m->emptied[slot], d->stream));
     }
 }
 
@@ -185,14 +185,14 @@ nabla_status nv_cuda_download(nv_device *dev, void *dst, const void *src, size_t
         if (at < bytes) {
             const size_t count = bytes - at < SLOT_BYTES ? bytes - at : SLOT_BYTES;
             const int32_t slot = slots[piece % 2] = free_slot(d);
-            note(d, cudaMemcpyAsync(m->staging + (size_t)slot * SLOT_BYTES, (const unsigned char *)src + at, count,
-                                    cudaMemcpyDeviceToHost, d->stream));
-            note(d, cudaEventRecord(m->emptied[slot], d->stream));
+            nv_cuda_note(d, cudaMemcpyAsync(m->staging + (size_t)slot * SLOT_BYTES, (const unsigned char *)src + at,
+                                            count, cudaMemcpyDeviceToHost, d->stream));
+            nv_cuda_note(d, cudaEventRecord(m->emptied[slot], d->stream));
         }
         if (piece == 0) continue;
         const size_t before = at - SLOT_BYTES, count = bytes - before < SLOT_BYTES ? bytes - before : SLOT_BYTES;
         const int32_t slot = slots[(piece - 1) % 2];
-        note(d, cudaEventSynchronize(m->emptied[slot]));
+        nv_cuda_note(d, cudaEventSynchronize(m->emptied[slot]));
         if (m->failed) break;
         memcpy((unsigned char *)dst + before, m->staging + (size_t)slot * SLOT_BYTES, count);
     }
