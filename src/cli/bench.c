@@ -73,6 +73,7 @@ static const cli_option options[] = {
     CLI_QUIET,
     CLI_MORE,
     CLI_FLAG("any-order", SWITCH, NULL, to.any_order, "its sums in any order: not deterministic"),
+    CLI_FLAG("offload", SWITCH, NULL, to.offload, "of bench dit: blocks' weights in the host's memory [if they must]"),
     CLI_FLAG("activation-checkpointing", SWITCH, NULL, to.recompute,
              "of bench dit --backward: keep a block's input alone"),
     CLI_FLAG("guided", SWITCH, NULL, to.guided, "of bench dit: a step of two passes, as with guidance"),
@@ -94,6 +95,7 @@ static int check_flags(const cli_verb *verb, const cli_common *common, const cha
                 {"size", {"dit"}},
                 {"density", {"dit"}},
                 {"guided", {"dit"}},
+                {"offload", {"dit"}},
                 {"activation-checkpointing", {"dit"}},
                 {"policies", {"attention", "model", "dit"}},
                 {"dtypes", {"attention", "model", "dit"}},
@@ -138,6 +140,8 @@ static int run(const cli_verb *verb, int argc, char **argv) {
         return cli_misuse("bench", "--density 0 keeps nothing to measure: give a share above 0, to 1");
     if (s.to.recompute && !s.to.backward)
         return cli_misuse("bench", "--activation-checkpointing is of training steps: give --backward too");
+    if (s.to.offload && s.to.backward)
+        return cli_misuse("bench", "--offload is of weights that do not change: leave out it or --backward");
     if (s.to.output && cli_check_output("bench", s.to.output)) return CLI_FAILED;
     if (!s.to.dtypes) s.to.dtypes = benchmarks[i].dtypes;
     /* random lists alone, where no policy was asked for */
