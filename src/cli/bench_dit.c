@@ -172,11 +172,12 @@ static int check_memory(bench *b) {
     needs n, with;
     nv_device_memory memory;
     nv_error err = {0};
-    const int code = fail(estimate(b, b->use, &b->shape, &n, &err), &err);
+    int code = b->use == NV_DIT_OFFLOAD ? fail(nv_dit_check_offload(b->device, &err), &err) : 0;
+    if (!code) code = fail(estimate(b, b->use, &b->shape, &n, &err), &err);
     if (code) return code;
     b->device->ops->memory(b->device, &memory);
     const double has = memory.available > 0 ? memory.available : INFINITY, host_has = nv_memory_available();
-    if (on_device(&n) > has && b->use == NV_DIT_INFER &&
+    if (on_device(&n) > has && b->use == NV_DIT_INFER && nv_dit_check_offload(b->device, NULL) == NABLA_OK &&
         estimate(b, NV_DIT_OFFLOAD, &b->shape, &with, NULL) == NABLA_OK) {
         n = with;
         b->use = NV_DIT_OFFLOAD;

@@ -141,7 +141,7 @@ typedef struct nv_device_memory {
     double held;      /* the most that this process held; of a GPU all that is in use now, whoever has it */
 } nv_device_memory;
 
-enum { NV_TRACKS = 2 };
+enum { NV_FETCH_LANES = 2 };
 
 typedef struct nv_device_ops {
     void (*destroy)(nv_device *dev);
@@ -168,17 +168,17 @@ typedef struct nv_device_ops {
      */
     nabla_status (*download)(nv_device *dev, void *dst, const void *src, size_t bytes, nv_error *err);
 
-    /* ------------------------------------------------------------ weights that the host holds */
-    /* All NULL on a device that computes in the host's memory, which has no use for them. Copies of a track come one
-       after the other; none of these makes the host wait but host_release, and what failed is told by wait(). */
-    nabla_status (*host_allocate)(nv_device *dev, size_t bytes, void **out,
-                                  nv_error *err);     /* that copies reach at once */
-    void (*host_release)(nv_device *dev, void *data); /* once no copy uses it */
-    /* dst = src (of host_allocate), beside the work that is queued from now on and behind what was queued before. */
-    void (*fetch)(nv_device *dev, int32_t track, void *dst, const void *src, size_t bytes);
-    void (*await)(nv_device *dev, int32_t track); /* what is queued from now on finds the track's last copy done */
-    /* dst (of host_allocate) = src, behind the work queued before; a fetch of it that is asked for later comes after.
-     */
+    /* ------------------------------------------------------------ copies beside the queue */
+    /* Host memory that copies reach at once; not zeroed. */
+    nabla_status (*host_allocate)(nv_device *dev, size_t bytes, void **out, nv_error *err);
+    void (*host_release)(nv_device *dev, void *data); /* once no copy uses it; NULL is fine */
+    /* dst = src (of host_allocate), beside the work that is queued from now on and behind what was queued before. src
+       stays as it is until fetched. What failed is told by wait(). */
+    void (*fetch)(nv_device *dev, int32_t lane, void *dst, const void *src, size_t bytes);
+    void (*await)(nv_device *dev, int32_t lane);   /* what is queued from now on finds the lane's last copy done */
+    void (*fetched)(nv_device *dev, int32_t lane); /* the host waits for it */
+    /* dst (of host_allocate) = src, behind the work queued before and ahead of what is fetched later. NULL on a device
+       whose memory is the host's: weights have nowhere to go from there. */
     void (*stow)(nv_device *dev, void *dst, const void *src, size_t bytes);
 
     /* ------------------------------------------------------------ products; w is [out, in] as torch keeps it */

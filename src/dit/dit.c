@@ -196,22 +196,23 @@ static nabla_status build(nv_dit *m, nv_error *err) {
     return NABLA_OK;
 }
 
-static nabla_status check_use(const nv_device *device, nabla_dtype compute, nv_dit_use use, nv_error *err) {
-    if (compute != NABLA_FP32 && compute != NABLA_BF16)
-        return nv_fail(err, NABLA_UNSUPPORTED, "a transformer computes in fp32 or bf16, not in dtype %d", (int)compute);
-    if (use == NV_DIT_OFFLOAD && !device->ops->fetch)
-        return nv_fail(
-            err, NABLA_UNSUPPORTED,
-            "a processor computes in the host's memory, where the weights are anyway: offloading them is for "
-            "a GPU");
-    return NABLA_OK;
+nabla_status nv_dit_check_offload(const nv_device *device, nv_error *err) {
+    if (device->ops->stow) return NABLA_OK;
+    return nv_fail(
+        err, NABLA_UNSUPPORTED,
+        "a processor computes in the host's memory, where the weights are anyway: offloading them is for a GPU");
+}
+
+static nabla_status check_compute(nabla_dtype compute, nv_error *err) {
+    if (compute == NABLA_FP32 || compute == NABLA_BF16) return NABLA_OK;
+    return nv_fail(err, NABLA_UNSUPPORTED, "a transformer computes in fp32 or bf16, not in dtype %d", (int)compute);
 }
 
 nabla_status nv_dit_estimate(nv_device *device, const nv_dit_config *config, nabla_dtype compute, nv_dit_use use,
                              const nv_dit_shape *shape, nv_dit_needs *out, nv_error *err) {
     nv_dit m = {.device = device, .config = *config, .compute = compute, .use = use};
     nv_arena arena = {0};
-    NV_TRY(check_use(device, compute, use, err));
+    NV_TRY(check_compute(compute, err));
     nabla_status status = nv_dit_describe(&m, err);
     if (status == NABLA_OK) {
         make_layers(&m);
@@ -227,7 +228,8 @@ nabla_status nv_dit_estimate(nv_device *device, const nv_dit_config *config, nab
 nabla_status nv_dit_create(nv_device *device, const nv_dit_config *config, nabla_dtype compute, nv_dit_use use,
                            nv_dit **out, nv_error *err) {
     *out = NULL;
-    NV_TRY(check_use(device, compute, use, err));
+    NV_TRY(check_compute(compute, err));
+    if (use == NV_DIT_OFFLOAD) NV_TRY(nv_dit_check_offload(device, err));
     nv_dit *m = calloc(1, sizeof *m);
     if (!m) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a model");
     m->device = device;

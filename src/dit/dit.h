@@ -36,13 +36,15 @@ typedef enum nv_dit_use {
     NV_DIT_TRAIN,  /* gradients too, and fp32 masters of everything; value and grad of all parameters are then each one
                       contiguous run, in the order of nv_dit_parameter() */
     NV_DIT_OFFLOAD /* as NV_DIT_INFER, with the same bits; the blocks' weights are in the host's memory (page-locked),
-                      two blocks at a time on the device. NABLA_UNSUPPORTED on the CPU */
+                      two blocks at a time on the device */
 } nv_dit_use;
 
 /* compute: NABLA_FP32 or NABLA_BF16, the dtype of products and stored activations; the residual stream, modulation,
    norms' statistics and accumulation are fp32 either way. */
 nabla_status nv_dit_create(nv_device *device, const nv_dit_config *config, nabla_dtype compute, nv_dit_use use,
                            nv_dit **out, nv_error *err);
+/* NABLA_UNSUPPORTED on a device where NV_DIT_OFFLOAD makes no sense. */
+nabla_status nv_dit_check_offload(const nv_device *device, nv_error *err);
 void nv_dit_destroy(nv_dit *m);
 const nv_dit_config *nv_dit_get_config(const nv_dit *m);
 size_t nv_dit_parameter_count(const nv_dit *m); /* tensors */
@@ -96,7 +98,7 @@ typedef struct nv_dit_needs {
     size_t host;       /* of the host, where blocks are offloaded */
     size_t values;     /* nv_dit_values() */
 } nv_dit_needs;
-/* Without making either. */
+/* Without making either, and whether or not such a device can have it. */
 nabla_status nv_dit_estimate(nv_device *device, const nv_dit_config *config, nabla_dtype compute, nv_dit_use use,
                              const nv_dit_shape *shape, nv_dit_needs *out, nv_error *err);
 nabla_status nv_dit_run_create(nv_dit *m, const nv_dit_shape *shape, nv_dit_run **out, nv_error *err);

@@ -46,7 +46,9 @@ static void let_in(nv_dit *m, int32_t layer) {
 void nv_dit_bring(nv_dit *m, int32_t layer) {
     if (!m->offload.bytes) return;
     let_in(m, layer);
+    const nv_phase before = m->device->ops->phase(m->device, NV_WEIGHTS);
     m->device->ops->await(m->device, layer % NV_DIT_SLOTS);
+    m->device->ops->phase(m->device, before);
 }
 
 void nv_dit_leave(nv_dit *m, int32_t layer) {

@@ -11,7 +11,7 @@
 #include "dit/dit.h"
 #include "tensor/arena.h"
 
-enum { NV_DIT_SLOTS = 2 };
+enum { NV_DIT_SLOTS = NV_FETCH_LANES };
 
 typedef struct nv_dit_offload {
     size_t bytes;                  /* of a block; 0: the model is not offloaded */

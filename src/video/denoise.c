@@ -83,10 +83,10 @@ static nabla_status add_buffers(const nv_dit_config *config, const nv_denoise_ru
     return nv_memory_add(bytes, sizeof(float), entries, rule->shape.text_length, config->text_dim, 1, err);
 }
 
-nabla_status nv_denoise_memory(nv_device *device, const nv_dit_config *config, nabla_dtype compute,
+nabla_status nv_denoise_memory(nv_device *device, const nv_dit_config *config, nabla_dtype compute, nv_dit_use use,
                                const nv_denoise_rule *rule, nv_dit_needs *needs, nv_error *err) {
     const nv_dit_shape shape = shape_of(rule);
-    NV_TRY(nv_dit_estimate(device, config, compute, NV_DIT_INFER, &shape, needs, err));
+    NV_TRY(nv_dit_estimate(device, config, compute, use, &shape, needs, err));
     return add_buffers(config, rule, &needs->run, err);
 }
 
@@ -223,6 +223,7 @@ static void count_step(const nv_denoiser *d, nv_denoise_totals *totals) {
     totals->plan_s += stats.plan_s;
     totals->attention_s += stats.attention_s;
     totals->products_s += stats.products_s;
+    totals->weights_s += stats.weights_s;
 }
 
 static nabla_status check_finite(const nv_denoiser *d, int32_t step, const float *x, nv_error *err) {

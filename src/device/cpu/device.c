@@ -89,6 +89,21 @@ static nabla_status download(nv_device *dev, void *dst, const void *src, size_t 
     return NABLA_OK;
 }
 
+/* The device's memory is the host's. */
+static nabla_status host_allocate(nv_device *dev, size_t bytes, void **out, nv_error *err) {
+    return allocate(dev, bytes, out, err);
+}
+
+static void fetch(nv_device *dev, int32_t lane, void *dst, const void *src, size_t bytes) {
+    (void)lane;
+    copy(dev, dst, src, bytes);
+}
+
+static void nothing_under_way(nv_device *dev, int32_t lane) {
+    (void)dev;
+    (void)lane;
+}
+
 nabla_status nv_cpu_scratch(nv_cpu *cpu, nv_scratch_use use, size_t bytes, void **out, nv_error *err) {
     struct nv_scratch *s = &cpu->scratch[use];
     if (bytes > s->bytes) {
@@ -136,6 +151,11 @@ static const nv_device_ops cpu_ops = {
     .copy = copy,
     .upload = copy,
     .download = download,
+    .host_allocate = host_allocate,
+    .host_release = release,
+    .fetch = fetch,
+    .await = nothing_under_way,
+    .fetched = nothing_under_way,
     .linear = nv_cpu_linear,
     .linear_activate = nv_cpu_linear_activate,
     .linear_backward_input = nv_cpu_linear_backward_input,

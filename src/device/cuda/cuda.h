@@ -20,7 +20,6 @@ typedef struct nv_cuda {
     void *scratch; /* grows, never shrinks: partial sums of one operation at a time */
     size_t scratch_bytes;
     struct nv_cuda_memory *memory;     /* memory.c: the pool, staging, what failed */
-    struct nv_cuda_tracks *tracks;     /* tracks.c: copies from the host beside the work; NULL until they are needed */
     struct nv_cuda_timer *timer;       /* timer.c: events at changes of phase */
     struct nv_cuda_products *products; /* products.c: cuBLASLt, its algorithms and workspace */
 } nv_cuda;
@@ -48,19 +47,14 @@ void nv_cuda_zero(nv_device *dev, void *data, size_t bytes);
 void nv_cuda_copy(nv_device *dev, void *dst, const void *src, size_t bytes);
 void nv_cuda_upload(nv_device *dev, void *dst, const void *src, size_t bytes);
 nabla_status nv_cuda_download(nv_device *dev, void *dst, const void *src, size_t bytes, nv_error *err);
-void nv_cuda_memory_left(nv_device *dev, nv_device_memory *out);
-nabla_status nv_cuda_wait(nv_device *dev, nv_error *err);
-
-/* Keeps the first failure of what has no status to return, for whoever waits. */
-void nv_cuda_note(nv_cuda *d, int error);
-
-/* tracks.c */
-void nv_cuda_tracks_close(nv_cuda *d);
 nabla_status nv_cuda_host_allocate(nv_device *dev, size_t bytes, void **out, nv_error *err);
 void nv_cuda_host_release(nv_device *dev, void *data);
-void nv_cuda_fetch(nv_device *dev, int32_t track, void *dst, const void *src, size_t bytes);
-void nv_cuda_await(nv_device *dev, int32_t track);
+void nv_cuda_fetch(nv_device *dev, int32_t lane, void *dst, const void *src, size_t bytes);
+void nv_cuda_await(nv_device *dev, int32_t lane);
+void nv_cuda_fetched(nv_device *dev, int32_t lane);
 void nv_cuda_stow(nv_device *dev, void *dst, const void *src, size_t bytes);
+void nv_cuda_memory_left(nv_device *dev, nv_device_memory *out);
+nabla_status nv_cuda_wait(nv_device *dev, nv_error *err);
 
 /* timer.c */
 nabla_status nv_cuda_timer_open(nv_cuda *d, nv_error *err);

@@ -20,7 +20,6 @@ static void destroy(nv_device *dev) {
     if (d->stream) cudaStreamSynchronize(d->stream);
     nv_cuda_products_close(d);
     nabla_context_destroy(dev->context);
-    nv_cuda_tracks_close(d);
     nv_cuda_timer_close(d);
     nv_cuda_memory_close(d);
     if (d->stream) cudaStreamDestroy(d->stream);
@@ -45,6 +44,7 @@ static const nv_device_ops cuda_ops = {
     .host_release = nv_cuda_host_release,
     .fetch = nv_cuda_fetch,
     .await = nv_cuda_await,
+    .fetched = nv_cuda_fetched,
     .stow = nv_cuda_stow,
     .linear = nv_cuda_linear,
     .linear_activate = nv_cuda_linear_activate,

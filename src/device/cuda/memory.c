@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Memory of the GPU, from a pool in the order of the stream; copies from and to the host through pinned staging. Fills,
-   and copies that nobody waits for, have no status to return: the first that fails is kept until somebody waits. */
+/* Memory of the GPU, from a pool in the order of the stream; copies from and to the host through pinned staging, or on
+   a stream of their own from memory that the caller took pinned. Fills, and copies that nobody waits for, have no
+   status to return: the first that fails is kept until somebody waits. */
 #include "device/cuda/cuda.h"
 #include <cuda_runtime_api.h>
 #include <stdlib.h>
@@ -13,7 +14,9 @@ struct nv_cuda_memory {
     unsigned char *staging;     /* pinned, [SLOTS][SLOT_BYTES] */
     cudaEvent_t emptied[SLOTS]; /* what was last copied out of a slot has left it */
     int32_t next;
-    cudaError_t failed; /* the first failure of a copy or a fill since somebody waited */
+    cudaStream_t aside;                          /* of what is fetched */
+    cudaEvent_t queued, arrived[NV_FETCH_LANES]; /* what it waits for; the end of each lane's last copy */
+    cudaError_t failed;                          /* the first failure of a copy or a fill since somebody waited */
 };
 
 /* ------------------------------------------------------------------------------------------ life */
@@ -30,14 +33,23 @@ nabla_status nv_cuda_memory_open(nv_cuda *d, nv_error *err) {
     if (!error) error = cudaMallocHost((void **)&m->staging, (size_t)SLOTS * SLOT_BYTES);
     for (int i = 0; i < SLOTS && !error; i++)
         error = cudaEventCreateWithFlags(&m->emptied[i], cudaEventDisableTiming);
+    if (!error) error = cudaStreamCreateWithPriority(&m->aside, cudaStreamNonBlocking, 0);
+    if (!error) error = cudaEventCreateWithFlags(&m->queued, cudaEventDisableTiming);
+    for (int i = 0; i < NV_FETCH_LANES && !error; i++)
+        error = cudaEventCreateWithFlags(&m->arrived[i], cudaEventDisableTiming);
     return nv_cuda_check(d, error, "setting up memory", err);
 }
 
 void nv_cuda_memory_close(nv_cuda *d) {
     struct nv_cuda_memory *m = d->memory;
     if (!m) return;
+    if (m->aside) cudaStreamSynchronize(m->aside);
     if (d->stream) cudaStreamSynchronize(d->stream);
     if (d->scratch) cudaFreeAsync(d->scratch, d->stream);
+    for (int i = 0; i < NV_FETCH_LANES; i++)
+        if (m->arrived[i]) cudaEventDestroy(m->arrived[i]);
+    if (m->queued) cudaEventDestroy(m->queued);
+    if (m->aside) cudaStreamDestroy(m->aside);
     for (int i = 0; i < SLOTS; i++)
         if (m->emptied[i]) cudaEventDestroy(m->emptied[i]);
     if (m->staging) cudaFreeHost(m->staging);
@@ -46,15 +58,15 @@ void nv_cuda_memory_close(nv_cuda *d) {
     d->memory = NULL;
 }
 
-void nv_cuda_note(nv_cuda *d, int error) {
+static void note(nv_cuda *d, cudaError_t error) {
     if (!error) return;
     cudaGetLastError(); /* kept here, and not laid to the next launch */
-    if (!d->memory->failed) d->memory->failed = (cudaError_t)error;
+    if (!d->memory->failed) d->memory->failed = error;
 }
 
 nabla_status nv_cuda_wait(nv_device *dev, nv_error *err) {
     nv_cuda *d = nv_cuda_of(dev);
-    nv_cuda_note(d, cudaStreamSynchronize(d->stream));
+    note(d, cudaStreamSynchronize(d->stream));
     const cudaError_t failed = d->memory->failed;
     d->memory->failed = cudaSuccess;
     NV_TRY(nv_cuda_check(d, failed, "running what was queued", err));
@@ -125,7 +137,7 @@ nabla_status nv_cuda_allocate(nv_device *dev, size_t bytes, void **out, nv_error
 
 void nv_cuda_release(nv_device *dev, void *data) {
     nv_cuda *d = nv_cuda_of(dev);
-    if (data) nv_cuda_note(d, cudaFreeAsync(data, d->stream));
+    if (data) note(d, cudaFreeAsync(data, d->stream));
 }
 
 nabla_status nv_cuda_scratch(nv_cuda *d, size_t bytes, void **out, nv_error *err) {
@@ -145,12 +157,12 @@ nabla_status nv_cuda_scratch(nv_cuda *d, size_t bytes, void **out, nv_error *err
 
 void nv_cuda_zero(nv_device *dev, void *data, size_t bytes) {
     nv_cuda *d = nv_cuda_of(dev);
-    if (bytes) nv_cuda_note(d, cudaMemsetAsync(data, 0, bytes, d->stream));
+    if (bytes) note(d, cudaMemsetAsync(data, 0, bytes, d->stream));
 }
 
 void nv_cuda_copy(nv_device *dev, void *dst, const void *src, size_t bytes) {
     nv_cuda *d = nv_cuda_of(dev);
-    if (bytes) nv_cuda_note(d, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToDevice, d->stream));
+    if (bytes) note(d, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToDevice, d->stream));
 }
 
 /* A slot that nothing is copied out of any more. */
@@ -158,7 +170,7 @@ static int32_t free_slot(nv_cuda *d) {
     struct nv_cuda_memory *m = d->memory;
     const int32_t slot = m->next;
     m->next = (slot + 1) % SLOTS;
-    nv_cuda_note(d, cudaEventSynchronize(m->emptied[slot]));
+    note(d, cudaEventSynchronize(m->emptied[slot]));
     return slot;
 }
 
@@ -170,8 +182,8 @@ void nv_cuda_upload(nv_device *dev, void *dst, const void *src, size_t bytes) {
         const int32_t slot = free_slot(d);
         unsigned char *room = m->staging + (size_t)slot * SLOT_BYTES;
         memcpy(room, (const unsigned char *)src + at, count);
-        nv_cuda_note(d, cudaMemcpyAsync((unsigned char *)dst + at, room, count, cudaMemcpyHostToDevice, d->stream));
-        nv_cuda_note(d, cudaEventRecord(m->emptied[slot], d->stream));
+        note(d, cudaMemcpyAsync((unsigned char *)dst + at, room, count, cudaMemcpyHostToDevice, d->stream));
+        note(d, cudaEventRecord(m->emptied[slot], d->stream));
     }
 }
 
@@ -185,16 +197,62 @@ nabla_status nv_cuda_download(nv_device *dev, void *dst, const void *src, size_t
         if (at < bytes) {
             const size_t count = bytes - at < SLOT_BYTES ? bytes - at : SLOT_BYTES;
             const int32_t slot = slots[piece % 2] = free_slot(d);
-            nv_cuda_note(d, cudaMemcpyAsync(m->staging + (size_t)slot * SLOT_BYTES, (const unsigned char *)src + at,
-                                            count, cudaMemcpyDeviceToHost, d->stream));
-            nv_cuda_note(d, cudaEventRecord(m->emptied[slot], d->stream));
+            note(d, cudaMemcpyAsync(m->staging + (size_t)slot * SLOT_BYTES, (const unsigned char *)src + at, count,
+                                    cudaMemcpyDeviceToHost, d->stream));
+            note(d, cudaEventRecord(m->emptied[slot], d->stream));
         }
         if (piece == 0) continue;
         const size_t before = at - SLOT_BYTES, count = bytes - before < SLOT_BYTES ? bytes - before : SLOT_BYTES;
         const int32_t slot = slots[(piece - 1) % 2];
-        nv_cuda_note(d, cudaEventSynchronize(m->emptied[slot]));
+        note(d, cudaEventSynchronize(m->emptied[slot]));
         if (m->failed) break;
         memcpy((unsigned char *)dst + before, m->staging + (size_t)slot * SLOT_BYTES, count);
     }
     return nv_cuda_check(d, m->failed, "copying to the host", err);
+}
+
+/* ------------------------------------------------------------------------------------------ beside the queue */
+
+nabla_status nv_cuda_host_allocate(nv_device *dev, size_t bytes, void **out, nv_error *err) {
+    *out = NULL;
+    const cudaError_t error = cudaMallocHost(out, bytes ? bytes : 1);
+    if (error) *out = NULL;
+    if (error != cudaErrorMemoryAllocation)
+        return nv_cuda_check(nv_cuda_of(dev), error, "taking host memory that a GPU can copy from", err);
+    cudaGetLastError();
+    return nv_fail(err, NABLA_OUT_OF_MEMORY,
+                   "the host has no %.1f MB of memory to lock for a GPU (swap does not count): free some",
+                   (double)bytes / 1e6);
+}
+
+void nv_cuda_host_release(nv_device *dev, void *data) {
+    nv_cuda *d = nv_cuda_of(dev);
+    if (!data) return;
+    note(d, cudaStreamSynchronize(d->memory->aside));
+    note(d, cudaStreamSynchronize(d->stream)); /* of what is stowed */
+    note(d, cudaFreeHost(data));
+}
+
+void nv_cuda_fetch(nv_device *dev, int32_t lane, void *dst, const void *src, size_t bytes) {
+    nv_cuda *d = nv_cuda_of(dev);
+    struct nv_cuda_memory *m = d->memory;
+    note(d, cudaEventRecord(m->queued, d->stream));
+    note(d, cudaStreamWaitEvent(m->aside, m->queued, 0));
+    note(d, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyHostToDevice, m->aside));
+    note(d, cudaEventRecord(m->arrived[lane], m->aside));
+}
+
+void nv_cuda_await(nv_device *dev, int32_t lane) {
+    nv_cuda *d = nv_cuda_of(dev);
+    note(d, cudaStreamWaitEvent(d->stream, d->memory->arrived[lane], 0));
+}
+
+void nv_cuda_fetched(nv_device *dev, int32_t lane) {
+    nv_cuda *d = nv_cuda_of(dev);
+    note(d, cudaEventSynchronize(d->memory->arrived[lane]));
+}
+
+void nv_cuda_stow(nv_device *dev, void *dst, const void *src, size_t bytes) {
+    nv_cuda *d = nv_cuda_of(dev);
+    note(d, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, d->stream));
 }
