@@ -6,7 +6,7 @@
 #     bench/gpu_engine.sh run [OUT [PART]...]      there, in the root of the same tree with build-engine/carry: checks,
 #                                                  measures and trains; tables, CSVs and logs in OUT (default: $OUT, or
 #                                                  build-engine/out). Parts: ops, models, small, large, guided, train, step,
-#                                                  wan (the model in $WAN_MODEL, $WAN_STEPS steps; 4)
+#                                                  train13, offload, wan (the model in $WAN_MODEL, $WAN_STEPS steps; 4)
 #
 # A part that fails or takes too long does not stop the others; what became of each is told at the end.
 build=build-engine
@@ -58,7 +58,7 @@ step() {
 # Before anything runs: a misspelt part should not cost the minutes of those before it.
 check_part() {
   case $1 in
-  ops | models | small | large | guided | train | step) ;;
+  ops | models | small | large | guided | train | step | train13 | offload) ;;
   wan)
     if [ -z "$WAN_MODEL" ]; then
       echo "gpu_engine.sh: part wan needs a model: name its folder in WAN_MODEL" >&2
@@ -100,6 +100,16 @@ run_part() {
       cp "$out/trained/train/log.csv" "$out/train-$policy.csv" && tail -n 2 "$out/train-$policy.csv" >&2
       rm -rf "$out/trained"
     done
+    ;;
+  train13) # one training step of 1.3B at 480p, 81 frames: 31 GB of weights and optimizer, 11 GB of activations
+    step train-1.3B 240 $carry/nabla bench dit --size 1.3B --grid 21x30x52 --device cuda --repeat 2 --backward \
+      --activation-checkpointing --density 0.2 --policies dense -o "$out/train-1.3B.csv"
+    ;;
+  offload) # 14B with its blocks in the host's memory, beside the same with all on the GPU
+    step resident-14B 120 $carry/nabla bench dit --size 14B --grid 21x30x52 --device cuda --repeat 1 --density 0.1 \
+      --policies dense -o "$out/resident-14B.csv"
+    step offload-14B 180 $carry/nabla bench dit --size 14B --grid 21x30x52 --device cuda --repeat 1 --density 0.1 \
+      --policies dense --offload -o "$out/offload-14B.csv"
     ;;
   wan) # text to video with the model in $WAN_MODEL (bench/random_wan.py writes one of random weights)
     for policy in dense nabla-0.1; do
