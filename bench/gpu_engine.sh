@@ -9,7 +9,7 @@
 #                                                  build-engine/out). What became of each step is told as it ends
 #     bench/gpu_engine.sh unpack                   there: only unpacks, and says how to start nabla
 #
-# Parts: check (every test that a GPU takes part in), small, large, guided, replay, train, step, and with random weights, prompt to
+# Parts: check (every test that a GPU takes part in), small, large, guided, replay, train, step, train13 (a training step of 1.3B), offload, and with random weights, prompt to
 # mp4: wan (1.3B at 480p, 81 frames, $WAN_STEPS steps; 50), wan14 (14B at 720p, 81 frames, a few steps). Both run dense
 # and $WAN_POLICY (nabla-0.17: about a tenth of the blocks) and put their model into $WAN_FOLDER (/dev/shm) meanwhile.
 # PYTHON is a Python with torch (python3), and here one with diffusers and transformers too.
@@ -148,7 +148,7 @@ drop_model() {
 # Before anything runs: a misspelt part should not cost the minutes of those before it.
 check_part() {
   case $1 in
-  check | small | large | guided | replay | train | step | wan | wan14) ;;
+  check | small | large | guided | replay | train | step | train13 | offload | wan | wan14) ;;
   *)
     echo "gpu_engine.sh: there is no part '$1'" >&2
     exit 2
@@ -196,6 +196,16 @@ run_part() {
       cp "$out/trained/train/log.csv" "$out/train-$policy.csv" && tail -n 2 "$out/train-$policy.csv" >&2
       rm -rf "$out/trained"
     done
+    ;;
+  train13) # one training step of 1.3B at 480p, 81 frames: 31 GB of weights and optimizer, 11 GB of activations
+    shown train-1.3B 240 nabla bench dit --size 1.3B --grid 21x30x52 --device cuda --repeat 2 --backward \
+      --activation-checkpointing --density 0.2 --policies dense -o "$out/train-1.3B.csv"
+    ;;
+  offload) # 14B with its blocks in the host's memory, beside the same with all on the GPU
+    shown resident-14B 120 nabla bench dit --size 14B --grid 21x30x52 --device cuda --repeat 1 --density 0.1 \
+      --policies dense -o "$out/resident-14B.csv"
+    shown offload-14B 180 nabla bench dit --size 14B --grid 21x30x52 --device cuda --repeat 1 --density 0.1 \
+      --policies dense --offload -o "$out/offload-14B.csv"
     ;;
   step) shown step-demo 40 nabla bench dit --size demo --grid 8x24x24 --batch 64 --backward --device cuda \
     --policies dense,nabla-0.4 -o "$out/step-demo.csv" ;;

@@ -148,6 +148,21 @@ static void another_machine_is_told(void **state) {
     assert_string_equal(result.warning, "");
 }
 
+/* The same bits from less memory; a run may change to it, and back. */
+static void checkpoints_activations(void **state) {
+    (void)state;
+    for (int32_t first = 0; first < 2; first++) {
+        nabla_video_error err = {0};
+        nabla_train_options o = tiny(at(first ? "checkpointed" : "kept"));
+        o.activation_checkpointing = first;
+        assert_int_equal(train(&o, stop, &err), NABLA_CANCELLED);
+        o.resume = 1;
+        o.activation_checkpointing = !first;
+        assert_int_equal(train(&o, NULL, &err), NABLA_OK);
+        assert_same_run(at("whole"), o.output);
+    }
+}
+
 static void loss_falls(void **state) {
     (void)state;
     nabla_video_error err = {0};
@@ -317,7 +332,9 @@ static void bad_training(void **state) {
     o = tiny(at("bad"));
     o.frames = 64;
     o.width = o.height = 4096;
-    refuse(&o, NABLA_OUT_OF_MEMORY, "GB");
+    refuse(&o, NABLA_OUT_OF_MEMORY, "--activation-checkpointing brings it down to ");
+    o.activation_checkpointing = 1;
+    refuse(&o, NABLA_OUT_OF_MEMORY, "available: choose a smaller batch");
     o = tiny(at("bad"));
     o.model = at("nowhere");
     refuse(&o, NABLA_IO, "nowhere");
@@ -343,6 +360,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(killed_and_resumed),
         cmocka_unit_test(cancelled_and_resumed),
         cmocka_unit_test(another_machine_is_told),
+        cmocka_unit_test(checkpoints_activations),
         cmocka_unit_test(loss_falls),
         cmocka_unit_test(next_stage),
         cmocka_unit_test(from_a_folder),

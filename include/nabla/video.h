@@ -71,6 +71,9 @@ typedef struct nabla_generate_options {
     int32_t steps;                 /* 0: the model's own */
     float guidance, shift;         /* negative: the model's own; guidance <= 1 skips the second branch */
     uint64_t seed;
+    /* On a GPU, of a Wan2.1 model: the weights of the transformer's blocks stay in the host's memory, two blocks at a
+       time come to the GPU; the same bits. 0: where they do not fit otherwise. */
+    int32_t offload;
     int32_t dense_steps; /* first steps with dense attention; negative: none, but 12 on a Wan2.1 model whose policy is
                             windows alone, as its reference does */
     const char *init_noise; /* file with tensor `noise` fp32 [C, F, h, w]; NULL: from the seed */
@@ -100,7 +103,8 @@ struct nabla_generate_result {
     size_t size;
     double sparsity; /* mean over steps and layers, and prompts */
     double load_s, text_s, sample_s, decode_s, write_s;
-    double plan_s, attention_s, products_s, other_s; /* shares of sample_s */
+    double plan_s, attention_s, products_s, other_s; /* shares of sample_s ... */
+    double weights_s;                                /* ... and the wait for offloaded weights */
     int32_t width, height, frames, fps, steps;
     int32_t resumed_steps; /* of these, done before: where `resume` went on */
     int32_t dense_steps;
@@ -109,6 +113,7 @@ struct nabla_generate_result {
     /* Bytes, as estimated before the run: of the text encoder, of transformer and sampling, of the decoder; each with
        what is held beside it. One is freed before the next is loaded, so the largest is the run's. */
     double text_memory, sample_memory, decode_memory;
+    double offloaded_memory; /* of the host, for blocks' weights; 0: they are on the device */
     double peak_memory; /* bytes: the most that was held in truth, of the machine's device; 0 where that is not known */
     char warning[512];  /* words of prompt and negative that it does not know, `resume` of a run that was made
                            elsewhere ...; "" if none */
@@ -207,8 +212,12 @@ typedef struct nabla_train_options {
     int64_t log_every;  /* default 10 */
     /* Go on with the run in `output`, on the same device, level and threads to the bits of a run left alone; the
        result's warning tells where these differ. The settings must be those that it was started with, and so must the
-       machine's compute type; free are steps, save_every, and fps, sample_steps and guidance below. */
+       machine's compute type; free are steps, save_every,
+       activation_checkpointing, and fps, sample_steps and guidance below. */
     int32_t resume;
+    /* Keep of a block no more than its input, and compute the rest again for the backward pass: the same bits in a
+       fraction of the memory, for a third more work. Default 0. */
+    int32_t activation_checkpointing;
     /* What model_index.json will recommend for sampling. */
     int32_t fps;          /* default 8 */
     int32_t sample_steps; /* default 20 */

@@ -89,7 +89,7 @@ static void print_memory(const nv_wan_facts *facts, const cli_info_run *run, con
 static void print_text(const nv_wan_folder *f, const nv_wan_facts *facts, const cli_info_run *run,
                        const forecast *settled) {
     const nv_dit_config *c = &facts->config;
-    char text[128], size[32];
+    char text[128], size[32], host[32];
     printf("model        Wan2.1%s text-to-video, %s names%s%s\n", size_name(c), nv_dit_layout_name(facts->names.layout),
            facts->names.prefix[0] ? " under " : "", facts->names.prefix);
     printf("transformer  %d layers, %d heads of %d, feed-forward %d, text %d\n", c->layers, c->heads, c->head_dim,
@@ -108,6 +108,11 @@ static void print_text(const nv_wan_folder *f, const nv_wan_facts *facts, const 
     print_part("tokenizer", f->parts.tokenizer, "tokenizer/spiece.model (diffusers) or google/umt5-xxl/ (original)");
     print_part("vae", f->parts.vae, "vae/ (diffusers) or Wan2.1_VAE.pth (original)");
     print_memory(facts, run, settled);
+    if (!facts->sized) return;
+    printf("offloaded    (generate --offload) %s of the transformer on a GPU instead of %s, %s in the host's memory\n",
+           cli_format_bytes((double)facts->offloaded_memory, size, sizeof size),
+           cli_format_bytes((double)facts->model_memory, text, sizeof text),
+           cli_format_bytes((double)facts->host_memory, host, sizeof host));
 }
 
 static json_t *part_json(const char *path) {
@@ -129,11 +134,12 @@ static int print_json(const nv_wan_folder *f, const nv_wan_facts *facts, const c
     json_object_set_new(figures, "tokenizer", part_json(f->parts.tokenizer));
     json_object_set_new(figures, "vae", part_json(f->parts.vae));
     if (facts->sized)
-        json_object_set_new(figures, "memory",
-                            json_pack("{s:[i,i], s:i, s:s, s:s, s:I, s:I}", "size", run->size[0], run->size[1],
-                                      "frames", run->frames, "dtype", dtype_name(run), "device", run->device,
-                                      "transformer", (json_int_t)facts->model_memory, "pass",
-                                      (json_int_t)facts->run_memory));
+        json_object_set_new(
+            figures, "memory",
+            json_pack("{s:[i,i], s:i, s:s, s:s, s:I, s:I, s:I, s:I}", "size", run->size[0], run->size[1], "frames",
+                      run->frames, "dtype", dtype_name(run), "device", run->device, "transformer",
+                      (json_int_t)facts->model_memory, "pass", (json_int_t)facts->run_memory, "offloaded_transformer",
+                      (json_int_t)facts->offloaded_memory, "offloaded_host", (json_int_t)facts->host_memory));
     if (settled->told)
         json_object_set_new(figures, "run",
                             json_pack("{s:I, s:I, s:I, s:b}", "text_memory", (json_int_t)settled->run.text_memory,

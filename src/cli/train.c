@@ -112,6 +112,8 @@ static const cli_option options[] = {
     CLI_JSON,
     CLI_QUIET,
     CLI_MORE,
+    CLI_FLAG("activation-checkpointing", SWITCH, NULL, to.activation_checkpointing,
+             "keep a block's input alone, compute the rest again"),
     CLI_RANGE("dim", INT32, to.dim, NV_LEAST_DIM, NV_MOST_DIM, "width, from scratch []"),
     CLI_RANGE("heads", INT32, to.heads, 1, NV_MOST_HEADS, "from scratch []"),
     CLI_RANGE("layers", INT32, to.layers, 1, NV_MOST_LAYERS, "from scratch []"),

@@ -177,7 +177,14 @@ typedef struct nv_recording nv_recording;
 typedef nabla_status (*nv_work)(void *user, nv_error *err);
 
 /* What a device's time goes to. */
-typedef enum nv_phase { NV_OTHER, NV_PRODUCTS, NV_ATTENTION, NV_PLAN, NV_PHASES } nv_phase;
+typedef enum nv_phase {
+    NV_OTHER,
+    NV_PRODUCTS,
+    NV_ATTENTION,
+    NV_PLAN,
+    NV_WEIGHTS, /* waiting for weights that the host holds */
+    NV_PHASES
+} nv_phase;
 
 /* Where a device's time and its products' work went. */
 typedef struct nv_clock {
@@ -248,6 +255,9 @@ typedef struct nv_device_ops {
     void (*fetch)(nv_device *dev, int32_t lane, void *dst, const void *src, size_t bytes);
     void (*await)(nv_device *dev, int32_t lane);   /* what is queued from now on finds the lane's last copy done */
     void (*fetched)(nv_device *dev, int32_t lane); /* the host waits for it */
+    /* dst (of host_allocate) = src, behind the work queued before and ahead of what is fetched later. NULL on a device
+       whose memory is the host's: weights have nowhere to go from there. */
+    void (*stow)(nv_device *dev, void *dst, const void *src, size_t bytes);
 
     /* ------------------------------------------------------------ products; w is [out, in] as torch keeps it */
     /* y = x w^T + bias (NULL: none; it may be rounded to y's dtype). x and w of one dtype; y of that or fp32. */

@@ -63,6 +63,8 @@ static nabla_status block_backward(nv_dit_run *run, int32_t layer, nv_error *err
                                        run->d_n, run->d_text, err));
     NV_TRY(seam_backward(run, layer, 1, err));
     NV_TRY(nv_self_attention_backward(dev, &p->self, &b->self, b->norm[0].n, run->d_y, d_qkv, run->d_n, err));
+    if (run->shape.recompute && layer > 0)
+        NV_TRY(nv_dit_block_again(run, layer - 1, err)); /* the seam reads its ffn_y */
     return seam_backward(run, layer, 0, err);
 }
 

@@ -11,8 +11,10 @@ static nabla_status check_shape(const nv_dit *m, const nv_dit_shape *s, nv_error
     if (s->batch < 1 || s->text_length < 1)
         return nv_fail(err, NABLA_INVALID_ARGUMENT, "batch %d and text length %d must be at least 1", (int)s->batch,
                        (int)s->text_length);
-    if (s->train && !m->train)
-        return nv_fail(err, NABLA_INVALID_ARGUMENT, "this model holds no gradients; make it with train = 1");
+    if (s->recompute && !s->train)
+        return nv_fail(err, NABLA_INVALID_ARGUMENT, "a run that does not train has nothing to compute again");
+    if (s->train && m->use != NV_DIT_TRAIN)
+        return nv_fail(err, NABLA_INVALID_ARGUMENT, "this model holds no gradients; make it with NV_DIT_TRAIN");
     for (int i = 0; i < 3; i++) {
         if (size[i] < 1 || size[i] % m->config.patch[i])
             return nv_fail(err, NABLA_INVALID_ARGUMENT,
@@ -113,16 +115,25 @@ static void take_block(nv_dit_run *run, nv_arena *arena, int32_t layer) {
     const nv_dit *m = run->m;
     const nv_dit_block *p = &m->blocks[layer];
     nv_dit_block_run *b = &run->blocks[layer];
+    const nv_dit_turn *turn = run->shape.recompute ? &run->turns[layer % 2] : NULL;
     const int train = run->shape.train;
     const int64_t batch = run->shape.batch;
-    for (int i = 0; i < 3; i++)
-        take_norm(run, arena, &b->norm[i], m->compute, train && (i != 1 || m->config.cross_attn_norm));
+    for (int i = 0; i < 3; i++) {
+        const int normalises = i != 1 || m->config.cross_attn_norm;
+        take_norm(run, arena, &b->norm[i], m->compute, train && normalises && !(turn && i == 0));
+    }
     nv_self_attention_layout(&b->self, arena, &p->self, batch, run->tokens, m->compute, train, &run->shared);
     nv_cross_attention_layout(&b->cross, arena, &p->cross, batch, run->tokens, run->shape.text_length, m->compute,
                               train, &run->shared);
     b->ffn_u = train ? take_matrix(arena, m->compute, run->rows, m->config.ffn_dim)
                      : nv_shared_wide(&run->shared, m->config.ffn_dim);
-    b->ffn_y = train ? take_matrix(arena, m->compute, run->rows, m->dim) : run->shared.narrow;
+    if (turn) {
+        b->norm[0].xhat = turn->xhat;
+        b->norm[0].rstd = turn->rstd;
+        b->ffn_y = turn->ffn_y;
+    } else {
+        b->ffn_y = train ? take_matrix(arena, m->compute, run->rows, m->dim) : run->shared.narrow;
+    }
     b->self.rope = run->rope;
     b->self.plan = run->plans ? run->plans[layer] : NULL;
     b->cross.plan = run->cross_plan;
@@ -142,6 +153,17 @@ static void take_backward(nv_dit_run *run, nv_arena *arena) {
     run->d_e = take_matrix(arena, NABLA_FP32, batch, NV_DIT_CHUNKS * dim);
     run->d_t_head = take_floats(arena, batch * dim);
     run->d_head_modulation = take_floats(arena, batch * 2 * dim);
+}
+
+static void take_recompute(nv_dit_run *run, nv_arena *arena) {
+    const nv_dit *m = run->m;
+    for (int32_t i = 0; i + 1 < m->config.layers; i++)
+        run->blocks[i].kept = take_floats(arena, run->rows * m->dim);
+    for (int i = 0; i < 2; i++) {
+        run->turns[i].ffn_y = take_matrix(arena, m->compute, run->rows, m->dim);
+        run->turns[i].xhat = nv_arena_take(arena, run->rows * m->dim, nabla_dtype_size(m->compute));
+        run->turns[i].rstd = take_floats(arena, run->rows);
+    }
 }
 
 static int64_t larger(int64_t a, int64_t b) {
@@ -196,9 +218,10 @@ static void take_all(nv_dit_run *run, nv_arena *arena) {
         run->blocks[i].d_modulation = run->shape.train ? take_floats(arena, count) : NULL;
     }
     if (run->shape.train) take_backward(run, arena);
-    const size_t shared = arena->used; /* without a backward pass the layers' activations lie in the same place */
+    if (run->shape.recompute) take_recompute(run, arena);
+    const size_t shared = arena->used; /* where nothing is kept the layers' activations lie in the same place */
     for (int32_t i = 0; i < m->config.layers; i++) {
-        if (!run->shape.train) arena->used = shared;
+        if (!run->shape.train || run->shape.recompute) arena->used = shared;
         take_block(run, arena, i);
     }
 }
@@ -330,6 +353,7 @@ static nabla_status measure_density(const nv_dit_run *run, double *density, nv_e
 nabla_status nv_dit_get_stats(const nv_dit_run *run, nv_dit_stats *stats, nv_error *err) {
     nv_device *dev = run->m->device;
     const double row = 4.0 * (double)run->rows * (double)run->m->dim * run->m->config.layers;
+    const double layers = run->m->config.layers, again = run->shape.recompute ? (layers - 1) / layers : 0;
     nv_clock clock;
     double density;
     NV_TRY(measure_density(run, &density, err));
@@ -339,10 +363,11 @@ nabla_status nv_dit_get_stats(const nv_dit_run *run, nv_dit_stats *stats, nv_err
                             .plan_s = clock.seconds[NV_PLAN],
                             .attention_s = clock.seconds[NV_ATTENTION],
                             .products_s = clock.seconds[NV_PRODUCTS],
+                            .weights_s = clock.seconds[NV_WEIGHTS],
                             .other_s = clock.seconds[NV_OTHER],
                             .product_flop = clock.product_flop};
     stats->attention_flop = row * (density * (double)run->tokens + (double)run->shape.text_length);
-    if (run->backward) stats->attention_flop *= 3.5;
+    if (run->backward) stats->attention_flop *= 3.5 + again;
     return NABLA_OK;
 }
 

@@ -84,11 +84,11 @@ static nabla_status add_buffers(const nv_dit_config *config, const nv_denoise_ru
     return nv_memory_add(bytes, sizeof(float), entries, rule->shape.text_length, config->text_dim, 1, err);
 }
 
-nabla_status nv_denoise_memory(nv_device *device, const nv_dit_config *config, nabla_dtype compute,
-                               const nv_denoise_rule *rule, size_t *model, size_t *sampling, nv_error *err) {
+nabla_status nv_denoise_memory(nv_device *device, const nv_dit_config *config, nabla_dtype compute, nv_dit_use use,
+                               const nv_denoise_rule *rule, nv_dit_needs *needs, nv_error *err) {
     const nv_dit_shape shape = shape_of(rule);
-    NV_TRY(nv_dit_estimate(device, config, compute, &shape, model, sampling, err));
-    return add_buffers(config, rule, sampling, err);
+    NV_TRY(nv_dit_estimate(device, config, compute, use, &shape, needs, err));
+    return add_buffers(config, rule, &needs->run, err);
 }
 
 static nabla_status check_memory(const nv_denoiser *d, const nv_dit_shape *shape, nv_error *err) {
@@ -222,6 +222,7 @@ static void count_step(nv_denoiser *d, const nv_dit_stats *stats, nv_denoise_tot
     totals->plan_s += stats->plan_s;
     totals->attention_s += stats->attention_s;
     totals->products_s += stats->products_s;
+    totals->weights_s += stats->weights_s;
 }
 
 static nabla_status check_finite(const nv_denoiser *d, nv_error *err) {

@@ -26,9 +26,9 @@ typedef struct nv_denoise_rule {
 /* Ranges of its numbers, which nv_denoiser_create takes for granted. */
 nabla_status nv_denoise_check(const nv_denoise_rule *rule, nv_error *err);
 
-/* Bytes that a model and sampling with it will take, without making either. */
-nabla_status nv_denoise_memory(nv_device *device, const nv_dit_config *config, nabla_dtype compute,
-                               const nv_denoise_rule *rule, size_t *model, size_t *sampling, nv_error *err);
+/* What a model and sampling with it (needs->run) will take, without making either. */
+nabla_status nv_denoise_memory(nv_device *device, const nv_dit_config *config, nabla_dtype compute, nv_dit_use use,
+                               const nv_denoise_rule *rule, nv_dit_needs *needs, nv_error *err);
 
 typedef struct nv_denoiser nv_denoiser;
 
@@ -52,7 +52,7 @@ typedef struct nv_denoise_watch {
 typedef struct nv_denoise_totals {
     int32_t steps;  /* done */
     double density; /* of these steps, as shares of the mean over rule.steps */
-    double plan_s, attention_s, products_s;
+    double plan_s, attention_s, products_s, weights_s;
 } nv_denoise_totals;
 
 /* contexts: [prompts, text_length, text_dim]; negative: [text_length, text_dim], not read without guidance; x: noise

@@ -124,7 +124,8 @@ static void add_figures(nv_generation *g, const nv_generated *clip, double secon
     r->plan_s += clip->totals.plan_s;
     r->attention_s += clip->totals.attention_s;
     r->products_s += clip->totals.products_s;
-    r->other_s = r->sample_s - r->plan_s - r->attention_s - r->products_s;
+    r->weights_s += clip->totals.weights_s;
+    r->other_s = r->sample_s - r->plan_s - r->attention_s - r->products_s - r->weights_s;
 }
 
 static nabla_status sample_clip(nv_generation *g, int32_t i, nv_error *err) {

@@ -69,7 +69,8 @@ nabla_status nv_generation_save(const nv_generation *g, const nv_generated *clip
     nv_sample_tensors t;
     NV_TRY(state_tensors(g, clip, &t, err));
     nabla_status status = nv_sampler_read_history(nv_denoiser_sampler(g->denoiser), t.history, err);
-    if (status == NABLA_OK) status = nv_sample_state_write(clip->state, &g->settings, &t, &clip->totals, g->pipeline->device, err);
+    if (status == NABLA_OK)
+        status = nv_sample_state_write(clip->state, &g->settings, &t, &clip->totals, g->pipeline->device, err);
     free(t.history);
     return status;
 }

@@ -8,6 +8,7 @@
 
 #include "video/files.h"
 #include "video/folder.h"
+#include "video/trainables.h"
 #include "video/warning.h"
 
 static const char state_file[] = "train/state.safetensors";
@@ -98,26 +99,45 @@ static nabla_status start_from(nv_trainer *t, const char *folder, const nabla_vi
 
 /* ------------------------------------------------------------------ memory */
 
-/* What is yet to be taken: batches on both sides, clips with noise and what the model makes of them, the optimizer's
-   moments and averages, a copy of the state while it is written (the model's files need less, and at another time), and
-   what the transformer keeps. */
-static nabla_status check_memory(const nv_trainer *t, const nv_dit_shape *shape, nv_error *err) {
-    static const char hint[] = "choose a smaller batch, size or model";
-    size_t there = 0, here = 0, run_bytes = 0, batch_bytes = 0;
+/* What is yet to be taken. */
+typedef struct needs {
+    size_t there; /* on the device: batches, clips with noise and what the model makes of them, the optimizer's moments
+                     and averages, what the transformer keeps */
+    size_t here;  /* on the host: batches, a copy of the state while it is written (the model's files need less, and at
+                     another time) */
+} needs;
+
+static nabla_status estimate(const nv_trainer *t, const nv_dit_shape *shape, needs *n, nv_error *err) {
+    size_t run_bytes = 0, batch_bytes = 0;
     size_t table = (size_t)nv_words_rows(t->model.words) * (size_t)nv_clip_model_text_dim(&t->model);
     size_t values = nv_dit_values(t->model.dit) + table;
+    *n = (needs){0};
     NV_TRY(nv_batch_bytes(t, &batch_bytes, err));
-    NV_TRY(nv_memory_add(&here, 1, (int64_t)batch_bytes, nv_batch_slots(t), 1, 1, err));
-    NV_TRY(nv_memory_add(&here, 1, (int64_t)nv_checkpoint_memory(values), 1, 1, 1, err));
-    NV_TRY(nv_memory_add(&there, 1, (int64_t)batch_bytes, nv_batch_slots(t), 1, 1, err));
-    NV_TRY(nv_memory_add(&there, sizeof(float), 2, t->options->batch, (int64_t)t->values, 1, err));
-    NV_TRY(nv_memory_add(&there, sizeof(float), 3, (int64_t)values, 1, 1, err));
+    NV_TRY(nv_memory_add(&n->here, 1, (int64_t)batch_bytes, nv_batch_slots(t), 1, 1, err));
+    NV_TRY(nv_memory_add(&n->here, 1, (int64_t)nv_checkpoint_memory(values), 1, 1, 1, err));
+    NV_TRY(nv_memory_add(&n->there, 1, (int64_t)batch_bytes, nv_batch_slots(t), 1, 1, err));
+    NV_TRY(nv_memory_add(&n->there, sizeof(float), 2, t->options->batch, (int64_t)t->values, 1, err));
+    NV_TRY(nv_memory_add(&n->there, sizeof(float), 3, (int64_t)values, 1, 1, err));
     NV_TRY(nv_dit_run_memory(t->model.dit, shape, &run_bytes, err));
-    NV_TRY(nv_memory_add(&there, 1, (int64_t)run_bytes, 1, 1, 1, err));
-    if (strcmp(t->model.device->kind, "cpu") == 0)
-        return nv_memory_check(NULL, there + here, "this training run", hint, err);
-    NV_TRY(nv_memory_check(t->model.device, there, "this training run", hint, err));
-    return nv_memory_check(NULL, here, "the batches and checkpoints of this training run", hint, err);
+    return nv_memory_add(&n->there, 1, (int64_t)run_bytes, 1, 1, 1, err);
+}
+
+static nabla_status check_memory(const nv_trainer *t, const nv_dit_shape *shape, nv_error *err) {
+    const int cpu = strcmp(t->model.device->kind, "cpu") == 0;
+    nv_dit_shape other = *shape;
+    needs n, with;
+    char remedy[160] = "choose a smaller batch, size or model";
+    other.recompute = 1;
+    NV_TRY(estimate(t, shape, &n, err));
+    NV_TRY(estimate(t, &other, &with, err));
+    if (with.there < n.there)
+        snprintf(remedy, sizeof remedy,
+                 "--activation-checkpointing brings it down to %.1f GB; or choose a smaller batch, size or model",
+                 (double)(with.there + (cpu ? with.here : 0)) / 1e9);
+    if (cpu) return nv_memory_check(NULL, n.there + n.here, "this training run", remedy, err);
+    NV_TRY(nv_memory_check(t->model.device, n.there, "this training run", remedy, err));
+    return nv_memory_check(NULL, n.here, "the batches and checkpoints of this training run",
+                           "choose a smaller batch, size or model", err);
 }
 
 static nabla_status make_buffers(nv_trainer *t, const nv_dit_shape *shape, nv_error *err) {
@@ -138,13 +158,7 @@ static nabla_status make_optimizer(nv_trainer *t, nv_error *err) {
     size_t count = nv_dit_parameter_count(t->model.dit);
     nv_trainable *tensors = calloc(count + 1, sizeof *tensors);
     if (!tensors) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory to list %zu tensors", count);
-    for (size_t i = 0; i < count; i++) {
-        const nv_parameter *p = nv_dit_parameter(t->model.dit, i);
-        tensors[i] = (nv_trainable){.name = p->name, .rank = p->rank, .count = p->count, .value = p->value};
-        tensors[i].grad = p->grad;
-        tensors[i].decay = p->decay;
-        memcpy(tensors[i].shape, p->shape, sizeof p->shape);
-    }
+    nv_list_trainables(t->model.dit, tensors);
     int64_t rows = nv_words_rows(t->model.words), columns = nv_clip_model_text_dim(&t->model);
     tensors[count] = (nv_trainable){.name = "text.table", .rank = 2, .shape = {rows, columns}};
     tensors[count].count = (size_t)(rows * columns);
@@ -242,6 +256,7 @@ static nabla_status open_parts(nv_trainer *t, const nabla_video_machine *machine
     NV_TRY(parse_policy(t, err));
     NV_TRY(nv_memory_add(&t->values, 1, 3, t->clip.frames, t->clip.height, t->clip.width, err));
     NV_TRY(nv_clip_model_shape(&t->model, o->batch, &t->clip, 1, &shape, err));
+    shape.recompute = o->activation_checkpointing != 0;
     NV_TRY(check_memory(t, &shape, err));
     NV_TRY(make_optimizer(t, err));
     NV_TRY(make_buffers(t, &shape, err));

@@ -61,8 +61,14 @@ static nabla_status estimate(nv_wan_facts *facts, const nv_clip_size *clip, cons
     nv_device *device;
     if (nv_wan_shape(&facts->config, NV_WAN_SPACE, NV_WAN_TIME, clip, &shape, NULL) != NABLA_OK) return NABLA_OK;
     NV_TRY(nv_machine_open(machine, &device, err));
-    const nabla_status status = nv_dit_estimate(device, &facts->config, machine->compute, &shape, &facts->model_memory,
-                                                &facts->run_memory, err);
+    nv_dit_needs needs = {0}, offloaded = {0};
+    nabla_status status = nv_dit_estimate(device, &facts->config, machine->compute, NV_DIT_INFER, &shape, &needs, err);
+    if (status == NABLA_OK)
+        status = nv_dit_estimate(device, &facts->config, machine->compute, NV_DIT_OFFLOAD, &shape, &offloaded, err);
+    facts->offloaded_memory = offloaded.model;
+    facts->host_memory = offloaded.host;
+    facts->model_memory = needs.model;
+    facts->run_memory = needs.run;
     facts->sized = status == NABLA_OK;
     nv_device_destroy(device);
     return status;

@@ -55,6 +55,7 @@ typedef struct nv_wan_facts {
     char dtypes[64]; /* theirs, "BF16, F32" */
     int32_t sized;   /* 1: the memory of a run is told below */
     size_t model_memory, run_memory;
+    size_t offloaded_memory, host_memory; /* the model's on a GPU and on the host, where blocks are offloaded */
 } nv_wan_facts;
 
 /* What the transformer is, every name and shape checked, and the memory that it and one forward pass over a video of

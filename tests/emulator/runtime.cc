@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The emulated device: memory that only its own work can reach, streams that do their work at once, and graphs that
-// record it.
+// The emulated device: memory that only its own work can reach, streams that do their work at once (those made with a
+// priority sometimes as late as they may), and graphs that record it.
 #include "cuda_runtime.h"
 
 #include <chrono>
@@ -18,12 +18,16 @@ struct CUgraphExec_st {
 };
 struct CUstream_st {
     CUgraph_st *recording = nullptr;
+    bool may_be_late = false;
+    unsigned long queued = 0;                // pieces of work, in all
+    std::vector<std::function<void()>> late; // those that wait for somebody to wait for them
 };
 struct CUmemPool_st {
     size_t used = 0;
 };
 struct CUevent_st {
     std::chrono::steady_clock::time_point at;
+    cudaStream_t stream = nullptr; // where it was recorded last
 };
 
 namespace {
@@ -103,11 +107,23 @@ void run(const std::function<void()> &work) {
 }
 } // namespace
 
-void emulator_queue(cudaStream_t stream, std::function<void()> work) {
-    if (stream && stream->recording)
-        stream->recording->work.push_back(std::move(work));
-    else
+static void catch_up(cudaStream_t stream) {
+    for (const auto &work : stream->late)
         run(work);
+    stream->late.clear();
+}
+
+// A stream that may be late does every third piece of its work at once and with it all before, so that a missing wait
+// shows on either side: the work was not done yet, or it was done too soon.
+void emulator_queue(cudaStream_t stream, std::function<void()> work) {
+    if (stream && stream->recording) {
+        stream->recording->work.push_back(std::move(work));
+    } else if (stream && stream->may_be_late) {
+        stream->late.push_back(std::move(work));
+        if (stream->queued++ % 3 == 0) catch_up(stream);
+    } else {
+        run(work);
+    }
 }
 
 extern "C" {
@@ -216,12 +232,18 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+    event->stream = stream;
     emulator_queue(stream, [=] { event->at = std::chrono::steady_clock::now(); });
     return cudaSuccess;
 }
 
-cudaError_t cudaEventSynchronize(cudaEvent_t) {
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+    if (event->stream) catch_up(event->stream);
     return cudaSuccess;
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t event, unsigned) {
+    return cudaEventSynchronize(event);
 }
 
 cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t from, cudaEvent_t to) {
@@ -281,18 +303,21 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
     return cudaSuccess;
 }
 
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned, int) {
+    *stream = new CUstream_st();
+    (*stream)->may_be_late = true;
+    return cudaSuccess;
+}
+
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+    catch_up(stream);
     delete stream;
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+    if (stream) catch_up(stream);
     return stream && stream->recording ? say(cudaErrorInvalidValue) : cudaSuccess;
-}
-
-// What comes before has run: streams hold nothing back but what is recorded.
-cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) {
-    return cudaSuccess;
 }
 
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureStatus *status) {

@@ -62,6 +62,7 @@ void nv_cuda_host_release(nv_device *dev, void *data);
 void nv_cuda_fetch(nv_device *dev, int32_t lane, void *dst, const void *src, size_t bytes);
 void nv_cuda_await(nv_device *dev, int32_t lane);
 void nv_cuda_fetched(nv_device *dev, int32_t lane);
+void nv_cuda_stow(nv_device *dev, void *dst, const void *src, size_t bytes);
 void nv_cuda_memory_left(nv_device *dev, nv_device_memory *out);
 nabla_status nv_cuda_wait(nv_device *dev, nv_error *err);
 

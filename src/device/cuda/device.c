@@ -52,6 +52,7 @@ static const nv_device_ops cuda_ops = {
     .fetch = nv_cuda_fetch,
     .await = nv_cuda_await,
     .fetched = nv_cuda_fetched,
+    .stow = nv_cuda_stow,
     .linear = nv_cuda_linear,
     .linear_activate = nv_cuda_linear_activate,
     .linear_backward_input = nv_cuda_linear_backward_input,

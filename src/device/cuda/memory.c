@@ -33,7 +33,7 @@ nabla_status nv_cuda_memory_open(nv_cuda *d, nv_error *err) {
     if (!error) error = cudaMallocHost((void **)&m->staging, (size_t)SLOTS * SLOT_BYTES);
     for (int i = 0; i < SLOTS && !error; i++)
         error = cudaEventCreateWithFlags(&m->emptied[i], cudaEventDisableTiming);
-    if (!error) error = cudaStreamCreateWithFlags(&m->aside, cudaStreamNonBlocking);
+    if (!error) error = cudaStreamCreateWithPriority(&m->aside, cudaStreamNonBlocking, 0);
     if (!error) error = cudaEventCreateWithFlags(&m->queued, cudaEventDisableTiming);
     for (int i = 0; i < NV_FETCH_LANES && !error; i++)
         error = cudaEventCreateWithFlags(&m->arrived[i], cudaEventDisableTiming);
@@ -233,13 +233,19 @@ nabla_status nv_cuda_host_allocate(nv_device *dev, size_t bytes, void **out, nv_
     *out = NULL;
     const cudaError_t error = cudaMallocHost(out, bytes ? bytes : 1);
     if (error) *out = NULL;
-    return nv_cuda_check(nv_cuda_of(dev), error, "taking host memory that a GPU can copy from", err);
+    if (error != cudaErrorMemoryAllocation)
+        return nv_cuda_check(nv_cuda_of(dev), error, "taking host memory that a GPU can copy from", err);
+    cudaGetLastError();
+    return nv_fail(err, NABLA_OUT_OF_MEMORY,
+                   "the host has no %.1f MB of memory to lock for a GPU (swap does not count): free some",
+                   (double)bytes / 1e6);
 }
 
 void nv_cuda_host_release(nv_device *dev, void *data) {
     nv_cuda *d = nv_cuda_of(dev);
     if (!data) return;
     note(d, cudaStreamSynchronize(d->memory->aside));
+    note(d, cudaStreamSynchronize(d->stream)); /* of what is stowed */
     note(d, cudaFreeHost(data));
 }
 
@@ -260,4 +266,9 @@ void nv_cuda_await(nv_device *dev, int32_t lane) {
 void nv_cuda_fetched(nv_device *dev, int32_t lane) {
     nv_cuda *d = nv_cuda_of(dev);
     note(d, cudaEventSynchronize(d->memory->arrived[lane]));
+}
+
+void nv_cuda_stow(nv_device *dev, void *dst, const void *src, size_t bytes) {
+    nv_cuda *d = nv_cuda_of(dev);
+    note(d, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, d->stream));
 }
