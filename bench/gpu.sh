@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Builds, checks and measures the GPU side on this machine: bench/gpu.sh [FOLDER [PART]...]
 # FOLDER takes the CSVs and logs (default build-gpu/bench). Parts: check, bench, ops, peers (default: all, in that order).
-# Ops are the engine's kernels, checked and measured; they build alone. Peers attend over the lists that bench leaves in
+# Ops are the engine's device, its operations and products checked, its kernels measured; it builds alone. Peers attend over the lists that bench leaves in
 # build-gpu/lists. A part that fails does not stop the others; what became of
 # each is told at the end. BUILD (default build-gpu) is the build's folder, BENCH_FLAGS and PEER_FLAGS go to gpu_attention
 # and peer_gpu.py, PYTHON is a Python that has torch (default python3).
@@ -69,8 +69,9 @@ for part; do
   check) build test_check_attention gpu_attention; step check.txt 180 "$build/bin/test_check_attention" --level cuda ;;
   bench) build test_check_attention gpu_attention; step bench.csv 150 "$build/bin/gpu_attention" --dump "$build/lists" ${BENCH_FLAGS:-} ;;
   ops)
-    build test_ops_cuda gpu_ops
+    build test_ops_cuda test_products_cuda gpu_ops
     step check_ops.txt 120 "$build/bin/test_ops_cuda"
+    step check_products.txt 60 "$build/bin/test_products_cuda"
     step ops.csv 120 "$build/bin/gpu_ops"
     ;;
   peers) step peers.csv 300 "${PYTHON:-python3}" bench/peer_gpu.py --lists "$build/lists" ${PEER_FLAGS:-} ;;

@@ -6,8 +6,8 @@
  *
  *     gpu_ops [REPEATS [NAME]]    repeats: 20; only operations whose name begins so
  */
+#include "device/create.h"
 #include "device/cuda/ops.h"
-#include "ops_device.h"
 
 #include <cuda_runtime_api.h>
 #include <stdio.h>
@@ -29,6 +29,9 @@ typedef struct bench {
     float *full[FLOATS]; /* [rows, dim] */
     float *small[8];     /* [8 * wide] */
     int32_t *raster;     /* [rows], in order */
+    nv_piece *pieces;    /* of an optimizer's tensor: value, grad, m, v, ema are full[0] to full[4] */
+    int64_t piece_count;
+    double *sum;
     nv_error err;
 } bench;
 
@@ -183,14 +186,17 @@ static nabla_status add(bench *b, nv_error *err) {
 }
 
 static nabla_status adamw(bench *b, nv_error *err) {
-    const nv_adamw a = {1e-4f, 0.9f, 0.99f, 1e-8f, 0.01f, 1.0f, 10, 0.999f};
-    return b->dev->ops->adamw(b->dev, &a, (size_t)(b->rows * b->dim), b->full[0], b->full[1], b->full[2], b->full[3],
-                              b->full[4], err);
+    const nv_adamw a = {1e-4f, 0.9f, 0.99f, 1e-8f, 0.999f, 1.0f, 1.0f, 10, b->sum};
+    return b->dev->ops->adamw(b->dev, &a, b->pieces, b->piece_count, err);
 }
 
 static nabla_status sum_squares(bench *b, nv_error *err) {
-    double sum;
-    return b->dev->ops->sum_squares(b->dev, b->full[0], (size_t)(b->rows * b->dim), &sum, err);
+    return b->dev->ops->sum_squares(b->dev, b->pieces, b->piece_count, b->sum, err);
+}
+
+static nabla_status noise(bench *b, nv_error *err) {
+    const nv_noising a = {1, b->rows * b->dim, 1, 1, b->small[0], b->full[0], b->full[1], 0};
+    return b->dev->ops->noise(b->dev, &a, err);
 }
 
 /* Rows of 2 x 2 pixels and 16 channels; the latent of one frame, `rows` patches in a line. */
@@ -226,8 +232,9 @@ static const struct {
     {"cast to bf16", narrow, DIM, 6},
     {"cast to fp32", widen, DIM, 6},
     {"add", add, DIM, 12},
-    {"adamw", adamw, DIM, 36},
+    {"adamw", adamw, DIM, 40},
     {"sum_squares", sum_squares, DIM, 4},
+    {"noise", noise, DIM, 8},
     {"patchify", patchify, PATCH, 6},
     {"unpatchify", unpatchify, PATCH, 6},
 };
@@ -260,6 +267,22 @@ static void *take(bench *b, size_t bytes) {
     return p;
 }
 
+static void cut(bench *b) {
+    const int64_t n = b->rows * b->dim;
+    b->piece_count = (n + NV_PIECE - 1) / NV_PIECE;
+    nv_piece *pieces = malloc((size_t)b->piece_count * sizeof *pieces);
+    if (!pieces) abort();
+    for (int64_t i = 0; i < b->piece_count; i++) {
+        const int64_t at = i * NV_PIECE, count = n - at < NV_PIECE ? n - at : NV_PIECE;
+        pieces[i] = (nv_piece){
+            b->full[0] + at, b->full[1] + at, b->full[2] + at, b->full[3] + at, b->full[4] + at, (int32_t)count, 0.01f};
+    }
+    b->pieces = take(b, (size_t)b->piece_count * sizeof *pieces);
+    b->dev->ops->upload(b->dev, b->pieces, pieces, (size_t)b->piece_count * sizeof *pieces);
+    b->sum = take(b, sizeof *b->sum);
+    free(pieces);
+}
+
 static void shape(bench *b, int64_t rows, int64_t dim, int64_t wide, int64_t heads) {
     const size_t most = (size_t)(wide > 4 * dim ? wide : 4 * dim);
     b->rows = rows;
@@ -279,6 +302,7 @@ static void shape(bench *b, int64_t rows, int64_t dim, int64_t wide, int64_t hea
     b->raster = take(b, (size_t)rows * sizeof *order);
     b->dev->ops->upload(b->dev, b->raster, order, (size_t)rows * sizeof *order);
     free(order);
+    cut(b);
 }
 
 static void done(bench *b) {
@@ -289,6 +313,8 @@ static void done(bench *b) {
     for (int i = 0; i < 8; i++)
         b->dev->ops->release(b->dev, b->small[i]);
     b->dev->ops->release(b->dev, b->raster);
+    b->dev->ops->release(b->dev, b->pieces);
+    b->dev->ops->release(b->dev, b->sum);
 }
 
 static void transformer(bench *b, int64_t rows, int64_t dim, int64_t wide, int64_t heads) {
@@ -306,7 +332,8 @@ int main(int argc, char **argv) {
         fprintf(stderr, "gpu_ops: %d repeats; from 1 to %d\n", b.repeats, (int)MOST_REPEATS);
         return 2;
     }
-    if (ops_device_create(&b.dev, &b.err) != NABLA_OK) {
+    const nv_device_options gpu = {.device = NABLA_CUDA};
+    if (nv_cuda_create(&gpu, &b.dev, &b.err) != NABLA_OK) {
         fprintf(stderr, "gpu_ops: %s\n", b.err.text);
         return 1;
     }
@@ -337,6 +364,6 @@ int main(int argc, char **argv) {
 
     for (int i = 0; i <= b.repeats; i++)
         cudaEventDestroy(b.events[i]);
-    ops_device_destroy(b.dev);
+    b.dev->ops->destroy(b.dev);
     return b.failures != 0;
 }

@@ -43,8 +43,8 @@ if(NABLA_CUDA)
                          --generate-code=arch=compute_90,code=[sm_90])
   # Flags of all our kernels. Nothing of libstdc++: no exceptions, no guarded statics.
   function(nabla_cuda_flags target)
-    target_compile_options(${target} PRIVATE -O3 $<$<NOT:$<CONFIG:Release>>:-lineinfo> -Xfatbin=-compress-all
-      -Xcompiler=-Wall,-Wextra,-fvisibility=hidden,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics)
+    target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:-O3;$<$<NOT:$<CONFIG:Release>>:-lineinfo>;-Xfatbin=-compress-all;\
+-Xcompiler=-Wall,-Wextra,-fvisibility=hidden,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics>")
   endfunction()
 elseif(NABLA_CUDA STREQUAL "OFF")
   message(STATUS "CUDA: none (no nvcc, or NABLA_CUDA is OFF); this build has no GPU side")

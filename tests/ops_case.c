@@ -26,10 +26,21 @@ static void *take_host(ops_case *c, size_t bytes) {
     return p;
 }
 
-int32_t *ops_ints(ops_case *c, const int32_t *values, int64_t count) {
-    int32_t *p = take(c, (size_t)count * sizeof *p);
-    c->dev->ops->upload(c->dev, p, values, (size_t)count * sizeof *p);
+void *ops_copy(ops_case *c, const void *values, size_t bytes) {
+    void *p = take(c, bytes);
+    c->dev->ops->upload(c->dev, p, values, bytes);
     return p;
+}
+
+int32_t *ops_ints(ops_case *c, const int32_t *values, int64_t count) {
+    return ops_copy(c, values, (size_t)count * sizeof *values);
+}
+
+void ops_fetch(const ops_case *c, void *values, const void *from, size_t bytes) {
+    nv_error err = {0};
+    if (c->dev->ops->download(c->dev, values, from, bytes, &err) == NABLA_OK) return;
+    fprintf(stderr, "%s: %s\n", c->text, err.text);
+    abort();
 }
 
 /* A matrix as the device holds it, in the host's memory; the caller frees it. */
@@ -62,11 +73,9 @@ void ops_write(const ops_case *c, ops_tensor t) {
 
 /* The matrix as it lies on the device. */
 static void *fetch(const ops_case *c, nv_matrix m) {
-    nv_error err = {0};
     void *image = image_of(m);
-    if (c->dev->ops->download(c->dev, image, m.data, nv_matrix_bytes(m), &err) == NABLA_OK) return image;
-    fprintf(stderr, "%s: %s\n", c->text, err.text);
-    abort();
+    ops_fetch(c, image, m.data, nv_matrix_bytes(m));
+    return image;
 }
 
 void ops_read(const ops_case *c, ops_tensor t) {
@@ -137,6 +146,21 @@ void ops_expect(ops_case *c, const char *what, ops_tensor t, double scale) {
     compare(t, image, scale, why, sizeof why);
     free(image);
     if (*why) ops_fail(c, what, why);
+}
+
+void ops_expect_bits(ops_case *c, const char *what, ops_tensor t) {
+    const int64_t count = t.m.rows * t.m.cols;
+    char why[160];
+    if (c->perf) return;
+    void *image = fetch(c, t.m);
+    for (int64_t i = 0; i < count; i++) {
+        const double have = number(image, t.m.dtype, i / t.m.cols * t.m.stride + i % t.m.cols);
+        if (have == t.v[i]) continue;
+        snprintf(why, sizeof why, "number %lld is %.9g, not %.9g", (long long)i, have, t.v[i]);
+        ops_fail(c, what, why);
+        break;
+    }
+    free(image);
 }
 
 void ops_finish(ops_case *c) {

@@ -32,32 +32,37 @@ void ops_write(const ops_case *c, ops_tensor t); /* m = v */
 void ops_read(const ops_case *c, ops_tensor t);  /* v = m */
 /* A copy in the device's memory. */
 int32_t *ops_ints(ops_case *c, const int32_t *values, int64_t count);
+void *ops_copy(ops_case *c, const void *values, size_t bytes);
+/* And back. */
+void ops_fetch(const ops_case *c, void *values, const void *from, size_t bytes);
 
 /* Fails the case where m is further than its dtype's rounding (and fp32 sums') from t.v, or a gap was written. scale:
    the size of numbers that were added up to make one. */
 void ops_expect(ops_case *c, const char *what, ops_tensor t, double scale);
+/* The same where m is not exactly t.v. */
+void ops_expect_bits(ops_case *c, const char *what, ops_tensor t);
 /* After the case: frees its tensors. */
 void ops_finish(ops_case *c);
 
 /* Runs the call; in perf, twenty times, and prints the least time and its rate for so many bytes. */
-#define OPS_RUN(c, name, bytes, call)                                                                           \
-    do {                                                                                                        \
-        double ops_least = 1e30;                                                                                \
-        for (int ops_i = 0; ops_i < ((c)->perf ? 20 : 1); ops_i++) {                                            \
-            nv_error ops_err = {0}, *err = &ops_err;                                                            \
-            const double ops_begin = nv_now();                                                                  \
-            if ((call) != NABLA_OK) ops_fail((c), (name), ops_err.text);                                        \
-            if ((c)->dev->ops->wait && (c)->dev->ops->wait((c)->dev, err)) ops_fail((c), (name), ops_err.text); \
-            const double ops_took = nv_now() - ops_begin;                                                       \
-            if (ops_took < ops_least) ops_least = ops_took;                                                     \
-        }                                                                                                       \
-        if ((c)->perf) ops_report((c), (name), ops_least, (double)(bytes));                                     \
+#define OPS_RUN(c, name, bytes, call)                                                    \
+    do {                                                                                 \
+        double ops_least = 1e30;                                                         \
+        for (int ops_i = 0; ops_i < ((c)->perf ? 20 : 1); ops_i++) {                     \
+            nv_error ops_err = {0}, *err = &ops_err;                                     \
+            const double ops_begin = nv_now();                                           \
+            if ((call) != NABLA_OK) ops_fail((c), (name), ops_err.text);                 \
+            if ((c)->dev->ops->wait((c)->dev, err)) ops_fail((c), (name), ops_err.text); \
+            const double ops_took = nv_now() - ops_begin;                                \
+            if (ops_took < ops_least) ops_least = ops_took;                              \
+        }                                                                                \
+        if ((c)->perf) ops_report((c), (name), ops_least, (double)(bytes));              \
     } while (0)
 
 void ops_fail(ops_case *c, const char *name, const char *why);
 void ops_report(const ops_case *c, const char *name, double seconds, double bytes);
 
-/* Runs every operation of the list that the device has, over every shape (perf: over one) and both dtypes; failures. */
+/* Runs every operation of the list, over every shape (perf: over one) and both dtypes; failures. */
 int ops_run_all(nv_device *dev, int perf);
 
 /* The cases, by file. */
@@ -68,6 +73,8 @@ void ops_qk_norm(ops_case *c);
 void ops_plain(ops_case *c);
 void ops_ends(ops_case *c);
 void ops_optimizer(ops_case *c);
+void ops_noise(ops_case *c);
+void ops_solve(ops_case *c);
 void ops_frames(ops_case *c);
 void ops_conv(ops_case *c);
 void ops_gate(ops_case *c);

@@ -13,9 +13,10 @@ static const struct {
     {"linear", ops_linear},       {"activations", ops_activations},
     {"seam", ops_seam},           {"qk_norm", ops_qk_norm},
     {"plain", ops_plain},         {"ends", ops_ends},
-    {"optimizer", ops_optimizer}, {"frames", ops_frames},
-    {"conv", ops_conv},           {"gate", ops_gate},
-    {"softmax", ops_softmax},
+    {"optimizer", ops_optimizer}, {"noise", ops_noise},
+    {"frames", ops_frames},       {"conv", ops_conv},
+    {"gate", ops_gate},           {"softmax", ops_softmax},
+    {"solve", ops_solve},
 };
 
 /* Rows, columns, groups: whole vectors and tails, one row, several chunks a group, weight gradients in two parts and a
@@ -24,12 +25,6 @@ static const int64_t shapes[][3] = {{1, 16, 1},   {37, 24, 1},   {6, 13, 3},   {
                                     {301, 72, 1}, {4099, 24, 1}, {5, 1544, 1}, {4, 1030, 2}, {3, 1024, 3}};
 static const int64_t demo[3] = {4 * 4608, 192, 4};
 
-/* A device may be made of kernels alone, without a library for products. */
-static int has(const nv_device *dev, ops_fn run) {
-    if (run == ops_linear) return dev->ops->linear != NULL;
-    return run != ops_conv || dev->ops->conv != NULL;
-}
-
 static int run_shape(nv_device *dev, nabla_dtype dtype, const int64_t shape[3], int perf) {
     int failures = 0;
     for (size_t i = 0; i < sizeof operations / sizeof *operations; i++) {
@@ -37,7 +32,7 @@ static int run_shape(nv_device *dev, nabla_dtype dtype, const int64_t shape[3], 
         snprintf(c.text, sizeof c.text, "%s, %s, %d threads, %s, %lld x %lld in %lld groups", operations[i].name,
                  dev->level, (int)dev->threads, dtype == NABLA_BF16 ? "bf16" : "fp32", (long long)shape[0],
                  (long long)shape[1], (long long)shape[2]);
-        if (has(dev, operations[i].run)) operations[i].run(&c);
+        operations[i].run(&c);
         ops_finish(&c);
         failures += c.failures;
     }
@@ -46,9 +41,6 @@ static int run_shape(nv_device *dev, nabla_dtype dtype, const int64_t shape[3], 
 
 int ops_run_all(nv_device *dev, int perf) {
     int failures = 0;
-    for (size_t i = 0; i < sizeof operations / sizeof *operations; i++)
-        if (!has(dev, operations[i].run))
-            fprintf(stderr, "%s: no cases of %s: this device has none\n", dev->level, operations[i].name);
     for (int dtype = 0; dtype < 2; dtype++) {
         if (perf) failures += run_shape(dev, dtype ? NABLA_BF16 : NABLA_FP32, demo, 1);
         for (size_t i = 0; !perf && i < sizeof shapes / sizeof *shapes; i++)

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "check.h"
-#include "device/device.h"
+#include "device/origin.h"
 #include "tiny_model.h"
 
 enum { STOP = 4, ALL = 6, LOSS = 1, NORM = 2 /* columns of the log */, ROOM = 64 };
@@ -113,12 +113,108 @@ static void failed_copies_are_told(void **state) {
     nv_device_destroy(dev);
 }
 
+/* What is fetched is there once it is awaited, and not before what was queued earlier has read what it replaces. */
+static void copies_beside_the_queue_keep_their_order(void **state) {
+    enum { N = 1 << 20, ROUNDS = 20, BYTES = N * sizeof(float) };
+    const nv_device_options options = {.device = NABLA_CUDA};
+    float *host[2], *there[2], *kept, back[2 * ROUNDS];
+    nv_device *dev = NULL;
+    (void)state;
+    GOOD(nv_device_create(&options, &dev, why));
+    GOOD(dev->ops->allocate(dev, sizeof back, (void **)&kept, why));
+    for (int i = 0; i < 2; i++) {
+        GOOD(dev->ops->host_allocate(dev, BYTES, (void **)&host[i], why));
+        GOOD(dev->ops->allocate(dev, BYTES, (void **)&there[i], why));
+    }
+    for (int r = 0; r < ROUNDS; r++) {
+        const int32_t lane = r % 2;
+        dev->ops->fetched(dev, lane);
+        for (int i = 0; i < N; i++)
+            host[lane][i] = (float)r;
+        dev->ops->fetch(dev, lane, there[lane], host[lane], BYTES);
+        dev->ops->await(dev, lane);
+        dev->ops->copy(dev, kept + 2 * r, there[lane], sizeof *kept);
+        dev->ops->copy(dev, kept + 2 * r + 1, there[lane] + N - 1, sizeof *kept);
+    }
+    GOOD(dev->ops->download(dev, back, kept, sizeof back, why));
+    for (int i = 0; i < 2 * ROUNDS; i++)
+        assert_true(back[i] == (float)(i / 2));
+    for (int i = 0; i < 2; i++) {
+        dev->ops->host_release(dev, host[i]);
+        dev->ops->release(dev, there[i]);
+    }
+    dev->ops->release(dev, kept);
+    nv_device_destroy(dev);
+}
+
+enum { SIDE = 512 /* of the least product whose algorithm is tried */ };
+
+static nv_device *gpu_device(void) {
+    const nv_device_options options = {.device = NABLA_CUDA};
+    nv_device *dev;
+    GOOD(nv_device_create(&options, &dev, why));
+    return dev;
+}
+
+static void multiply(nv_device *dev) {
+    const size_t bytes = (size_t)SIDE * SIDE * sizeof(float);
+    float *m[3];
+    for (int i = 0; i < 3; i++)
+        GOOD(dev->ops->allocate(dev, bytes, (void **)&m[i], why));
+    GOOD(dev->ops->linear(dev, nv_matrix_of(m[0], NABLA_FP32, SIDE, SIDE), nv_matrix_of(m[1], NABLA_FP32, SIDE, SIDE),
+                          NULL, nv_matrix_of(m[2], NABLA_FP32, SIDE, SIDE), why));
+    for (int i = 0; i < 3; i++)
+        dev->ops->release(dev, m[i]);
+}
+
+static void expect_choices(nv_device *dev, const char *expected) {
+    char *text;
+    GOOD(dev->ops->choices(dev, &text, why));
+    assert_string_equal(text, expected);
+    free(text);
+}
+
+/* What a checkpoint keeps: taken on the same machine, not on another, and told where it cannot be taken. */
+static void origins_carry_choices(void **state) {
+    nv_device *first = gpu_device(), *next = gpu_device(), *last = gpu_device();
+    char note[NV_ORIGIN_NOTE], foreign[1024], machine[640];
+    nv_origin origin;
+    (void)state;
+    multiply(first);
+    GOOD(nv_origin_open(first, &origin, why));
+    assert_memory_equal(origin.machine, "cuda, ", 6);
+    assert_non_null(strstr(origin.machine, first->name));
+    assert_non_null(strchr(origin.choices, '\n'));
+    GOOD(nv_origin_go_on(next, origin.machine, origin.choices, note, why));
+    assert_string_equal(note, "");
+    expect_choices(next, origin.choices);
+
+    snprintf(foreign, sizeof foreign, "%.*s 65535\n", (int)(strrchr(origin.choices, ' ') - origin.choices),
+             origin.choices); /* a shape of clusters that there is not */
+    GOOD(nv_origin_go_on(last, origin.machine, foreign, note, why));
+    assert_memory_equal(note, "1 of the algorithms ", 20);
+    snprintf(machine, sizeof machine, "%s\n0", origin.machine);
+    GOOD(nv_origin_go_on(last, machine, origin.choices, note, why));
+    assert_non_null(strstr(note, "?0; this is cuda, "));
+    GOOD(nv_origin_go_on(last, NULL, NULL, note, why));
+    assert_non_null(strstr(note, "a machine that its file does not name"));
+    expect_choices(last, "");
+    nv_error err = {0};
+    assert_int_equal(nv_origin_go_on(last, origin.machine, "1 2\n", note, &err), NABLA_CORRUPT);
+    nv_origin_close(&origin);
+    nv_device_destroy(first);
+    nv_device_destroy(next);
+    nv_device_destroy(last);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(steps_agree_in_fp32),
         cmocka_unit_test(steps_agree_in_bf16),
         cmocka_unit_test(runs_change_sides),
         cmocka_unit_test(failed_copies_are_told),
+        cmocka_unit_test(copies_beside_the_queue_keep_their_order),
+        cmocka_unit_test(origins_carry_choices),
     };
     if (nabla_device_count(NABLA_CUDA) == 0) {
         printf("no GPU: nothing to compare\n");

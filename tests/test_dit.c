@@ -75,7 +75,7 @@ static fixture open_case(const dit_case *c, nabla_dtype compute, int32_t threads
     snprintf(path, sizeof path, NABLA_TEST_DATA "/%s.safetensors", c->file);
     GOOD(nv_weights_open(path, &f.file, why));
     GOOD(test_device_create(threads, level, &f.device, why));
-    GOOD(nv_dit_create(f.device, &c->config, compute, 1, &f.model, why));
+    GOOD(nv_dit_create(f.device, &c->config, compute, NV_DIT_TRAIN, &f.model, why));
     GOOD(nv_dit_load(f.model, f.file, &golden_names, NULL, NULL, why));
     GOOD(nv_dit_run_create(f.model, &c->shape, &f.run, why));
     f.latent = upload_tensor(&f, "latent", NULL);
@@ -194,7 +194,7 @@ static void all_mass_is_dense(void **state) {
         f.out = NULL;
         forward(&f, f.run, "nabla-1.0");
         assert_memory_equal(f.out, dense, f.outputs * sizeof(float));
-        nv_dit_get_stats(f.run, &stats);
+        GOOD(nv_dit_get_stats(f.run, &stats, why));
         assert_true(stats.density == 1.0);
         free(dense);
         close_case(&f);
@@ -242,6 +242,78 @@ static void repeats_itself(void **state) {
     }
 }
 
+/* One frame of one of the case's samples: enough where no golden is held against it, and an emulated GPU is slow. */
+static nv_dit_shape short_shape(const dit_case *c) {
+    nv_dit_shape shape = c->shape;
+    shape.batch = shape.frames = 1;
+    return shape;
+}
+
+/* The case's inputs in a model of so many layers, whose run keeps its activations or computes them again. */
+static fixture open_deep(const dit_case *c, int32_t layers, nabla_dtype compute, int32_t recompute) {
+    fixture f = open_case(c, compute, 2, NULL);
+    nv_dit_config config = c->config;
+    nv_dit_shape shape = short_shape(c);
+    nv_dit_run_destroy(f.run);
+    nv_dit_destroy(f.model);
+    config.layers = layers;
+    shape.recompute = recompute;
+    GOOD(nv_dit_create(f.device, &config, compute, NV_DIT_TRAIN, &f.model, why));
+    GOOD(nv_dit_randomise(f.model, 3, why));
+    GOOD(nv_dit_run_create(f.model, &shape, &f.run, why));
+    return f;
+}
+
+static void expect_same_bits(const fixture *a, const fixture *b) {
+    assert_memory_equal(a->out, b->out, a->outputs * sizeof(float));
+    assert_memory_equal(a->d_context, b->d_context, a->contexts * sizeof(float));
+    assert_memory_equal(a->grads, b->grads, nv_dit_values(a->model) * sizeof(float));
+}
+
+/* Odd and even numbers of layers, one alone; twice, since a pass uses up what it kept. */
+static void recomputes_the_same_bits(void **state) {
+    (void)state;
+    for (int32_t layers = 1; layers <= 4; layers++) {
+        const dit_case *c = &cases[layers % CASES];
+        const nabla_dtype compute = layers < 4 ? NABLA_BF16 : NABLA_FP32;
+        fixture kept = open_deep(c, layers, compute, 0), again = open_deep(c, layers, compute, 1);
+        nv_dit_stats stats[2];
+        for (int pass = 0; pass < 2; pass++) {
+            forward(&kept, kept.run, c->policy);
+            forward(&again, again.run, c->policy);
+            backward(&kept);
+            backward(&again);
+            expect_same_bits(&again, &kept);
+        }
+        GOOD(nv_dit_get_stats(kept.run, &stats[0], why));
+        GOOD(nv_dit_get_stats(again.run, &stats[1], why));
+        const double more =
+            1.0 + (layers - 1.0) / layers / 3.5; /* attention forwards is 2 of 7 parts of a whole step */
+        assert_true(fabs(stats[1].attention_flop / stats[0].attention_flop - more) < 1e-9);
+        close_case(&kept);
+        close_case(&again);
+    }
+}
+
+/* A block more costs a stream, instead of all that a block leaves. */
+static void recomputing_takes_little(void **state) {
+    (void)state;
+    const dit_case *c = &cases[0];
+    size_t bytes[2][2];
+    for (int32_t recompute = 0; recompute < 2; recompute++)
+        for (int deep = 0; deep < 2; deep++) {
+            fixture f = open_deep(c, deep ? 4 : 3, NABLA_BF16, recompute);
+            nv_dit_shape shape = short_shape(c);
+            shape.recompute = recompute;
+            GOOD(nv_dit_run_memory(f.model, &shape, &bytes[recompute][deep], why));
+            close_case(&f);
+        }
+    const size_t tokens = (size_t)(c->shape.height / 2 * (c->shape.width / 2)), stream = tokens * 32 * sizeof(float),
+                 kept = bytes[0][1] - bytes[0][0], again = bytes[1][1] - bytes[1][0];
+    assert_in_range(again, stream, stream + (16 << 10) /* a plan and two modulations */);
+    assert_true(kept > 8 * stream);
+}
+
 /* Of a bf16 model that is not trained: one of the two dtypes each. */
 static size_t bare_bytes(nv_dit *m) {
     size_t bytes = 0;
@@ -265,11 +337,12 @@ static void infers_as_it_trains(void **state) {
     shape.train = 0;
     GOOD(nv_dit_run_memory(f.model, &shape, &bytes, why));
     assert_true(bytes < train_bytes);
-    size_t model_bytes, run_bytes;
-    GOOD(nv_dit_estimate(f.device, &f.c->config, NABLA_BF16, &shape, &model_bytes, &run_bytes, why));
-    assert_int_equal(run_bytes, bytes);
-    assert_in_range(model_bytes, bare_bytes(f.model), bare_bytes(f.model) + 128);
-    GOOD(nv_dit_create(f.device, &f.c->config, NABLA_BF16, 0, &bare, why));
+    nv_dit_needs needs;
+    GOOD(nv_dit_estimate(f.device, &f.c->config, NABLA_BF16, NV_DIT_INFER, &shape, &needs, why));
+    assert_int_equal(needs.run, bytes);
+    assert_int_equal(needs.values, nv_dit_values(f.model));
+    assert_in_range(needs.model, bare_bytes(f.model), bare_bytes(f.model) + 128);
+    GOOD(nv_dit_create(f.device, &f.c->config, NABLA_BF16, NV_DIT_INFER, &bare, why));
     GOOD(nv_dit_load(bare, f.file, &golden_names, NULL, NULL, why));
     nv_dit *models[] = {f.model, bare};
     for (int i = 0; i < 2; i++) {
@@ -286,6 +359,70 @@ static void infers_as_it_trains(void **state) {
     nv_dit_destroy(bare);
     free(trained);
     close_case(&f);
+}
+
+static int stop_there(void *user, int32_t done, int32_t total) {
+    (void)total;
+    return done == *(const int32_t *)user;
+}
+
+static void stop_at(fixture *f, nv_dit_run *run, int32_t layer) {
+    const nabla_policy dense = {.size = sizeof dense, .dense = 1};
+    const nv_dit_inputs in = {f->latent, f->time, f->context, &dense, stop_there, &layer};
+    assert_int_equal(nv_dit_forward(f->model, run, &in, f->out_there, NULL), NABLA_CANCELLED);
+}
+
+/* A few numbers of every block, last to first, written and read. */
+static void change_blocks(nv_dit *m) {
+    const float some[3] = {0.5f, -0.25f, 0.125f};
+    float back[3];
+    for (size_t i = nv_dit_parameter_count(m); i-- > 0;) {
+        const nv_parameter *p = nv_dit_parameter(m, i);
+        if (p->layer < 0 || !strstr(p->name, "ffn.net.2")) continue;
+        nv_dit_write(m, p, 2, some, 3);
+        GOOD(nv_dit_read(m, p, 2, back, 3, why));
+        assert_memory_equal(back, some, sizeof some);
+    }
+    GOOD(nv_dit_update(m, why));
+}
+
+/* A model in the host's memory but for two blocks gives the bits of one that is all on the device, pass after pass,
+   with numbers of layers that make its slots turn differently, and after one that was stopped. */
+static void offloads_to_the_same_bits(void **state) {
+    (void)state;
+    if (!test_on_gpu()) return; /* refuses_what_cannot_work has the rest to say */
+    for (int32_t layers = 1; layers <= 5; layers++) {
+        const dit_case *c = &cases[layers % CASES];
+        const nabla_dtype compute = layers < 4 ? NABLA_BF16 : NABLA_FP32;
+        const nv_dit_use uses[] = {NV_DIT_INFER, NV_DIT_OFFLOAD};
+        fixture f = open_case(c, compute, 2, NULL);
+        nv_dit_config config = c->config;
+        nv_dit_shape shape = short_shape(c);
+        nv_dit *const whole = f.model;
+        float *out[2];
+        config.layers = layers;
+        shape.train = 0;
+        for (int i = 0; i < 2; i++) {
+            nv_dit_run *run;
+            GOOD(nv_dit_create(f.device, &config, compute, uses[i], &f.model, why));
+            GOOD(nv_dit_randomise(f.model, 3, why));
+            GOOD(nv_dit_run_create(f.model, &shape, &run, why));
+            forward(&f, run, c->policy);
+            stop_at(&f, run, layers / 2);
+            forward(&f, run, c->policy);
+            change_blocks(f.model);
+            forward(&f, run, c->policy);
+            out[i] = f.out;
+            f.out = NULL;
+            nv_dit_run_destroy(run);
+            nv_dit_destroy(f.model);
+        }
+        assert_memory_equal(out[0], out[1], f.outputs * sizeof(float));
+        free(out[0]);
+        free(out[1]);
+        f.model = whole;
+        close_case(&f);
+    }
 }
 
 static void begins_with_nothing_to_say(void **state) {
@@ -319,13 +456,21 @@ static void refuses_what_cannot_work(void **state) {
     shape.height = 21;
     expect_refusal(nv_dit_run_create(f.model, &shape, &run, &err), &err, NABLA_INVALID_ARGUMENT, "height");
     shape.height = 20;
+    shape.train = 0;
+    shape.recompute = 1;
+    expect_refusal(nv_dit_run_create(f.model, &shape, &run, &err), &err, NABLA_INVALID_ARGUMENT, "compute again");
+    shape = f.c->shape;
     shape.rope_scale[1] = 8.0f;
     expect_refusal(nv_dit_run_create(f.model, &shape, &run, &err), &err, NABLA_INVALID_ARGUMENT, "rope_max");
+    if (!test_on_gpu())
+        expect_refusal(nv_dit_create(f.device, &config, NABLA_FP32, NV_DIT_OFFLOAD, &model, &err), &err,
+                       NABLA_UNSUPPORTED, "for a GPU");
     config.head_dim = 20;
-    expect_refusal(nv_dit_create(f.device, &config, NABLA_FP32, 0, &model, &err), &err, NABLA_INVALID_ARGUMENT, "20");
+    expect_refusal(nv_dit_create(f.device, &config, NABLA_FP32, NV_DIT_INFER, &model, &err), &err,
+                   NABLA_INVALID_ARGUMENT, "20");
     config.head_dim = 16;
     config.ffn_dim = 57;
-    GOOD(nv_dit_create(f.device, &config, NABLA_FP32, 0, &model, why));
+    GOOD(nv_dit_create(f.device, &config, NABLA_FP32, NV_DIT_INFER, &model, why));
     expect_refusal(nv_dit_load(model, f.file, &golden_names, NULL, NULL, &err), &err, NABLA_CORRUPT, "ffn");
     expect_refusal(nv_dit_load(model, f.file, NULL, NULL, NULL, &err), &err, NABLA_INVALID_ARGUMENT,
                    "no Wan2.1 transformer");
@@ -346,17 +491,22 @@ static void a_failed_pass_has_no_backward(void **state) {
     close_case(&f);
 }
 
-int main(void) {
+/* With an argument: the test of that name. */
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(agrees_with_diffusers),
         cmocka_unit_test(adds_to_gradients),
         cmocka_unit_test(all_mass_is_dense),
         cmocka_unit_test(bf16_stays_near),
         cmocka_unit_test(repeats_itself),
+        cmocka_unit_test(recomputes_the_same_bits),
+        cmocka_unit_test(recomputing_takes_little),
         cmocka_unit_test(infers_as_it_trains),
+        cmocka_unit_test(offloads_to_the_same_bits),
         cmocka_unit_test(begins_with_nothing_to_say),
         cmocka_unit_test(refuses_what_cannot_work),
         cmocka_unit_test(a_failed_pass_has_no_backward),
     };
+    if (argc > 1) cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

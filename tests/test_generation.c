@@ -11,6 +11,7 @@
 #include "device/device.h"
 #include "media/media.h"
 #include "tiny_model.h"
+#include "video/profile.h"
 
 /* The model that all of these use. */
 static void a_model(void **state) {
@@ -87,6 +88,28 @@ static void a_profile_adds_up(void **state) {
     profile.size--;
     assert_int_equal(nabla_generate(&o, &machine, NULL, &err), NABLA_INVALID_ARGUMENT);
     assert_non_null(strstr(err.text, "nabla_video_profile"));
+}
+
+/* A pass leaves the part that queued it, with its wait for offloaded weights; what was done beside it stays there. */
+static void a_pass_is_shared_out(void **state) {
+    (void)state;
+    nabla_video_profile profile = {.size = sizeof profile, .now = NABLA_PART_SAMPLER};
+    const nabla_video_machine machine = {.compute = NABLA_BF16, .profile = &profile};
+    const nv_dit_stats pass = {.plan_s = 1,
+                               .attention_s = 2,
+                               .products_s = 4,
+                               .other_s = 8,
+                               .weights_s = 16,
+                               .update_s = 32,
+                               .product_flop = 64,
+                               .attention_flop = 128};
+    profile.part[NABLA_PART_SAMPLER].seconds = 100;
+    nv_profile_pass(&machine, &pass);
+    const nabla_video_part_time *t = &profile.part[NABLA_PART_TRANSFORMER];
+    assert_true(t->seconds == 15 && t->plan_s == 1 && t->attention_s == 2 && t->products_s == 4);
+    assert_true(t->product_flop == 64 && t->attention_flop == 128 && t->compute == NABLA_BF16);
+    assert_true(profile.part[NABLA_PART_WAIT].seconds == 16);
+    assert_true(profile.part[NABLA_PART_SAMPLER].seconds == 100 - 15 - 16);
 }
 
 /* Noise from a file gives what its seed gave; another policy or no guidance gives something else. */
@@ -252,6 +275,7 @@ int main(void) {
         cmocka_unit_test(a_model),
         cmocka_unit_test(generates_pictures),
         cmocka_unit_test(a_profile_adds_up),
+        cmocka_unit_test(a_pass_is_shared_out),
         cmocka_unit_test(generates_the_same_again),
         cmocka_unit_test(generates_videos),
         cmocka_unit_test(cancelled_generation_leaves_nothing),

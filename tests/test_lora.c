@@ -86,7 +86,7 @@ static void bf16_weights_merge_too(void **state) {
     nv_weights *merged, *w;
     nv_dit *m, *plain = tiny_wan_load(original, NULL);
     size_t narrow = 0;
-    GOOD(nv_dit_create(tiny_wan_device, &tiny_wan_config, NABLA_BF16, 0, &m, why));
+    GOOD(nv_dit_create(tiny_wan_device, &tiny_wan_config, NABLA_BF16, NV_DIT_INFER, &m, why));
     GOOD(nv_weights_open(original, &w, why));
     GOOD(nv_dit_load(m, w, NULL, NULL, NULL, why));
     nv_weights_close(w);

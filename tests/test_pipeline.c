@@ -294,6 +294,39 @@ static void bf16_is_as_near_as_the_reference(void **state) {
     free(latent);
 }
 
+/* ------------------------------------------------------------------ offloading */
+
+/* The same latent, with a LoRA, where the blocks' weights are in the host's memory. */
+static void offloaded_blocks_give_the_same(void **state) {
+    (void)state;
+    const nabla_lora lora = {NABLA_TEST_DATA "/wan/lora_diffusers.safetensors", 0.5f};
+    char *latents[] = {copy_path("resident.safetensors"), copy_path("offloaded.safetensors")};
+    nabla_generate_result result;
+    for (int i = 0; i < 2; i++) {
+        nabla_generate_options o = options(NULL);
+        nabla_video_error err = {0};
+        watcher w = {0};
+        o.steps = 2;
+        o.save_latent = latents[i];
+        o.loras = &lora;
+        o.lora_count = 1;
+        o.offload = i;
+        if (i && !test_on_gpu()) {
+            assert_int_equal(generate(&o, &w, &result, &err), NABLA_UNSUPPORTED);
+            assert_non_null(strstr(err.text, "offloading them is for a GPU"));
+            assert_string_equal(w.phases, "");
+            continue;
+        }
+        succeed(&o, &result);
+        assert_true((result.offloaded_memory > 0) == i);
+    }
+    if (test_on_gpu()) expect_same(latents[0], latents[1]);
+    for (int i = 0; i < 2; i++) {
+        remove(latents[i]);
+        free(latents[i]);
+    }
+}
+
 /* ------------------------------------------------------------------ before it begins */
 
 static int refuse_to_begin(void *user, const nabla_generate_result *settled) {
@@ -351,6 +384,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(failed_after_a_clip),
         cmocka_unit_test(stopped_while_decoding),
         cmocka_unit_test(bf16_is_as_near_as_the_reference),
+        cmocka_unit_test(offloaded_blocks_give_the_same),
         cmocka_unit_test(announces_before_it_loads),
         cmocka_unit_test(refuses_half_given_lists),
     };

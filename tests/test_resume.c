@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "device.h"
 #include "tiny_model.h"
 #include "weights/safetensors.h"
 
@@ -141,6 +142,27 @@ static void checkpoints_change_nothing(void **state) {
     expect_same(at("plain.safetensors"), o.save_latent);
     o.mask_png = at("no-mask.png");
     refuse(&o, NABLA_INVALID_ARGUMENT, "mask");
+}
+
+/* A run that goes on with other threads says so; with the same, or one that begins, it says nothing. */
+static void another_machine_is_told(void **state) {
+    (void)state;
+    nabla_video_error err = {0};
+    nabla_video_machine machine = machine_of(NULL, NULL);
+    nabla_generate_result result = {.size = sizeof result};
+    nabla_generate_options o = prompt();
+    if (test_on_gpu()) skip(); /* whose bits do not depend on threads */
+    o.checkpoint = at("elsewhere.safetensors");
+    make_until(&o, 2);
+    o.resume = o.checkpoint;
+    make(&o, &result);
+    assert_string_equal(result.warning, "");
+    machine.threads = 1;
+    if (nabla_generate(&o, &machine, &result, &err) != NABLA_OK) fail_msg("%s", err.text);
+    assert_memory_equal(result.warning, "the run so far was made on cpu, level ", 38);
+    assert_non_null(strstr(result.warning, ", 2 threads, products by "));
+    assert_non_null(strstr(result.warning, ", 1 threads, products by "));
+    assert_non_null(strstr(result.warning, ": bits may differ from those of a run left alone"));
 }
 
 /* ------------------------------------------------------------------ refusals */
@@ -336,6 +358,7 @@ int main(void) {
         cmocka_unit_test(goes_on_to_the_same_bits),
         cmocka_unit_test(bundled_model_goes_on),
         cmocka_unit_test(checkpoints_change_nothing),
+        cmocka_unit_test(another_machine_is_told),
         cmocka_unit_test(refuses_other_settings),
         cmocka_unit_test(keeps_a_stopped_run),
         cmocka_unit_test(refuses_another_model_or_type),

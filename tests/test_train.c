@@ -8,25 +8,40 @@
 
 #include "check.h"
 #include "device.h"
+#include "tensor/random.h"
+#include "train/flow.h"
 #include "train/log.h"
 #include "train/loss.h"
 #include "train/noise.h"
 #include "train/schedule.h"
 
-static void mixing_and_velocity_are_inverse(void **state) {
+static void mixing_makes_what_is_predicted(void **state) {
     (void)state;
-    const float x0[3] = {0.5f, -1.0f, 0.25f}, noise[3] = {-0.3f, 2.0f, 0.1f}, sigma = 0.4f;
+    const float x0[4] = {0.5f, -1.0f, 0.25f, 0.0f}, sigma = 0.4f;
+    float noise[4];
+    nv_device *dev;
+    nv_philox g = nv_philox_at(5, 77);
+    nv_philox_normal(&g, noise, 4);
+    GOOD(test_device_create(1, NULL, &dev, why));
     for (int p = NV_PREDICT_SAMPLE; p <= NV_PREDICT_VELOCITY; p++) {
-        float x[3], target[3];
-        memcpy(x, noise, sizeof x);
-        memcpy(target, x0, sizeof target);
-        nv_flow_mix((nv_prediction)p, sigma, 3, x, target);
-        for (int i = 0; i < 3; i++)
+        const float *level = test_upload(dev, &sigma, sizeof sigma);
+        nv_noising a = {.batch = 1, .n = 4, .seed = 5, .stream = 77, .sigma = level};
+        a.velocity = p == NV_PREDICT_VELOCITY;
+        a.x = test_upload(dev, x0, sizeof x0);
+        a.clean = test_upload(dev, x0, sizeof x0);
+        GOOD(dev->ops->noise(dev, &a, why));
+        float *x = test_download(dev, a.x, sizeof x0), *said = test_download(dev, a.clean, sizeof x0);
+        for (int i = 0; i < 4; i++)
             assert_true(fabsf(x[i] - (0.6f * x0[i] + 0.4f * noise[i])) < 1e-6f);
-        nv_flow_velocity((nv_prediction)p, sigma, 3, x, target); /* a perfect prediction */
-        for (int i = 0; i < 3; i++)
-            assert_true(fabsf(target[i] - (noise[i] - x0[i])) < 1e-5f);
+        for (int i = 0; i < 4; i++)
+            assert_true(fabsf(said[i] - (a.velocity ? noise[i] - x0[i] : x0[i])) < 1e-6f);
+        free(x);
+        free(said);
+        dev->ops->release(dev, (void *)(uintptr_t)level);
+        dev->ops->release(dev, a.x);
+        dev->ops->release(dev, a.clean);
     }
+    nv_device_destroy(dev);
 }
 
 static void names_are_parsed(void **state) {
@@ -63,8 +78,9 @@ static void loss_and_gradient(void **state) {
         double loss = 0.0;
         GOOD(test_device_create(threads, NULL, &dev, why));
         void *on_device[] = {test_upload(dev, weight, sizeof weight), test_upload(dev, target, BYTES),
-                             test_upload(dev, copy, BYTES)};
-        GOOD(dev->ops->mse(dev, BATCH, N, on_device[0], on_device[1], on_device[2], &loss, why));
+                             test_upload(dev, copy, BYTES), test_upload(dev, &loss, sizeof loss)};
+        GOOD(dev->ops->mse(dev, BATCH, N, on_device[0], on_device[1], on_device[2], on_device[3], why));
+        GOOD(dev->ops->download(dev, &loss, on_device[3], sizeof loss, why));
         assert_true(fabs(loss - expected) < 1e-6 * expected);
         if (threads == 1) first = loss;
         assert_true(memcmp(&loss, &first, sizeof loss) == 0);
@@ -74,7 +90,7 @@ static void loss_and_gradient(void **state) {
             assert_true(fabsf(output[i] - d) <= 1e-5f * fabsf(d));
         }
         free(output);
-        for (int i = 0; i < 3; i++)
+        for (int i = 0; i < 4; i++)
             dev->ops->release(dev, on_device[i]);
         nv_device_destroy(dev);
     }
@@ -161,7 +177,7 @@ static void log_is_cut_back(void **state) {
     nv_log_close(log);
     assert_true(seconds == 20.0);
     read_all(path, text, sizeof text);
-    assert_non_null(strstr(text, "step,loss,grad_norm,lr,samples_per_second,sparsity,seconds\n10,0.1,"));
+    assert_non_null(strstr(text, "step,loss,grad_norm,lr,samples_per_second,sparsity,seconds,data_share\n10,0.1,"));
     assert_non_null(strstr(text, "\n20,0.05,"));
     assert_null(strstr(text, "\n30,"));
     assert_int_equal(nv_log_open(path, 1000, &seconds, &log, &err), NABLA_OK);
@@ -174,7 +190,7 @@ static void log_is_cut_back(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(mixing_and_velocity_are_inverse),
+        cmocka_unit_test(mixing_makes_what_is_predicted),
         cmocka_unit_test(names_are_parsed),
         cmocka_unit_test(loss_and_gradient),
         cmocka_unit_test(levels_cover_the_range_evenly),

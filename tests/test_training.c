@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "device.h"
 #include "media/media.h"
 #include "tiny_model.h"
 
@@ -126,6 +127,42 @@ static void cancelled_and_resumed(void **state) {
     assert_same_run(at("whole"), o.output);
 }
 
+/* A run that goes on with other threads says so, once; with the same it says nothing. */
+static void another_machine_is_told(void **state) {
+    (void)state;
+    nabla_video_error err = {0};
+    nabla_video_machine machine = machine_of(NULL, NULL);
+    nabla_train_result result = {.size = sizeof result};
+    nabla_train_options o = tiny(at("elsewhere"));
+    if (test_on_gpu()) skip(); /* whose bits do not depend on threads */
+    assert_int_equal(train(&o, stop, &err), NABLA_CANCELLED);
+    o.resume = 1;
+    machine.threads = 1;
+    if (nabla_train(&o, &machine, &result, &err) != NABLA_OK) fail_msg("%s", err.text);
+    assert_memory_equal(result.warning, "the run so far was made on cpu, level ", 38);
+    assert_non_null(strstr(result.warning, ", 2 threads, products by "));
+    assert_non_null(strstr(result.warning, "; this is cpu, level "));
+    assert_non_null(strstr(result.warning, ", 1 threads, products by "));
+    assert_non_null(strstr(result.warning, ": bits may differ from those of a run left alone"));
+    if (nabla_train(&o, &machine, &result, &err) != NABLA_OK) fail_msg("%s", err.text); /* its own state, now */
+    assert_string_equal(result.warning, "");
+}
+
+/* The same bits from less memory; a run may change to it, and back. */
+static void checkpoints_activations(void **state) {
+    (void)state;
+    for (int32_t first = 0; first < 2; first++) {
+        nabla_video_error err = {0};
+        nabla_train_options o = tiny(at(first ? "checkpointed" : "kept"));
+        o.activation_checkpointing = first;
+        assert_int_equal(train(&o, stop, &err), NABLA_CANCELLED);
+        o.resume = 1;
+        o.activation_checkpointing = !first;
+        assert_int_equal(train(&o, NULL, &err), NABLA_OK);
+        assert_same_run(at("whole"), o.output);
+    }
+}
+
 static void loss_falls(void **state) {
     (void)state;
     nabla_video_error err = {0};
@@ -148,6 +185,7 @@ static void loss_falls(void **state) {
     assert_int_equal(result.steps, 80);
     assert_true(result.samples_per_second > 0.0 && result.gflops > 0.0);
     assert_true(result.model_share > 0.0 && result.model_share < 1.0);
+    assert_true(result.data_share >= 0.0 && result.model_share + result.data_share <= 1.0);
 }
 
 /* A finished model as the start of a run at another size. */
@@ -294,7 +332,9 @@ static void bad_training(void **state) {
     o = tiny(at("bad"));
     o.frames = 64;
     o.width = o.height = 4096;
-    refuse(&o, NABLA_OUT_OF_MEMORY, "GB");
+    refuse(&o, NABLA_OUT_OF_MEMORY, "--activation-checkpointing brings it down to ");
+    o.activation_checkpointing = 1;
+    refuse(&o, NABLA_OUT_OF_MEMORY, "available: choose a smaller batch");
     o = tiny(at("bad"));
     o.model = at("nowhere");
     refuse(&o, NABLA_IO, "nowhere");
@@ -319,6 +359,8 @@ int main(int argc, char **argv) {
         cmocka_unit_test(left_alone),
         cmocka_unit_test(killed_and_resumed),
         cmocka_unit_test(cancelled_and_resumed),
+        cmocka_unit_test(another_machine_is_told),
+        cmocka_unit_test(checkpoints_activations),
         cmocka_unit_test(loss_falls),
         cmocka_unit_test(next_stage),
         cmocka_unit_test(from_a_folder),

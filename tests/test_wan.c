@@ -277,7 +277,7 @@ static void names_what_is_missing_and_what_is_too_much(void **state) {
     nv_weights *w;
     nv_dit *m;
     nv_error err = {0};
-    GOOD(nv_dit_create(tiny_wan_device, &tiny_wan_config, NABLA_FP32, 0, &m, why));
+    GOOD(nv_dit_create(tiny_wan_device, &tiny_wan_config, NABLA_FP32, NV_DIT_INFER, &m, why));
     GOOD(nv_weights_open(write_zeros(few), &w, why));
     assert_int_equal(nv_dit_load(m, w, NULL, NULL, NULL, &err), NABLA_CORRUPT);
     assert_non_null(strstr(err.text, "lacks \"patch_embedding.weight\", \"patch_embedding.bias\", "
@@ -297,7 +297,7 @@ static void a_wrong_shape_is_told_with_both(void **state) {
     nv_error err = {0};
     nv_dit_config wider = tiny_wan_config;
     wider.ffn_dim = 48;
-    GOOD(nv_dit_create(tiny_wan_device, &wider, NABLA_FP32, 0, &m, why));
+    GOOD(nv_dit_create(tiny_wan_device, &wider, NABLA_FP32, NV_DIT_INFER, &m, why));
     GOOD(nv_weights_open(layouts[0].path, &w, why));
     assert_int_equal(nv_dit_load(m, w, NULL, NULL, NULL, &err), NABLA_CORRUPT);
     assert_non_null(strstr(err.text, "\"blocks.0.ffn.0.weight\" has the shape [40, 32], but must have [48, 32]"));

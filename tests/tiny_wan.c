@@ -33,7 +33,7 @@ nv_dit *tiny_wan_load(const char *path, const nv_dit_names *names) {
     nv_weights *w;
     nv_dit *m;
     GOOD(nv_weights_open(path, &w, why));
-    GOOD(nv_dit_create(tiny_wan_device, &tiny_wan_config, NABLA_FP32, 0, &m, why));
+    GOOD(nv_dit_create(tiny_wan_device, &tiny_wan_config, NABLA_FP32, NV_DIT_INFER, &m, why));
     GOOD(nv_dit_load(m, w, names, NULL, NULL, why));
     nv_weights_close(w);
     return m;

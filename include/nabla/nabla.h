@@ -117,6 +117,9 @@ typedef struct nabla_context_options {
     void *stream;          /* the caller's cudaStream_t on that GPU, which must outlive the context (for CUDA's default
                               stream give cudaStreamLegacy); NULL (default): the context makes one of its own, which
                               waits for no other stream and none for it */
+    void *memory_pool;     /* the caller's cudaMemPool_t of that GPU, which must outlive the context, its plans and its
+                              orders: scratch, plans and orders are taken from it, and where it has too little it is
+                              trimmed first; NULL (default): the context makes one of its own */
     size_t memory_limit;   /* the most bytes that the context, its plans and its orders may hold on the GPU together;
                               0 (default): no limit. What nabla_memory_allocate() gives does not count. */
     size_t memory_reserve; /* default 0: bytes of scratch taken at once, see nabla_context_reserve() */
@@ -145,6 +148,9 @@ NABLA_API nabla_status nabla_context_synchronize(nabla_context *ctx);
    tells) takes memory: before capturing a CUDA graph, where taking memory is an error, or before timing. Scratch grows
    on demand otherwise, and never shrinks; a graph captured before it grew must be captured again. */
 NABLA_API nabla_status nabla_context_reserve(nabla_context *ctx, size_t bytes);
+/* The bytes of scratch that the context holds, 0 for NULL: a captured graph stays good as long as they do not change.
+ */
+NABLA_API size_t nabla_context_reserved(const nabla_context *ctx);
 
 /* The i-th level that this machine's CPU can run, from "generic" upwards; NULL past the last. */
 NABLA_API const char *nabla_level_name(int32_t i);
@@ -290,6 +296,9 @@ typedef struct nabla_plan_stats {
 NABLA_API nabla_status nabla_plan_get_stats(nabla_context *ctx, const nabla_plan *plan, nabla_plan_stats *stats);
 /* Density of every (batch, head): out[B * H], on the host. On a GPU waits for the plan to be built. */
 NABLA_API nabla_status nabla_plan_densities(nabla_context *ctx, const nabla_plan *plan, double *out);
+/* The same without waiting: kept token pairs of every (batch, head) to pairs[B * H], in the context's memory; their
+   density is that over q_tokens * k_tokens. On a GPU it only queues. */
+NABLA_API nabla_status nabla_plan_count(nabla_context *ctx, const nabla_plan *plan, int64_t *pairs);
 
 /* Lists in FlexAttention's BlockMask layout: num int32 [B, H, nq], indices int32 [B, H, nq, nk], ascending, -1 after
    the last. (Our blocks are whole: its full_kv_num_blocks and full_kv_indices.) Either may be NULL in export. On a GPU

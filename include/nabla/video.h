@@ -37,10 +37,10 @@ typedef enum nabla_video_part {
     NABLA_PART_SAMPLER,     /* the solver and what lies between it and the transformer */
     NABLA_PART_OPTIMIZER,   /* the loss and the optimizer */
     NABLA_PART_VAE,
-    NABLA_PART_DATA,  /* clips and captions drawn for training, or checked */
+    NABLA_PART_DATA,  /* clips and captions drawn for training, and noise; or checked */
     NABLA_PART_MEDIA, /* frames, pictures and other results written */
     NABLA_PART_FILES, /* checkpoints and latents */
-    NABLA_PART_WAIT,  /* for another thread of the host */
+    NABLA_PART_WAIT,  /* for another thread of the host, or for weights that are offloaded */
     NABLA_PARTS
 } nabla_video_part;
 
@@ -106,6 +106,9 @@ typedef struct nabla_generate_options {
     int32_t steps;                 /* 0: the model's own */
     float guidance, shift;         /* negative: the model's own; guidance <= 1 skips the second branch */
     uint64_t seed;
+    /* On a GPU, of a Wan2.1 model: the weights of the transformer's blocks stay in the host's memory, two blocks at a
+       time come to the GPU; the same bits. 0: where they do not fit otherwise. */
+    int32_t offload;
     int32_t dense_steps; /* first steps with dense attention; negative: none, but 12 on a Wan2.1 model whose policy is
                             windows alone, as its reference does */
     const char *init_noise; /* file with tensor `noise` fp32 [C, F, h, w]; NULL: from the seed */
@@ -120,8 +123,8 @@ typedef struct nabla_generate_options {
        replaced but by resuming. */
     const char *checkpoint;
     /* Such a file to go on from: on the same device, level and threads to the bits of a run left alone, on others as
-       near as they compute. What is left open above (NULL, 0, negative) is then
-       as it was there; what is given must be the same, the seed, the model and the machine's compute type too. Files to
+       near as they compute, which the result's warning tells. What is left open above (NULL, 0, negative) is then as it
+       was there; what is given must be the same, the seed, the model and the machine's compute type too. Files to
        write, fps, crf and previews are free. NULL: from the beginning. */
     const char *resume;
     /* Called once all is settled and the memory is there, before anything large is loaded: the result says what will
@@ -135,7 +138,8 @@ struct nabla_generate_result {
     size_t size;
     double sparsity; /* mean over steps and layers, and prompts */
     double load_s, text_s, sample_s, decode_s, write_s;
-    double plan_s, attention_s, products_s, other_s; /* shares of sample_s */
+    double plan_s, attention_s, products_s, other_s; /* shares of sample_s ... */
+    double weights_s;                                /* ... and the wait for offloaded weights */
     int32_t width, height, frames, fps, steps;
     int32_t resumed_steps; /* of these, done before: where `resume` went on */
     int32_t dense_steps;
@@ -144,8 +148,10 @@ struct nabla_generate_result {
     /* Bytes, as estimated before the run: of the text encoder, of transformer and sampling, of the decoder; each with
        what is held beside it. One is freed before the next is loaded, so the largest is the run's. */
     double text_memory, sample_memory, decode_memory;
+    double offloaded_memory; /* of the host, for blocks' weights; 0: they are on the device */
     double peak_memory; /* bytes: the most that was held in truth, of the machine's device; 0 where that is not known */
-    char warning[512];  /* words of prompt and negative that it does not know ...; "" if none */
+    char warning[512];  /* words of prompt and negative that it does not know, `resume` of a run that was made
+                           elsewhere ...; "" if none */
     /* What a run that did not end leaves behind: a file for `resume`, the first latent for nabla_decode; "" if none. */
     char kept_state[4096], kept_latent[4096];
     /* The caller's buffer or NULL: kept share of all pairs of tokens in each step of the last prompt; negative for
@@ -239,9 +245,14 @@ typedef struct nabla_train_options {
     uint64_t seed;
     int64_t save_every; /* steps; default 500 */
     int64_t log_every;  /* default 10 */
-    /* Go on with the run in `output`. The settings must be those that it was started with, and so must the machine's
-       compute type; free are steps, save_every, and fps, sample_steps and guidance below. */
+    /* Go on with the run in `output`, on the same device, level and threads to the bits of a run left alone; the
+       result's warning tells where these differ. The settings must be those that it was started with, and so must the
+       machine's compute type; free are steps, save_every,
+       activation_checkpointing, and fps, sample_steps and guidance below. */
     int32_t resume;
+    /* Keep of a block no more than its input, and compute the rest again for the backward pass: the same bits in a
+       fraction of the memory, for a third more work. Default 0. */
+    int32_t activation_checkpointing;
     /* What model_index.json will recommend for sampling. */
     int32_t fps;          /* default 8 */
     int32_t sample_steps; /* default 20 */
@@ -256,7 +267,8 @@ typedef struct nabla_train_result {
     double samples_per_second;
     double sparsity;
     double gflops;      /* products and attention, forward and backward, per second of the whole run */
-    double model_share; /* of the time, spent in the model's forward and backward */
+    double model_share; /* of the time, in which the device worked on steps, from forward pass to update */
+    double data_share;  /* of the time, waiting for clips to be made or read */
     char warning[512]; /* captions' words that `model` does not know ...; "" if none; there before the first progress */
 } nabla_train_result;
 

@@ -102,3 +102,7 @@ nabla_status nabla_context_synchronize(nabla_context *ctx) {
 nabla_status nabla_context_reserve(nabla_context *ctx, size_t bytes) {
     return ctx ? ctx->ops->reserve(ctx, bytes) : NABLA_INVALID_ARGUMENT;
 }
+
+size_t nabla_context_reserved(const nabla_context *ctx) {
+    return ctx ? ctx->ops->reserved(ctx) : 0;
+}

@@ -41,6 +41,7 @@ struct nabla_device_ops {
     void (*close)(nabla_context *ctx);
     nabla_status (*synchronize)(nabla_context *ctx); /* waits */
     nabla_status (*reserve)(nabla_context *ctx, size_t bytes);
+    size_t (*reserved)(const nabla_context *ctx);
 
     nabla_status (*allocate)(nabla_context *ctx, size_t bytes, void **out);
     void (*release)(nabla_context *ctx, void *memory);
@@ -68,6 +69,7 @@ struct nabla_device_ops {
     nabla_status (*import_bitmap)(nabla_context *ctx, nabla_plan *plan, const uint8_t *bytes);
     /* kept[plan->sets], and kept_mass of nabla_plan_stats; either may be NULL. Waits. */
     nabla_status (*count)(nabla_context *ctx, const nabla_plan *plan, nabla_kept *kept, double *kept_mass);
+    nabla_status (*count_pairs)(nabla_context *ctx, const nabla_plan *plan, int64_t *pairs); /* [B * H]; queues */
 
     nabla_status (*forward_memory)(const nabla_call *call, size_t *bytes);
     nabla_status (*backward_memory)(const nabla_call *call, size_t *bytes);

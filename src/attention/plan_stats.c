@@ -34,6 +34,14 @@ nabla_status nabla_plan_densities(nabla_context *ctx, const nabla_plan *plan, do
     return NABLA_OK;
 }
 
+nabla_status nabla_plan_count(nabla_context *ctx, const nabla_plan *plan, int64_t *pairs) {
+    nabla_status status = nabla_check_plan(ctx, plan);
+    if (status) return status;
+    if (!pairs) return nabla_fail(ctx, NABLA_INVALID_ARGUMENT, "pairs is NULL");
+    status = ctx->ops->check_data(ctx, "pairs", pairs);
+    return status ? status : ctx->ops->count_pairs(ctx, plan, pairs);
+}
+
 nabla_status nabla_plan_get_stats(nabla_context *ctx, const nabla_plan *plan, nabla_plan_stats *stats) {
     nabla_status status = nabla_check_plan(ctx, plan);
     if (status) return status;

@@ -63,7 +63,7 @@ static const cli_option options[] = {
     CLI_FLAG("threads", TEXT, "N1,N2,...", to.threads, "processor threads [all]"),
     CLI_FLAG("size", TEXT, "demo|1.3B|14B", to.size, "of bench dit, whose weights are random []"),
     CLI_RANGE("density", REAL, to.density, 0, 1, "of bench dit: random lists that keep so much, first"),
-    CLI_FLAG("backward", SWITCH, NULL, to.backward, "the backward pass too"),
+    CLI_FLAG("backward", SWITCH, NULL, to.backward, "the backward pass too; of bench dit a training step"),
     CLI_RANGE("repeat", INT32, to.repeat, 1, 100000, "runs, whose least times count []"),
     CLI_FLAG("model", TEXT, "DIR", to.model, "of bench model [the bundled demo]"),
     CLI_RANGE("steps", INT32, to.steps, 1, NV_MOST_SAMPLE_STEPS, "of bench model [the model's own]"),
@@ -73,7 +73,12 @@ static const cli_option options[] = {
     CLI_QUIET,
     CLI_MORE,
     CLI_FLAG("any-order", SWITCH, NULL, to.any_order, "its sums in any order: not deterministic"),
+    CLI_RANGE("layers", INT32, to.layers, 1, 100, "of bench dit: so few of them [the size's own]"),
+    CLI_FLAG("offload", SWITCH, NULL, to.offload, "of bench dit: blocks' weights in the host's memory [if they must]"),
+    CLI_FLAG("activation-checkpointing", SWITCH, NULL, to.recompute,
+             "of bench dit --backward: keep a block's input alone"),
     CLI_FLAG("guided", SWITCH, NULL, to.guided, "of bench dit: a step of two passes, as with guidance"),
+    CLI_FLAG("replay", SWITCH, NULL, to.replay, "of bench dit on a GPU: passes as one recorded graph"),
     CLI_FLAG("seed", SEED, NULL, to.seed, "of the tensors or the noise [0]"),
     CLI_FLAG("profile", SWITCH, NULL, common.profile, "of bench dit: where each pass spends its time"),
 };
@@ -94,6 +99,10 @@ static int check_flags(const cli_verb *verb, const cli_common *common, const cha
                 {"density", {"dit"}},
                 {"guided", {"dit"}},
                 {"profile", {"dit"}},
+                {"layers", {"dit"}},
+                {"replay", {"dit"}},
+                {"offload", {"dit"}},
+                {"activation-checkpointing", {"dit"}},
                 {"policies", {"attention", "model", "dit"}},
                 {"dtypes", {"attention", "model", "dit"}},
                 {"repeat", {"attention", "model", "dit"}},
@@ -135,6 +144,10 @@ static int run(const cli_verb *verb, int argc, char **argv) {
     if (code) return code;
     if (s.to.density == 0 && cli_given(verb, &s.common, "density"))
         return cli_misuse("bench", "--density 0 keeps nothing to measure: give a share above 0, to 1");
+    if (s.to.recompute && !s.to.backward)
+        return cli_misuse("bench", "--activation-checkpointing is of training steps: give --backward too");
+    if (s.to.offload && s.to.backward)
+        return cli_misuse("bench", "--offload is of weights that do not change: leave out it or --backward");
     if (s.to.output && cli_check_output("bench", s.to.output)) return CLI_FAILED;
     if (!s.to.dtypes) s.to.dtypes = benchmarks[i].dtypes;
     /* random lists alone, where no policy was asked for */

@@ -14,7 +14,7 @@ typedef struct cli_bench_settings {
     const char *grids, *policies, *threads, *dtypes, *model; /* lists but for the last; NULL: the default */
     const char *size;                                        /* of a transformer */
     float density;                                           /* of random lists; 0: none */
-    int32_t heads, head_dim, batch, repeat, backward, any_order, steps, guided;
+    int32_t heads, head_dim, batch, repeat, backward, any_order, steps, guided, replay, layers, recompute, offload;
     cli_seed seed;
 } cli_bench_settings;
 

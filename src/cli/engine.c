@@ -13,7 +13,7 @@ int cli_engine_machine(const char *verb, const cli_common *common, cli_progress 
     *out = nabla_video_machine_default();
     out->threads = common->threads;
     out->level = common->level;
-    out->progress = cli_progress_report;
+    if (progress) out->progress = cli_progress_report;
     out->user = progress;
     if (common->dtype) out->compute = strcmp(common->dtype, "fp32") == 0 ? NABLA_FP32 : NABLA_BF16;
     const int code = cli_device(verb, common, &out->device, &out->ordinal);

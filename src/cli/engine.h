@@ -6,7 +6,8 @@
 #include "cli/options.h"
 #include "cli/progress.h"
 
-/* The machine that the common flags ask for, with progress to `progress`. Returns 0 or the exit code. */
+/* The machine that the common flags ask for, with progress to `progress` (NULL: nobody watches). Returns 0 or the exit
+ * code. */
 int cli_engine_machine(const char *verb, const cli_common *common, cli_progress *progress, nabla_video_machine *out);
 
 /* `given`, or the bundled demo where that is NULL: beside the installed program (../share/nabla/models/demo), else in

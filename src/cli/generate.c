@@ -178,6 +178,7 @@ static const cli_option options[] = {
     CLI_FLAG("negative", PROMPT, "TEXT", to.negative, "what to keep away from [the model's own]"),
     CLI_RANGE("shift", REAL, to.shift, NV_LEAST_SHIFT, NV_MOST_SHIFT,
               "of the noise schedule [Wan2.1: 5 from 720p, else 3]"),
+    CLI_FLAG("offload", SWITCH, NULL, to.offload, "blocks' weights stay in the host's memory [if they must]"),
     CLI_FLAG("transformer", TEXT, "FILE", to.transformer, "a Wan2.1 model's parts in files of their own"),
     CLI_FLAG("text-encoder", TEXT, "FILE", to.text_encoder, "the same"),
     CLI_FLAG("vae", TEXT, "FILE", to.vae, "the same"),

@@ -37,6 +37,9 @@ int cli_generate_announce(void *user, const nabla_generate_result *r) {
                  cli_format_bytes(r->text_memory, text[1], sizeof text[1]),
                  cli_format_bytes(r->sample_memory, text[2], sizeof text[2]),
                  cli_format_bytes(r->decode_memory, text[3], sizeof text[3]));
+    if (r->offloaded_memory > 0)
+        cli_note("offloading: %s of weights stay in the host's memory, two blocks at a time come to the GPU",
+                 cli_format_bytes(r->offloaded_memory, text[0], sizeof text[0]));
     if (r->warning[0]) cli_note("warning: %s", r->warning);
     return 0;
 }
@@ -112,9 +115,11 @@ static int print_json(const cli_generate *s, const nabla_generate_result *r, con
                                               "text_s", r->text_s, "sample_s", r->sample_s, "decode_s", r->decode_s,
                                               "write_s", r->write_s, "plan_s", r->plan_s, "attention_s", r->attention_s,
                                               "products_s", r->products_s, "other_s", r->other_s, "total_s", seconds));
-    json_object_update_new(figures, json_pack("{s:I, s:I, s:I, s:I}", "text_memory", (json_int_t)r->text_memory,
-                                              "sample_memory", (json_int_t)r->sample_memory, "decode_memory",
-                                              (json_int_t)r->decode_memory, "peak_memory", (json_int_t)r->peak_memory));
+    json_object_update_new(figures,
+                           json_pack("{s:I, s:I, s:I, s:I, s:I, s:f}", "text_memory", (json_int_t)r->text_memory,
+                                     "sample_memory", (json_int_t)r->sample_memory, "decode_memory",
+                                     (json_int_t)r->decode_memory, "peak_memory", (json_int_t)r->peak_memory,
+                                     "offloaded_memory", (json_int_t)r->offloaded_memory, "weights_s", r->weights_s));
     return cli_profile_print_json("generate", &s->common, profile, figures);
 }
 
@@ -150,6 +155,7 @@ static void print_notes(const cli_generate *s, const nabla_generate_result *r, d
              "decode %.2f, write %.2f",
              seconds, r->load_s, r->text_s, r->sample_s, r->plan_s, r->attention_s, r->products_s, r->other_s,
              r->decode_s, r->write_s);
+    if (r->offloaded_memory > 0) cli_note("of sampling, %.2f s were spent waiting for offloaded weights", r->weights_s);
     cli_format_bytes(r->peak_memory, peak, sizeof peak);
     cli_format_bytes(largest(r), estimate, sizeof estimate);
     if (is_large(r))

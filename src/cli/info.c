@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "cli/engine.h"
 #include "cli/info.h"
 #include "cli/machine.h"
 #include "cli/report.h"
@@ -15,6 +16,7 @@
 #include "tensor/memory.h"
 #include "text/tokenizer.h"
 #include "video/limits.h"
+#include "video/machine.h"
 #include "weights/set.h"
 
 typedef struct settings {
@@ -105,11 +107,11 @@ static void print_machine(const char *processor, const nv_device *device) {
                                                        : "the demo's words (this build has no SentencePiece)");
 }
 
-static int show_machine(int json) {
+static int show_machine(const nabla_video_machine *machine, int json) {
     char processor[128];
     nv_device *device = NULL;
     nv_error err = {0};
-    const nabla_status status = nv_device_create(NULL, &device, &err);
+    const nabla_status status = nv_machine_open(machine, &device, &err);
     if (status != NABLA_OK) return cli_fail_status("info", status, err.text);
     cli_processor_name(processor, sizeof processor);
     int code = CLI_DONE;
@@ -207,24 +209,27 @@ static const cli_option options[] = {
     CLI_RANGE("size", SIZE, size, 1, NV_MOST_SIDE, "of a Wan2.1 model: tell a run's memory []"),
     CLI_RANGE("frames", INT32, frames, 1, NV_MOST_SIDE, "the same, 4n+1 of them []"),
     CLI_DTYPE("the same [bf16]"),
+    CLI_FLAG("device", TEXT, "NAME", common.device, "where it would run: cpu, cuda or cuda:N [cpu]"),
     CLI_JSON,
 };
 
 static int run(const cli_verb *verb, int argc, char **argv) {
     settings s = {.size = {832, 480}, .frames = 81};
     struct stat what;
-    const int code = cli_parse(verb, argc, argv, &s);
+    cli_info_run told = {0};
+    int code = cli_parse(verb, argc, argv, &s);
     if (code >= 0) return code;
-    if (s.common.argument_count == 0) return show_machine(s.common.json);
+    code = cli_engine_machine("info", &s.common, NULL, &told.machine);
+    if (code) return code;
+    if (s.common.argument_count == 0) return show_machine(&told.machine, s.common.json);
     const char *path = s.common.arguments[0];
     if (stat(path, &what) != 0)
         return cli_fail("info", "cannot open '%s': %s; name a model's folder or a .safetensors file", path,
                         strerror(errno));
-    const int fp32 = s.common.dtype && strcmp(s.common.dtype, "fp32") == 0;
-    const cli_info_run told = {.size = {s.size[0], s.size[1]},
-                               .frames = s.frames,
-                               .asked = cli_given(verb, &s.common, "size") || cli_given(verb, &s.common, "frames"),
-                               .compute = fp32 ? NABLA_FP32 : NABLA_BF16};
+    memcpy(told.size, s.size, sizeof told.size);
+    told.frames = s.frames;
+    told.asked = cli_given(verb, &s.common, "size") || cli_given(verb, &s.common, "frames");
+    told.device = s.common.device ? s.common.device : "cpu";
     return S_ISDIR(what.st_mode) ? cli_info_model(path, &told, s.common.json) : show_file(path, &told, s.common.json);
 }
 

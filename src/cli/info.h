@@ -2,12 +2,13 @@
 #ifndef CLI_INFO_H
 #define CLI_INFO_H
 
-#include "nabla/nabla.h"
+#include "nabla/video.h"
 
 /* The run whose memory is told. */
 typedef struct cli_info_run {
     int32_t size[2], frames, asked; /* asked: the sizes are the user's own, so that they must fit */
-    nabla_dtype compute;
+    nabla_video_machine machine;
+    const char *device; /* its name as the user gave it */
 } cli_info_run;
 
 /* Prints what the model in a folder is: its index, its transformer's sizes, its parameters, what is missing. Returns

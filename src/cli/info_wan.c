@@ -34,50 +34,62 @@ static int go_no_further(void *user, const nabla_generate_result *settled) {
     return 1;
 }
 
-/* What generation would take, of this machine or of a larger one; size 0 where the folder is not complete or the size
-   does not fit. The prompt hardly matters. */
-static void settle(const char *path, const cli_info_run *run, nabla_generate_result *out) {
+/* What generation would take. */
+typedef struct forecast {
+    int32_t told; /* 0: the folder is not complete, or the size does not fit */
+    nabla_generate_result run;
+    nabla_video_error lack; /* a sentence where the device has no room for it */
+} forecast;
+
+/* The prompt hardly matters. */
+static void settle(const char *path, const cli_info_run *run, forecast *out) {
     nabla_generate_options o = nabla_generate_options_default();
-    nabla_video_machine machine = nabla_video_machine_default();
-    machine.compute = run->compute;
+    nabla_video_error err = {0};
     o.model = path;
     o.prompt = "";
     o.width = run->size[0];
     o.height = run->size[1];
     o.frames = run->frames;
     o.begin = go_no_further;
-    *out = (nabla_generate_result){.size = sizeof *out};
-    nabla_generate(&o, &machine, out, NULL);
-    if (out->decode_memory == 0) out->size = 0; /* it failed before all were estimated */
+    *out = (forecast){.run = {.size = sizeof out->run}};
+    const nabla_status status = nabla_generate(&o, &run->machine, &out->run, &err);
+    out->told = out->run.decode_memory > 0; /* the last of the estimates */
+    if (status == NABLA_OUT_OF_MEMORY) out->lack = err;
 }
 
-static void print_run(const nabla_generate_result *r, const cli_info_run *run) {
+static const char *dtype_name(const cli_info_run *run) {
+    return run->machine.compute == NABLA_FP32 ? "fp32" : "bf16";
+}
+
+static void print_run(const forecast *f, const cli_info_run *run) {
     char text[4][32];
+    const nabla_generate_result *r = &f->run;
     const double most = fmax(r->text_memory, fmax(r->sample_memory, r->decode_memory));
-    printf("memory       %s for a run of %dx%d, %d frames, in %s: text encoder %s, sampling %s, decoding %s\n",
-           cli_format_bytes(most, text[0], sizeof text[0]), run->size[0], run->size[1], run->frames,
-           run->compute == NABLA_FP32 ? "fp32" : "bf16", cli_format_bytes(r->text_memory, text[1], sizeof text[1]),
+    printf("memory       %s for a run of %dx%d, %d frames, in %s on %s: text encoder %s, sampling %s, decoding %s\n",
+           cli_format_bytes(most, text[0], sizeof text[0]), run->size[0], run->size[1], run->frames, dtype_name(run),
+           run->device, cli_format_bytes(r->text_memory, text[1], sizeof text[1]),
            cli_format_bytes(r->sample_memory, text[2], sizeof text[2]),
            cli_format_bytes(r->decode_memory, text[3], sizeof text[3]));
+    if (f->lack.text[0]) printf("too large    %s\n", f->lack.text);
 }
 
 /* Of the transformer alone, where a run is not to be had. */
-static void print_memory(const nv_wan_facts *facts, const cli_info_run *run, const nabla_generate_result *settled) {
+static void print_memory(const nv_wan_facts *facts, const cli_info_run *run, const forecast *settled) {
     char model[32], pass[32];
-    if (settled->size > 0) print_run(settled, run);
-    if (settled->size > 0 || !facts->sized) return;
-    printf("memory       %s for the transformer, %s for a pass over %dx%d, %d frames, in %s\n",
+    if (settled->told) print_run(settled, run);
+    if (settled->told || !facts->sized) return;
+    printf("memory       %s for the transformer, %s for a pass over %dx%d, %d frames, in %s on %s\n",
            cli_format_bytes((double)facts->model_memory, model, sizeof model),
            cli_format_bytes((double)facts->run_memory, pass, sizeof pass), run->size[0], run->size[1], run->frames,
-           run->compute == NABLA_FP32 ? "fp32" : "bf16");
+           dtype_name(run), run->device);
 }
 
 /* ------------------------------------------------------------------ the model */
 
 static void print_text(const nv_wan_folder *f, const nv_wan_facts *facts, const cli_info_run *run,
-                       const nabla_generate_result *settled) {
+                       const forecast *settled) {
     const nv_dit_config *c = &facts->config;
-    char text[128], size[32];
+    char text[128], size[32], host[32];
     printf("model        Wan2.1%s text-to-video, %s names%s%s\n", size_name(c), nv_dit_layout_name(facts->names.layout),
            facts->names.prefix[0] ? " under " : "", facts->names.prefix);
     printf("transformer  %d layers, %d heads of %d, feed-forward %d, text %d\n", c->layers, c->heads, c->head_dim,
@@ -96,6 +108,11 @@ static void print_text(const nv_wan_folder *f, const nv_wan_facts *facts, const 
     print_part("tokenizer", f->parts.tokenizer, "tokenizer/spiece.model (diffusers) or google/umt5-xxl/ (original)");
     print_part("vae", f->parts.vae, "vae/ (diffusers) or Wan2.1_VAE.pth (original)");
     print_memory(facts, run, settled);
+    if (!facts->sized) return;
+    printf("offloaded    (generate --offload) %s of the transformer on a GPU instead of %s, %s in the host's memory\n",
+           cli_format_bytes((double)facts->offloaded_memory, size, sizeof size),
+           cli_format_bytes((double)facts->model_memory, text, sizeof text),
+           cli_format_bytes((double)facts->host_memory, host, sizeof host));
 }
 
 static json_t *part_json(const char *path) {
@@ -103,7 +120,7 @@ static json_t *part_json(const char *path) {
 }
 
 static int print_json(const nv_wan_folder *f, const nv_wan_facts *facts, const cli_info_run *run,
-                      const nabla_generate_result *settled) {
+                      const forecast *settled) {
     const nv_dit_config *c = &facts->config;
     json_t *figures =
         json_pack("{s:s, s:s, s:s, s:[i,i,i], s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:s}", "kind",
@@ -117,26 +134,28 @@ static int print_json(const nv_wan_folder *f, const nv_wan_facts *facts, const c
     json_object_set_new(figures, "tokenizer", part_json(f->parts.tokenizer));
     json_object_set_new(figures, "vae", part_json(f->parts.vae));
     if (facts->sized)
-        json_object_set_new(figures, "memory",
-                            json_pack("{s:[i,i], s:i, s:s, s:I, s:I}", "size", run->size[0], run->size[1], "frames",
-                                      run->frames, "dtype", run->compute == NABLA_FP32 ? "fp32" : "bf16", "transformer",
-                                      (json_int_t)facts->model_memory, "pass", (json_int_t)facts->run_memory));
-    if (settled->size > 0)
+        json_object_set_new(
+            figures, "memory",
+            json_pack("{s:[i,i], s:i, s:s, s:s, s:I, s:I, s:I, s:I}", "size", run->size[0], run->size[1], "frames",
+                      run->frames, "dtype", dtype_name(run), "device", run->device, "transformer",
+                      (json_int_t)facts->model_memory, "pass", (json_int_t)facts->run_memory, "offloaded_transformer",
+                      (json_int_t)facts->offloaded_memory, "offloaded_host", (json_int_t)facts->host_memory));
+    if (settled->told)
         json_object_set_new(figures, "run",
-                            json_pack("{s:I, s:I, s:I}", "text_memory", (json_int_t)settled->text_memory,
-                                      "sample_memory", (json_int_t)settled->sample_memory, "decode_memory",
-                                      (json_int_t)settled->decode_memory));
+                            json_pack("{s:I, s:I, s:I, s:b}", "text_memory", (json_int_t)settled->run.text_memory,
+                                      "sample_memory", (json_int_t)settled->run.sample_memory, "decode_memory",
+                                      (json_int_t)settled->run.decode_memory, "fits", !settled->lack.text[0]));
     return cli_print_json("info", figures);
 }
 
 int cli_info_wan(const char *path, const cli_info_run *run, int json) {
     nv_wan_folder folder;
     nv_wan_facts facts;
-    nabla_generate_result settled;
+    forecast settled;
     nv_error err = {0};
     if (nv_wan_find(path, &folder, &err) != NABLA_OK) return cli_fail("info", "%s", err.text);
     const nv_clip_size clip = {run->frames, run->size[1], run->size[0]};
-    if (nv_wan_describe(&folder, &clip, run->compute, &facts, &err) != NABLA_OK)
+    if (nv_wan_describe(&folder, &clip, &run->machine, &facts, &err) != NABLA_OK)
         return cli_fail("info", "%s", err.text);
     if (run->asked && !facts.sized)
         return cli_misuse("info",

@@ -347,7 +347,8 @@ static void print_row(const cli_option *o, const void *settings) {
     char left[64];
     const char *value = value_name(o);
     const int letter = long_name(o) != o->name;
-    snprintf(left, sizeof left, letter ? "-%.1s, --%s %s" : "%.0s--%s %s", o->name, long_name(o), value);
+    snprintf(left, sizeof left, letter ? "-%.1s, --%s%s%s" : "%.0s--%s%s%s", o->name, long_name(o), *value ? " " : "",
+             value);
     const size_t length = strlen(o->help), cut = length >= 2 && strcmp(o->help + length - 2, "[]") == 0 ? 2 : 0;
     printf(strlen(left) > 22 ? "  %s\n%25s%.*s" : "  %-22s%1s%.*s", left, "", (int)(length - cut), o->help);
     if (cut) print_default(o, settings);

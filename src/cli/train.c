@@ -42,19 +42,20 @@ static int report(const settings *s, const nabla_train_result *r, const nabla_vi
     char time[24];
     if (s->common.json)
         return cli_profile_print_json("train", &s->common, profile,
-                                      json_pack("{s:s, s:I, s:o, s:f, s:o, s:f, s:f, s:f}", "output", s->to.output,
+                                      json_pack("{s:s, s:I, s:o, s:f, s:o, s:f, s:f, s:f, s:f}", "output", s->to.output,
                                                 "steps", (json_int_t)r->steps, "loss", cli_json_real(r->loss),
                                                 "samples_per_second", r->samples_per_second, "sparsity",
                                                 cli_json_real(r->sparsity), "gflops", r->gflops, "model_share",
-                                                r->model_share, "total_s", seconds));
+                                                r->model_share, "data_share", r->data_share, "total_s", seconds));
     if (isnan(r->loss)) {
         printf("%s: all %lld steps were done already; --steps with a larger number adds some\n", s->to.output,
                (long long)r->steps);
         return CLI_DONE;
     }
-    printf("%s: %lld steps, loss %.4f, %.1f clips/s, %.1f GFLOP/s (%.0f %% in the model), sparsity %.1f %%, %s\n",
+    printf("%s: %lld steps, loss %.4f, %.1f clips/s, %.1f GFLOP/s (%.0f %% in the model, %.0f %% waiting for clips), "
+           "sparsity %.1f %%, %s\n",
            s->to.output, (long long)r->steps, r->loss, r->samples_per_second, r->gflops, 100 * r->model_share,
-           100 * r->sparsity, cli_format_time(seconds, time, sizeof time));
+           100 * r->data_share, 100 * r->sparsity, cli_format_time(seconds, time, sizeof time));
     return cli_profile_print("train", &s->common, profile);
 }
 
@@ -115,6 +116,8 @@ static const cli_option options[] = {
     CLI_JSON,
     CLI_QUIET,
     CLI_MORE,
+    CLI_FLAG("activation-checkpointing", SWITCH, NULL, to.activation_checkpointing,
+             "keep a block's input alone, compute the rest again"),
     CLI_RANGE("dim", INT32, to.dim, NV_LEAST_DIM, NV_MOST_DIM, "width, from scratch []"),
     CLI_RANGE("heads", INT32, to.heads, 1, NV_MOST_HEADS, "from scratch []"),
     CLI_RANGE("layers", INT32, to.layers, 1, NV_MOST_LAYERS, "from scratch []"),

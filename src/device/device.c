@@ -3,13 +3,6 @@
 #include "device/device.h"
 #include "device/cpu/cpu.h"
 #include "device/create.h"
-#include <time.h>
-
-double nv_now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 const char *nv_device_products(const nv_device *dev, nabla_dtype dtype) {
     return dev->ops->products(dev, dtype);

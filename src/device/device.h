@@ -6,13 +6,14 @@
  * Conventions. M rows (tokens of all samples), row b * S + s for token s of sample b. "Compute dtype" is fp32 or bf16;
  * sums and statistics are fp32 always. Gradients of parameters are fp32 and *added to*; gradients of activations are
  * written unless said otherwise. Each operation names what a backward pass needs from the forward and what it computes
- * again. Results depend on shapes, threads and libraries only, never on timing: reductions go through partial sums of
- * fixed rows that are added in order. Operations fail on lack of memory only, or where a size is refused.
+ * again. Results depend on shapes, threads, libraries and the device's choices only: reductions go through partial sums
+ * of fixed rows that are added in order. Operations fail on lack of memory only, or where a size is refused.
  */
 #ifndef NV_DEVICE_H
 #define NV_DEVICE_H
 
 #include "nabla/nabla.h"
+#include "tensor/clock.h"
 #include "tensor/error.h"
 #include "tensor/matrix.h"
 
@@ -77,14 +78,67 @@ typedef struct nv_patches {
     int32_t channels_last;
 } nv_patches;
 
-/* AdamW with decoupled decay, in one pass: g = grad * grad_scale; m, v moments; value -= lr * (m^ / (sqrt(v^) + eps) +
-   weight_decay * value) with m^ = m / (1 - beta1^step), v^ likewise; ema += (1 - ema_decay) * (value - ema). */
+/* Clips as training sees them, made where they are used: sample b's noise is nv_philox_normal of nv_philox_at(seed,
+   stream + b), the same bits on every device; x = (1 - sigma) clean + sigma noise. */
+typedef struct nv_noising {
+    int64_t batch, n; /* samples, numbers of each */
+    uint64_t seed, stream;
+    const float *sigma; /* [batch] */
+    float *x;           /* [batch, n] out */
+    float *clean;       /* [batch, n] in; with velocity it becomes noise - clean */
+    int32_t velocity;
+} nv_noising;
+
+/* A part of a tensor that training changes: `count` numbers, at most NV_PIECE, and what goes with them. */
+enum { NV_PIECE = 1 << 14 };
+typedef struct nv_piece {
+    float *value, *grad, *m, *v, *ema;
+    int32_t count;
+    float weight_decay;
+} nv_piece;
+
+/* AdamW with decoupled decay, in one pass: g = grad * grad_scale * min(1, clip / norm), norm = grad_scale *
+   sqrt(squares); m, v moments; value -= lr * (m^ / (sqrt(v^) + eps) + weight_decay * value) with m^ = m / (1 -
+   beta1^step), v^ likewise; ema += (1 - ema_decay) * (value - ema). Gradients are zeroed. Where squares is not finite
+   nothing changes. */
 typedef struct nv_adamw {
-    float lr, beta1, beta2, eps, weight_decay;
-    float grad_scale; /* 1 / accumulation, times the clipping factor */
-    int64_t step;     /* from 1 */
-    float ema_decay;  /* used where ema is given */
+    float lr, beta1, beta2, eps, ema_decay;
+    float grad_scale;      /* 1 / accumulation */
+    float clip;            /* 0: not clipped */
+    int64_t step;          /* from 1 */
+    const double *squares; /* of all gradients, in the device's memory: what sum_squares left there */
 } nv_adamw;
+
+/* The numbers of one step of a sampler, in the device's memory: where they change, what was recorded stays good. */
+typedef struct nv_solve_numbers {
+    int32_t step; /* from 1: what is left in `failed` */
+    float guidance;
+    float scale; /* 0: the model gives velocities; else clean samples, and a velocity is (x - it) * scale */
+    float sigma;
+    struct {
+        float x, clean, last, before, corrected;
+    } here; /* weights of what the step starts from */
+    struct {
+        float here, clean, last, velocity;
+    } next; /* weights of what it leaves */
+} nv_solve_numbers;
+
+/* A sampler's step from the noise level sigma to the next, over the latents of a batch; sample/ has the weights.
+       v = output, or guided: without + guidance (with - without), as a velocity
+       clean = x - sigma v
+       here = sum of here.x x + here.clean clean + here.last last + ...
+       x = next.here here + next.clean clean + next.last last + next.velocity v
+   then before = last, last = clean, corrected = here. A weight of 0 takes its array out of the sum only where that
+   holds finite numbers. */
+typedef struct nv_solve {
+    int64_t n;
+    int32_t guided;
+    const float *output;       /* [n]; guided: [2n], with caption, then without */
+    float *x, *last;           /* [n] */
+    float *before, *corrected; /* [n] or both NULL: no such terms */
+    const nv_solve_numbers *numbers;
+    int32_t *failed; /* 0 until a step leaves NaN or infinity in x: that step's number */
+} nv_solve;
 
 /* Rows scaled to length sqrt(cols), times gamma, through SiLU where asked: the VAE's norm. y = act(x * sqrt(cols) /
    max(|x|, 1e-12) * gamma). Forward only. */
@@ -118,8 +172,20 @@ typedef struct nv_conv {
     int32_t add;              /* y += instead of y = */
 } nv_conv;
 
+/* Work that is queued again and again at the same places in memory, recorded to be queued whole. */
+typedef struct nv_recording nv_recording;
+typedef nabla_status (*nv_work)(void *user, nv_error *err);
+
 /* What a device's time goes to. */
-typedef enum nv_phase { NV_OTHER, NV_PRODUCTS, NV_ATTENTION, NV_PLAN, NV_PHASES } nv_phase;
+typedef enum nv_phase {
+    NV_OTHER,
+    NV_PRODUCTS,
+    NV_ATTENTION,
+    NV_PLAN,
+    NV_WEIGHTS, /* waiting for weights that the host holds */
+    NV_UPDATE,  /* what a model's passes are for: a sampler's step; the loss, an optimizer's step */
+    NV_PHASES
+} nv_phase;
 
 /* Where a device's time and its products' work went. */
 typedef struct nv_clock {
@@ -134,11 +200,21 @@ typedef struct nv_device_memory {
     double held;      /* the most that this process held; of a GPU all that is in use now, whoever has it */
 } nv_device_memory;
 
+enum { NV_FETCH_LANES = 2 };
+
 typedef struct nv_device_ops {
     void (*destroy)(nv_device *dev);
     const char *(*products)(const nv_device *dev, nabla_dtype dtype); /* nv_device_products() */
     /* Waits for the work that was queued; what of it failed, copies too, surfaces here. */
     nabla_status (*wait)(nv_device *dev, nv_error *err);
+
+    /* ------------------------------------------------------------ choices (see origin.h, which keeps them) */
+    /* What the device chose by the clock and results depend on, as lines of text that another process can be given: the
+       caller's to free(). "" where it chooses nothing so, as on the CPU. */
+    nabla_status (*choices)(nv_device *dev, char **out, nv_error *err);
+    /* Takes another's choices, before the work that they are for. *lost: how many this device's libraries do not offer;
+       it chooses anew there. NABLA_CORRUPT where the text is none of this device's. */
+    nabla_status (*choose)(nv_device *dev, const char *text, int32_t *lost, nv_error *err);
 
     /* ------------------------------------------------------------ time */
     /* What follows is of that phase; returns the phase so far, to go back to. Costs next to nothing: waits only once in
@@ -146,6 +222,18 @@ typedef struct nv_device_ops {
     nv_phase (*phase)(nv_device *dev, nv_phase phase);
     void (*clock_reset)(nv_device *dev);
     void (*clock_read)(nv_device *dev, nv_clock *out); /* since the reset; waits */
+
+    /* ------------------------------------------------------------ work that repeats (repeat.h decides when) */
+    /* Records what work(user) queues instead of doing it. It was done before, just so: taking memory, waiting, and
+       copies from or to the host fail it. `like`, may be NULL: its clock then, by whose shares the time of a replay is
+       told. NULL in the table of a device that does its work when it is asked to and has nothing to record: the CPU. */
+    nabla_status (*record)(nv_device *dev, nv_work work, void *user, const nv_clock *like, nv_recording **out,
+                           nv_error *err);
+    /* Queues it whole: the same operations in the same order, on what is in memory then. */
+    nabla_status (*replay)(nv_device *dev, nv_recording *recording, nv_error *err);
+    /* 0: memory of the device's own that it uses has moved since, so that it must be recorded anew. */
+    int (*replays)(const nv_device *dev, const nv_recording *recording);
+    void (*recording_release)(nv_device *dev, nv_recording *recording); /* NULL is fine; waits */
 
     /* ------------------------------------------------------------ memory */
     void (*memory)(nv_device *dev, nv_device_memory *out);
@@ -158,6 +246,19 @@ typedef struct nv_device_ops {
     /* To the host; waits. Where it or what was queued before it failed, dst is not to be used; wait() tells it again.
      */
     nabla_status (*download)(nv_device *dev, void *dst, const void *src, size_t bytes, nv_error *err);
+
+    /* ------------------------------------------------------------ copies beside the queue */
+    /* Host memory that copies reach at once; not zeroed. */
+    nabla_status (*host_allocate)(nv_device *dev, size_t bytes, void **out, nv_error *err);
+    void (*host_release)(nv_device *dev, void *data); /* once no copy uses it; NULL is fine */
+    /* dst = src (of host_allocate), beside the work that is queued from now on and behind what was queued before. src
+       stays as it is until fetched. What failed is told by wait(). */
+    void (*fetch)(nv_device *dev, int32_t lane, void *dst, const void *src, size_t bytes);
+    void (*await)(nv_device *dev, int32_t lane);   /* what is queued from now on finds the lane's last copy done */
+    void (*fetched)(nv_device *dev, int32_t lane); /* the host waits for it */
+    /* dst (of host_allocate) = src, behind the work queued before and ahead of what is fetched later. NULL on a device
+       whose memory is the host's: weights have nowhere to go from there. */
+    void (*stow)(nv_device *dev, void *dst, const void *src, size_t bytes);
 
     /* ------------------------------------------------------------ products; w is [out, in] as torch keeps it */
     /* y = x w^T + bias (NULL: none; it may be rounded to y's dtype). x and w of one dtype; y of that or fp32. */
@@ -227,16 +328,19 @@ typedef struct nv_device_ops {
     nabla_status (*embed_backward)(nv_device *dev, const float *d_out, const int32_t *ids, int64_t count, int64_t dim,
                                    float *d_table, nv_error *err);
 
+    /* ------------------------------------------------------------ sampling */
+    nabla_status (*solve)(nv_device *dev, const nv_solve *a, nv_error *err);
+
     /* ------------------------------------------------------------ loss, optimizer */
-    /* *loss = mean over batch and n of weight[b] (output - target)^2; output becomes its gradient. output and target
-       are [batch, n], weight [batch]. Waits. */
+    nabla_status (*noise)(nv_device *dev, const nv_noising *a, nv_error *err);
+    /* *loss, in the device's memory, = mean over batch and n of weight[b] (output - target)^2; output becomes its
+       gradient. output and target are [batch, n], weight [batch]. */
     nabla_status (*mse)(nv_device *dev, int64_t batch, int64_t n, const float *weight, const float *target,
                         float *output, double *loss, nv_error *err);
-    /* Sum of squares of n numbers, accumulated in fp64. */
-    nabla_status (*sum_squares)(nv_device *dev, const float *x, size_t n, double *sum, nv_error *err);
-    /* ema may be NULL. */
-    nabla_status (*adamw)(nv_device *dev, const nv_adamw *a, size_t n, float *value, const float *grad, float *m,
-                          float *v, float *ema, nv_error *err);
+    /* pieces[count], in the device's memory as what they point to. *sum, there too, = sum of the squares of all their
+       gradients, in fp64. */
+    nabla_status (*sum_squares)(nv_device *dev, const nv_piece *pieces, int64_t count, double *sum, nv_error *err);
+    nabla_status (*adamw)(nv_device *dev, const nv_adamw *a, const nv_piece *pieces, int64_t count, nv_error *err);
 } nv_device_ops;
 
 struct nv_device {
@@ -245,6 +349,7 @@ struct nv_device {
     int32_t threads;
     const char *level;
     const char *kind; /* "cpu", "cuda" */
+    char name[128];   /* of a GPU, "NVIDIA H100 80GB HBM3"; "" on the CPU */
 };
 
 typedef struct nv_device_options {
@@ -262,7 +367,5 @@ void nv_device_destroy(nv_device *dev); /* NULL is fine */
 /* What makes the products of a dtype, in words: "oneDNN 2.6.3 brg:avx512_core_bf16", "own", "own, bf16 as fp32",
    "cuBLASLt 13.1.0". */
 const char *nv_device_products(const nv_device *dev, nabla_dtype dtype);
-
-double nv_now(void); /* seconds of a clock that never goes back */
 
 #endif

@@ -63,6 +63,8 @@ static nabla_status block_backward(nv_dit_run *run, int32_t layer, nv_error *err
                                        run->d_n, run->d_text, err));
     NV_TRY(seam_backward(run, layer, 1, err));
     NV_TRY(nv_self_attention_backward(dev, &p->self, &b->self, b->norm[0].n, run->d_y, d_qkv, run->d_n, err));
+    if (run->shape.recompute && layer > 0)
+        NV_TRY(nv_dit_block_again(run, layer - 1, err)); /* the seam reads its ffn_y */
     return seam_backward(run, layer, 0, err);
 }
 
@@ -103,35 +105,20 @@ static void clear_sums(nv_dit_run *run) {
     dev->ops->zero(dev, run->d_text.data, (size_t)(run->d_text.rows * run->d_text.cols) * sizeof(float));
 }
 
-/* To the forward pass' own. Attention backwards is 2.5 times the work. */
-static void add_time(nv_dit_run *run) {
-    nv_clock clock;
-    run->m->device->ops->clock_read(run->m->device, &clock);
-    for (int i = 0; i < NV_PHASES; i++)
-        run->clock.seconds[i] += clock.seconds[i];
-    run->clock.product_flop += clock.product_flop;
-    run->attention_flop *= 3.5;
-}
-
 nabla_status nv_dit_backward(nv_dit *m, nv_dit_run *run, const nv_dit_inputs *in, const float *d_out, float *d_context,
                              nv_error *err) {
-    const double begin = nv_now();
     (void)in; /* all that is needed of it was saved */
     if (!run->filled)
         return nv_fail(err, NABLA_INVALID_ARGUMENT,
                        "a backward pass needs a forward pass of the same run before it, "
                        "with shape.train = 1");
     run->filled = 0;
-    m->device->ops->clock_reset(m->device);
+    run->backward = 1;
     clear_sums(run);
     NV_TRY(head_backward(run, d_out, err));
     for (int32_t i = m->config.layers; i-- > 0;)
         NV_TRY(block_backward(run, i, err));
     NV_TRY(nv_linear_backward(m->device, &m->patch, run->patches, run->d_y, (nv_matrix){0}, NULL, err));
     NV_TRY(time_backward(run, err));
-    NV_TRY(text_backward(run, d_context, err));
-    NV_TRY(m->device->ops->wait(m->device, err));
-    add_time(run);
-    run->seconds += nv_now() - begin;
-    return NABLA_OK;
+    return text_backward(run, d_context, err);
 }

@@ -92,31 +92,62 @@ static void make_layers(nv_dit *m) {
 
 /* ------------------------------------------------------------------------------------------ life */
 
-/* Masters, gradients, what products read; within each one parameter after the other, so that weights that act as one
-   product are one matrix. */
-static void take_all(nv_dit *m, nv_arena *arena) {
+/* Masters, gradients and what products read of the parameters [first, last); within each one parameter after the other,
+   so that weights that act as one product are one matrix. */
+static void take_span(nv_dit *m, nv_arena *arena, size_t first, size_t last) {
+    const int train = m->use == NV_DIT_TRAIN;
     int64_t masters = 0, copies = 0;
-    for (size_t i = 0; i < m->count; i++) {
+    for (size_t i = first; i < last; i++) {
         const nv_parameter *p = &m->parameters[i];
-        if (m->train || !p->rounded) masters += (int64_t)p->count;
+        if (train || !p->rounded) masters += (int64_t)p->count;
         if (p->rounded) copies += (int64_t)p->count;
     }
-    m->values = nv_arena_take(arena, masters, sizeof(float));
-    if (m->train) m->grads = nv_arena_take(arena, masters, sizeof(float));
-    m->copies = nv_arena_take(arena, copies, sizeof(uint16_t));
+    float *value = nv_arena_take(arena, masters, sizeof *value);
+    float *grad = train ? nv_arena_take(arena, masters, sizeof *grad) : NULL;
+    uint16_t *copy = nv_arena_take(arena, copies, sizeof *copy);
+    for (size_t i = first; i < last && arena->base; i++) {
+        nv_parameter *p = &m->parameters[i];
+        if (p->rounded) {
+            p->copy = copy;
+            copy += p->count;
+        }
+        if (!train && p->rounded) continue;
+        p->value = value;
+        value += p->count;
+        if (!train) continue;
+        p->grad = grad;
+        grad += p->count;
+    }
 }
 
-static void place_parameters(nv_dit *m) {
-    size_t masters = 0, copies = 0;
-    for (size_t i = 0; i < m->count; i++) {
-        nv_parameter *p = &m->parameters[i];
-        const int master = m->train || !p->rounded;
-        if (master) p->value = m->values + masters;
-        if (m->train) p->grad = m->grads + masters;
-        if (p->rounded) p->copy = (uint16_t *)m->copies + copies;
-        if (master) masters += p->count;
-        if (p->rounded) copies += p->count;
+/* Blocks come last in the list, each with as many parameters. */
+static size_t first_of(const nv_dit *m, int32_t layer) {
+    size_t ends = 0;
+    while (ends < m->count && m->parameters[ends].layer < 0)
+        ends++;
+    return ends + (m->count - ends) / (size_t)m->config.layers * (size_t)layer;
+}
+
+enum { SLOT_BOUNDARY = 256 /* bytes; as a device's own memory begins */ };
+
+/* Block after block into its slot's memory. */
+static void take_slots(nv_dit *m, nv_arena *arena) {
+    const int32_t slots = m->config.layers < NV_DIT_SLOTS ? m->config.layers : NV_DIT_SLOTS;
+    nv_arena block = {0};
+    take_span(m, &block, first_of(m, 0), first_of(m, 1));
+    m->offload.bytes = (block.used + SLOT_BOUNDARY - 1) / SLOT_BOUNDARY * SLOT_BOUNDARY;
+    m->offload.slots = nv_arena_take(arena, slots, m->offload.bytes);
+    for (int32_t layer = 0; layer < m->config.layers && m->offload.slots; layer++) {
+        block =
+            (nv_arena){.base = m->offload.slots + (size_t)(layer % slots) * m->offload.bytes, .size = m->offload.bytes};
+        take_span(m, &block, first_of(m, layer), first_of(m, layer + 1));
     }
+}
+
+static void take_all(nv_dit *m, nv_arena *arena) {
+    const int offloads = m->use == NV_DIT_OFFLOAD;
+    take_span(m, arena, 0, offloads ? first_of(m, 0) : m->count);
+    if (offloads) take_slots(m, arena);
 }
 
 static nabla_status take_memory(nv_dit *m, nv_error *err) {
@@ -125,8 +156,7 @@ static nabla_status take_memory(nv_dit *m, nv_error *err) {
     NV_TRY(m->device->ops->allocate(m->device, arena.used, &m->memory, err));
     arena = (nv_arena){.base = m->memory, .size = arena.used};
     take_all(m, &arena);
-    place_parameters(m);
-    return NABLA_OK;
+    return m->use == NV_DIT_OFFLOAD ? nv_dit_offload_open(m, err) : NABLA_OK;
 }
 
 static nv_matrix matrix_of(const nv_parameter *p, const void *data, nabla_dtype dtype) {
@@ -166,37 +196,46 @@ static nabla_status build(nv_dit *m, nv_error *err) {
     return NABLA_OK;
 }
 
+nabla_status nv_dit_check_offload(const nv_device *device, nv_error *err) {
+    if (device->ops->stow) return NABLA_OK;
+    return nv_fail(
+        err, NABLA_UNSUPPORTED,
+        "a processor computes in the host's memory, where the weights are anyway: offloading them is for a GPU");
+}
+
 static nabla_status check_compute(nabla_dtype compute, nv_error *err) {
     if (compute == NABLA_FP32 || compute == NABLA_BF16) return NABLA_OK;
     return nv_fail(err, NABLA_UNSUPPORTED, "a transformer computes in fp32 or bf16, not in dtype %d", (int)compute);
 }
 
-nabla_status nv_dit_estimate(nv_device *device, const nv_dit_config *config, nabla_dtype compute,
-                             const nv_dit_shape *shape, size_t *model, size_t *run, nv_error *err) {
-    nv_dit m = {.device = device, .config = *config, .compute = compute, .train = shape->train};
+nabla_status nv_dit_estimate(nv_device *device, const nv_dit_config *config, nabla_dtype compute, nv_dit_use use,
+                             const nv_dit_shape *shape, nv_dit_needs *out, nv_error *err) {
+    nv_dit m = {.device = device, .config = *config, .compute = compute, .use = use};
     nv_arena arena = {0};
     NV_TRY(check_compute(compute, err));
     nabla_status status = nv_dit_describe(&m, err);
     if (status == NABLA_OK) {
         make_layers(&m);
         take_all(&m, &arena);
-        *model = arena.used;
-        status = nv_dit_run_memory(&m, shape, run, err);
+        *out = (nv_dit_needs){.model = arena.used, .values = m.total};
+        out->host = (size_t)config->layers * m.offload.bytes;
+        status = nv_dit_run_memory(&m, shape, &out->run, err);
     }
     nv_dit_forget(&m);
     return status;
 }
 
-nabla_status nv_dit_create(nv_device *device, const nv_dit_config *config, nabla_dtype compute, int train, nv_dit **out,
-                           nv_error *err) {
+nabla_status nv_dit_create(nv_device *device, const nv_dit_config *config, nabla_dtype compute, nv_dit_use use,
+                           nv_dit **out, nv_error *err) {
     *out = NULL;
     NV_TRY(check_compute(compute, err));
+    if (use == NV_DIT_OFFLOAD) NV_TRY(nv_dit_check_offload(device, err));
     nv_dit *m = calloc(1, sizeof *m);
     if (!m) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a model");
     m->device = device;
     m->config = *config;
     m->compute = compute;
-    m->train = train;
+    m->use = use;
     nabla_status status = build(m, err);
     if (status != NABLA_OK) {
         nv_dit_destroy(m);
@@ -208,6 +247,7 @@ nabla_status nv_dit_create(nv_device *device, const nv_dit_config *config, nabla
 
 void nv_dit_destroy(nv_dit *m) {
     if (!m) return;
+    nv_dit_offload_close(m);
     if (m->memory) m->device->ops->release(m->device, m->memory);
     nv_dit_forget(m);
     free(m);
@@ -232,6 +272,7 @@ size_t nv_dit_values(const nv_dit *m) {
 void nv_dit_write(nv_dit *m, const nv_parameter *p, size_t first, const float *values, size_t count) {
     nv_device *dev = m->device;
     nv_bf16 rounded[4096];
+    nv_dit_reach(m, p, 1);
     if (p->value) {
         dev->ops->upload(dev, p->value + first, values, count * sizeof *values);
         return;
@@ -248,6 +289,7 @@ void nv_dit_write(nv_dit *m, const nv_parameter *p, size_t first, const float *v
 nabla_status nv_dit_read(nv_dit *m, const nv_parameter *p, size_t first, float *values, size_t count, nv_error *err) {
     nv_device *dev = m->device;
     nv_bf16 rounded[4096];
+    nv_dit_reach(m, p, 0);
     if (p->value) return dev->ops->download(dev, values, p->value + first, count * sizeof *values, err);
     for (size_t at = 0; at < count;) {
         const size_t room = sizeof rounded / sizeof *rounded, n = count - at < room ? count - at : room;
@@ -277,5 +319,6 @@ nabla_status nv_dit_update(nv_dit *m, nv_error *err) {
         if (p->rounded && p->value)
             NV_TRY(m->device->ops->cast(m->device, nv_dit_stored(p), matrix_of(p, p->copy, NABLA_BF16), err));
     }
+    nv_dit_settle(m);
     return NABLA_OK;
 }

@@ -22,19 +22,29 @@ typedef struct nv_parameter {
     int32_t rank;
     int64_t shape[5];
     size_t count;
-    float *value;    /* fp32, in the device's memory; NULL where only what products read is kept */
+    float *value;    /* fp32, in the device's memory (of an offloaded block: while it is there); NULL where only what
+                        products read is kept */
     float *grad;     /* NULL unless made with train */
     void *copy;      /* bf16, what products read; NULL where that is `value` */
     int32_t rounded; /* 1: products read it in bf16 */
     int32_t decay;   /* 1: weight decay applies (matrices), 0: not (biases, norms, modulation) */
+    int32_t layer;   /* of the block that it is part of; -1: of none */
 } nv_parameter;
 
+typedef enum nv_dit_use {
+    NV_DIT_INFER,  /* no weight is held twice: matrices are in the compute dtype alone */
+    NV_DIT_TRAIN,  /* gradients too, and fp32 masters of everything; value and grad of all parameters are then each one
+                      contiguous run, in the order of nv_dit_parameter() */
+    NV_DIT_OFFLOAD /* as NV_DIT_INFER, with the same bits; the blocks' weights are in the host's memory (page-locked),
+                      two blocks at a time on the device */
+} nv_dit_use;
+
 /* compute: NABLA_FP32 or NABLA_BF16, the dtype of products and stored activations; the residual stream, modulation,
-   norms' statistics and accumulation are fp32 either way. train: also hold gradients, and fp32 masters of everything;
-   value and grad of all parameters are then each one contiguous run, in the order of nv_dit_parameter(). Without it no
-   weight is held twice: matrices are in the compute dtype alone. */
-nabla_status nv_dit_create(nv_device *device, const nv_dit_config *config, nabla_dtype compute, int train, nv_dit **out,
-                           nv_error *err);
+   norms' statistics and accumulation are fp32 either way. */
+nabla_status nv_dit_create(nv_device *device, const nv_dit_config *config, nabla_dtype compute, nv_dit_use use,
+                           nv_dit **out, nv_error *err);
+/* NABLA_UNSUPPORTED on a device where NV_DIT_OFFLOAD makes no sense. */
+nabla_status nv_dit_check_offload(const nv_device *device, nv_error *err);
 void nv_dit_destroy(nv_dit *m);
 const nv_dit_config *nv_dit_get_config(const nv_dit *m);
 size_t nv_dit_parameter_count(const nv_dit *m); /* tensors */
@@ -74,13 +84,23 @@ typedef struct nv_dit_shape {
     float rope_scale[3];                  /* multiplies token positions an axis; 1 = as Wan. Lets a small grid span the
                                              positions of a large one */
     int32_t train;                        /* keep activations for backward */
+    int32_t recompute;                    /* with train: keep of a block no more than the stream that enters it (and its
+                                             plan), and run the block again within the backward pass. The same bits,
+                                             for one more forward pass of all blocks but the last */
 } nv_dit_shape;
 
 /* Bytes that a run will take. */
 nabla_status nv_dit_run_memory(const nv_dit *m, const nv_dit_shape *shape, size_t *bytes, nv_error *err);
-/* Bytes that a model, and a run of it, will take, without making either. */
-nabla_status nv_dit_estimate(nv_device *device, const nv_dit_config *config, nabla_dtype compute,
-                             const nv_dit_shape *shape, size_t *model, size_t *run, nv_error *err);
+
+/* Bytes that a model, and a run of it, will take. */
+typedef struct nv_dit_needs {
+    size_t model, run; /* of the device */
+    size_t host;       /* of the host, where blocks are offloaded */
+    size_t values;     /* nv_dit_values() */
+} nv_dit_needs;
+/* Without making either, and whether or not such a device can have it. */
+nabla_status nv_dit_estimate(nv_device *device, const nv_dit_config *config, nabla_dtype compute, nv_dit_use use,
+                             const nv_dit_shape *shape, nv_dit_needs *out, nv_error *err);
 nabla_status nv_dit_run_create(nv_dit *m, const nv_dit_shape *shape, nv_dit_run **out, nv_error *err);
 void nv_dit_run_destroy(nv_dit_run *run);
 
@@ -94,7 +114,7 @@ typedef struct nv_dit_inputs {
     void *user;
 } nv_dit_inputs;
 
-/* out: [B, out_channels, F, H, W] */
+/* Both passes only queue their work: what of it fails, the device's next wait tells. out: [B, out_channels, F, H, W] */
 nabla_status nv_dit_forward(nv_dit *m, nv_dit_run *run, const nv_dit_inputs *in, float *out, nv_error *err);
 /* After a forward with the same run (shape.train = 1), once: it uses up what the forward saved. Adds to the parameters'
    gradients. d_context (may be NULL,
@@ -102,13 +122,17 @@ nabla_status nv_dit_forward(nv_dit *m, nv_dit_run *run, const nv_dit_inputs *in,
 nabla_status nv_dit_backward(nv_dit *m, nv_dit_run *run, const nv_dit_inputs *in, const float *d_out, float *d_context,
                              nv_error *err);
 
-/* What the last forward kept, and where its time and that of the backward after it went. */
+/* What the last forward kept, and where the device's time since it began went: ask right after the passes. */
 typedef struct nv_dit_stats {
     double density; /* mean over layers of kept token pairs / all */
     double plan_s, attention_s, products_s, other_s;
-    double product_flop, attention_flop; /* 2 a multiply-add; attention counts kept pairs only */
+    double weights_s;                    /* waiting for offloaded weights */
+    double update_s;                     /* beside the passes: NV_UPDATE */
+    double product_flop, attention_flop; /* 2 a multiply-add; attention counts kept pairs only. What the backward pass
+                                            computes again counts too */
 } nv_dit_stats;
-void nv_dit_get_stats(const nv_dit_run *run, nv_dit_stats *stats);
+/* Waits. */
+nabla_status nv_dit_get_stats(const nv_dit_run *run, nv_dit_stats *stats, nv_error *err);
 /* Gives every layer the same lists (nabla_plan_import_lists), for passes without a policy. */
 nabla_status nv_dit_run_import(nv_dit_run *run, const int32_t *num, const int32_t *indices, nv_error *err);
 /* The plan of a layer as the last forward left it (to draw it); layer in [0, layers). */

@@ -36,7 +36,7 @@ nv_seam nv_dit_seam(const nv_dit_run *run, int32_t layer, int branch) {
     nv_seam s = {.rows = run->rows,
                  .dim = dim,
                  .group_rows = run->tokens,
-                 .x = run->x,
+                 .x = run->stream,
                  .normalise = 1,
                  .eps = m->config.eps,
                  .gain_offset = 1.0f};
@@ -80,13 +80,13 @@ static nabla_status seam(nv_dit_run *run, int32_t layer, int branch, nv_error *e
     return run->m->device->ops->seam(run->m->device, &s, err);
 }
 
-static nabla_status block_forward(nv_dit_run *run, int32_t layer, const nabla_policy *policy, nv_error *err) {
+/* From the input of the first branch on. policy NULL: over the plan as it is. */
+static nabla_status branches(nv_dit_run *run, int32_t layer, const nabla_policy *policy, nv_error *err) {
     nv_dit *m = run->m;
     nv_device *dev = m->device;
     const nv_dit_block *p = &m->blocks[layer];
     nv_dit_block_run *b = &run->blocks[layer];
     const nv_matrix wide = nv_shared_wide(&run->shared, m->config.ffn_dim);
-    NV_TRY(seam(run, layer, 0, err));
     NV_TRY(nv_self_attention_forward(dev, &p->self, &b->self, b->norm[0].n, policy, err));
     NV_TRY(seam(run, layer, 1, err));
     NV_TRY(nv_cross_attention_forward(dev, &p->cross, &b->cross, b->norm[1].n, run->text, err));
@@ -94,38 +94,46 @@ static nabla_status block_forward(nv_dit_run *run, int32_t layer, const nabla_po
     return nv_feed_forward_forward(dev, &p->ffn, b->norm[2].n, b->ffn_u, wide, b->ffn_y, err);
 }
 
-static nabla_status modulations(nv_dit_run *run, nv_error *err) {
+static nabla_status block_forward(nv_dit_run *run, int32_t layer, const nabla_policy *policy, nv_error *err) {
     nv_dit *m = run->m;
     nv_device *dev = m->device;
-    for (int32_t i = 0; i < m->config.layers; i++)
-        NV_TRY(dev->ops->modulation(dev, m->blocks[i].modulation.value, run->time.e.data, run->shape.batch,
-                                    NV_DIT_CHUNKS, NV_DIT_CHUNKS, m->dim, run->blocks[i].modulation, err));
-    return dev->ops->modulation(dev, m->head_modulation.value, run->time.t.data, run->shape.batch, 2, 1, m->dim,
-                                run->head_modulation, err);
+    float *kept = run->blocks[layer].kept;
+    NV_TRY(dev->ops->modulation(dev, m->blocks[layer].modulation.value, run->time.e.data, run->shape.batch,
+                                NV_DIT_CHUNKS, NV_DIT_CHUNKS, m->dim, run->blocks[layer].modulation, err));
+    NV_TRY(seam(run, layer, 0, err));
+    if (kept) dev->ops->copy(dev, kept, run->x, (size_t)(run->rows * m->dim) * sizeof *kept);
+    return branches(run, layer, policy, err);
+}
+
+/* The kept stream has in it what the block below gave: the seam has nothing to add. The plan is the one that the
+   forward pass built: a bit a pair of blocks is next to nothing beside the stream, and building it takes block means,
+   scores and a selection, whose ties nobody then has to keep from falling otherwise. */
+nabla_status nv_dit_block_again(nv_dit_run *run, int32_t layer, nv_error *err) {
+    nv_device *dev = run->m->device;
+    run->stream = run->blocks[layer].kept;
+    nv_seam first = nv_dit_seam(run, layer, 0);
+    first.y.data = NULL;
+    NV_TRY(dev->ops->seam(dev, &first, err));
+    return branches(run, layer, NULL, err);
 }
 
 static nabla_status head_forward(nv_dit_run *run, float *out, nv_error *err) {
     nv_dit *m = run->m;
     nv_device *dev = m->device;
     const nv_patches patches = nv_dit_patches(run, 1);
+    NV_TRY(dev->ops->modulation(dev, m->head_modulation.value, run->time.t.data, run->shape.batch, 2, 1, m->dim,
+                                run->head_modulation, err));
     NV_TRY(seam(run, m->config.layers, 0, err));
     NV_TRY(nv_linear_forward(dev, &m->head, run->head_norm.n, run->head_out, err));
     return dev->ops->unpatchify(dev, &patches, run->head_out, out, err);
 }
 
-/* 4 operations a visited pair of tokens and dim: scores, and their product with v. */
-static nabla_status measure_density(nv_dit_run *run, nv_error *err) {
+static nabla_status count_pairs(nv_dit_run *run, nv_error *err) {
     nabla_context *ctx = run->m->device->context;
-    const double row = 4.0 * (double)run->rows * (double)run->m->dim;
-    run->density = 0.0;
-    for (int32_t i = 0; i < run->m->config.layers; i++) {
-        nabla_plan_stats stats = {.size = sizeof stats};
-        if (nabla_plan_get_stats(ctx, run->plans[i], &stats) != NABLA_OK)
+    const int64_t heads = nv_dit_run_heads(run) / run->m->config.layers;
+    for (int32_t i = 0; i < run->m->config.layers; i++)
+        if (nabla_plan_count(ctx, run->plans[i], run->pairs + i * heads) != NABLA_OK)
             return nv_fail(err, NABLA_INTERNAL, "%s", nabla_context_message(ctx));
-        run->density += stats.density / run->m->config.layers;
-    }
-    run->attention_flop =
-        row * run->m->config.layers * (run->density * (double)run->tokens + (double)run->shape.text_length);
     return NABLA_OK;
 }
 
@@ -138,22 +146,20 @@ static nabla_status check_inputs(const nv_dit_run *run, const nv_dit_inputs *in,
 }
 
 nabla_status nv_dit_forward(nv_dit *m, nv_dit_run *run, const nv_dit_inputs *in, float *out, nv_error *err) {
-    const double begin = nv_now();
     NV_TRY(check_inputs(run, in, err));
-    run->filled = 0; /* until the end: a pass that fails leaves a mix */
+    run->filled = run->backward = 0; /* until the end: a pass that fails leaves a mix */
+    run->stream = run->x;
     m->device->ops->clock_reset(m->device);
     NV_TRY(embed_inputs(run, in, err));
-    NV_TRY(modulations(run, err));
     for (int32_t i = 0; i < m->config.layers; i++) {
         if (in->stop && in->stop(in->user, i, m->config.layers))
             return nv_fail(err, NABLA_CANCELLED, "stopped before layer %d of %d", (int)i + 1, (int)m->config.layers);
+        nv_dit_bring(m, i);
         NV_TRY(block_forward(run, i, in->policy, err));
+        nv_dit_leave(m, i);
     }
     NV_TRY(head_forward(run, out, err));
-    NV_TRY(m->device->ops->wait(m->device, err));
-    NV_TRY(measure_density(run, err));
-    m->device->ops->clock_read(m->device, &run->clock);
+    NV_TRY(count_pairs(run, err));
     run->filled = run->shape.train;
-    run->seconds = nv_now() - begin;
     return NABLA_OK;
 }

@@ -49,6 +49,7 @@ static nabla_status load_one(nv_dit *m, const nv_parameter *p, const nv_weights 
     const nv_st_entry *e;
     full_name(p, names, name);
     NV_TRY(nv_weights_get(w, name, p->shape, p->rank, &e, err));
+    nv_dit_reach(m, p, 1);
     NV_TRY(nv_load(m->device, e, nv_dit_stored(p), err));
     nv_weights_forget(w, e);
     return NABLA_OK;

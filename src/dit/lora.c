@@ -277,15 +277,20 @@ static nabla_status change_copy(const merger *files, int32_t count, size_t i, nv
 }
 
 static nabla_status apply(const merger *files, int32_t count, size_t i, nv_error *err) {
-    const nv_parameter *p = &files[0].m->parameters[i];
-    int changed = 0;
+    nv_dit *m = files[0].m;
+    const nv_parameter *p = &m->parameters[i];
+    int weight = 0, bias = 0;
     for (int32_t f = 0; f < count; f++) {
-        const merger *g = &files[f];
-        const nv_st_entry *bias = g->changes[i].parts[DIFF_BIAS];
-        if (bias) NV_TRY(add_scaled(g, bias_of(g->m, p)->value, bias, g->strength));
-        changed |= changes_weight(g, i);
+        weight |= changes_weight(&files[f], i);
+        bias |= files[f].changes[i].parts[DIFF_BIAS] != NULL;
     }
-    if (!changed) return NABLA_OK;
+    if (weight || bias) nv_dit_reach(m, p, 1); /* the bias is of the same block */
+    for (int32_t f = 0; f < count && bias; f++) {
+        const merger *g = &files[f];
+        const nv_st_entry *diff = g->changes[i].parts[DIFF_BIAS];
+        if (diff) NV_TRY(add_scaled(g, bias_of(m, p)->value, diff, g->strength));
+    }
+    if (!weight) return NABLA_OK;
     return p->value ? add_changes(files, count, i, p->value) : change_copy(files, count, i, err);
 }
 

@@ -4,6 +4,7 @@
 #define NV_DIT_MODEL_H
 
 #include "dit/dit.h"
+#include "dit/offload.h"
 #include "nn/cross_attention.h"
 #include "nn/feed_forward.h"
 #include "nn/self_attention.h"
@@ -28,14 +29,13 @@ struct nv_dit {
     nv_device *device;
     nv_dit_config config;
     nabla_dtype compute;
-    int train;
+    nv_dit_use use;
     int64_t dim, patch_in, patch_out; /* columns of a patch, in and out */
     size_t count, total;              /* parameters, and their numbers */
     nv_parameter *parameters;
     char *names;
-    void *memory; /* of the next three */
-    float *values, *grads;
-    void *copies; /* bf16 */
+    void *memory; /* the device's, of all parameters or slots for them */
+    nv_dit_offload offload;
     nv_linear patch, head;
     nv_dit_vector head_modulation; /* [2, dim]: shift, scale */
     nv_time_embedding time;

@@ -124,6 +124,7 @@ static nabla_status list_one(nv_dit *m, const entry *e, int32_t layer, const int
     else
         snprintf(name, NAME_SIZE, "blocks.%d.%s", (int)layer, e->name);
     p->name = name;
+    p->layer = layer;
     p->decay = e->kind != VECTOR;
     p->rounded = e->kind == MATRIX && m->compute == NABLA_BF16;
     p->count = 1;
@@ -260,6 +261,7 @@ nabla_status nv_dit_randomise(nv_dit *m, uint64_t seed, nv_error *err) {
     for (size_t i = 0; i < m->count; i++) {
         const nv_parameter *p = &m->parameters[i];
         const size_t size = p->value ? sizeof(float) : sizeof(nv_bf16);
+        nv_dit_reach(m, p, 1);
         unsigned char *to = p->value ? (unsigned char *)p->value : (unsigned char *)p->copy;
         for (size_t at = 0; at < p->count; at += PIECE) {
             const size_t n = p->count - at < PIECE ? p->count - at : PIECE;

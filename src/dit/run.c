@@ -11,8 +11,10 @@ static nabla_status check_shape(const nv_dit *m, const nv_dit_shape *s, nv_error
     if (s->batch < 1 || s->text_length < 1)
         return nv_fail(err, NABLA_INVALID_ARGUMENT, "batch %d and text length %d must be at least 1", (int)s->batch,
                        (int)s->text_length);
-    if (s->train && !m->train)
-        return nv_fail(err, NABLA_INVALID_ARGUMENT, "this model holds no gradients; make it with train = 1");
+    if (s->recompute && !s->train)
+        return nv_fail(err, NABLA_INVALID_ARGUMENT, "a run that does not train has nothing to compute again");
+    if (s->train && m->use != NV_DIT_TRAIN)
+        return nv_fail(err, NABLA_INVALID_ARGUMENT, "this model holds no gradients; make it with NV_DIT_TRAIN");
     for (int i = 0; i < 3; i++) {
         if (size[i] < 1 || size[i] % m->config.patch[i])
             return nv_fail(err, NABLA_INVALID_ARGUMENT,
@@ -88,6 +90,10 @@ static nabla_status make_plans(nv_dit_run *run, nv_error *err) {
     return passed_on(run, nabla_plan_build(ctx, run->cross_plan, &dense, &inputs), err);
 }
 
+int64_t nv_dit_run_heads(const nv_dit_run *run) {
+    return (int64_t)run->m->config.layers * run->shape.batch * run->m->config.heads;
+}
+
 /* ------------------------------------------------------------------------------------------ layout */
 
 static nv_matrix take_matrix(nv_arena *arena, nabla_dtype dtype, int64_t rows, int64_t cols) {
@@ -109,16 +115,25 @@ static void take_block(nv_dit_run *run, nv_arena *arena, int32_t layer) {
     const nv_dit *m = run->m;
     const nv_dit_block *p = &m->blocks[layer];
     nv_dit_block_run *b = &run->blocks[layer];
+    const nv_dit_turn *turn = run->shape.recompute ? &run->turns[layer % 2] : NULL;
     const int train = run->shape.train;
     const int64_t batch = run->shape.batch;
-    for (int i = 0; i < 3; i++)
-        take_norm(run, arena, &b->norm[i], m->compute, train && (i != 1 || m->config.cross_attn_norm));
+    for (int i = 0; i < 3; i++) {
+        const int normalises = i != 1 || m->config.cross_attn_norm;
+        take_norm(run, arena, &b->norm[i], m->compute, train && normalises && !(turn && i == 0));
+    }
     nv_self_attention_layout(&b->self, arena, &p->self, batch, run->tokens, m->compute, train, &run->shared);
     nv_cross_attention_layout(&b->cross, arena, &p->cross, batch, run->tokens, run->shape.text_length, m->compute,
                               train, &run->shared);
     b->ffn_u = train ? take_matrix(arena, m->compute, run->rows, m->config.ffn_dim)
                      : nv_shared_wide(&run->shared, m->config.ffn_dim);
-    b->ffn_y = train ? take_matrix(arena, m->compute, run->rows, m->dim) : run->shared.narrow;
+    if (turn) {
+        b->norm[0].xhat = turn->xhat;
+        b->norm[0].rstd = turn->rstd;
+        b->ffn_y = turn->ffn_y;
+    } else {
+        b->ffn_y = train ? take_matrix(arena, m->compute, run->rows, m->dim) : run->shared.narrow;
+    }
     b->self.rope = run->rope;
     b->self.plan = run->plans ? run->plans[layer] : NULL;
     b->cross.plan = run->cross_plan;
@@ -138,6 +153,17 @@ static void take_backward(nv_dit_run *run, nv_arena *arena) {
     run->d_e = take_matrix(arena, NABLA_FP32, batch, NV_DIT_CHUNKS * dim);
     run->d_t_head = take_floats(arena, batch * dim);
     run->d_head_modulation = take_floats(arena, batch * 2 * dim);
+}
+
+static void take_recompute(nv_dit_run *run, nv_arena *arena) {
+    const nv_dit *m = run->m;
+    for (int32_t i = 0; i + 1 < m->config.layers; i++)
+        run->blocks[i].kept = take_floats(arena, run->rows * m->dim);
+    for (int i = 0; i < 2; i++) {
+        run->turns[i].ffn_y = take_matrix(arena, m->compute, run->rows, m->dim);
+        run->turns[i].xhat = nv_arena_take(arena, run->rows * m->dim, nabla_dtype_size(m->compute));
+        run->turns[i].rstd = take_floats(arena, run->rows);
+    }
 }
 
 static int64_t larger(int64_t a, int64_t b) {
@@ -172,6 +198,7 @@ static void take_all(nv_dit_run *run, nv_arena *arena) {
     const nabla_dtype compute = m->compute;
     const int64_t dim = m->dim, rows = run->rows;
     run->raster = nv_arena_take(arena, run->tokens, sizeof(int32_t));
+    run->pairs = nv_arena_take(arena, nv_dit_run_heads(run), sizeof *run->pairs);
     run->rope = take_floats(arena, run->tokens * m->config.head_dim);
     run->x = take_floats(arena, rows * dim);
     run->shared.wide = take_matrix(arena, compute, rows, widest(run));
@@ -191,9 +218,10 @@ static void take_all(nv_dit_run *run, nv_arena *arena) {
         run->blocks[i].d_modulation = run->shape.train ? take_floats(arena, count) : NULL;
     }
     if (run->shape.train) take_backward(run, arena);
-    const size_t shared = arena->used; /* without a backward pass the layers' activations lie in the same place */
+    if (run->shape.recompute) take_recompute(run, arena);
+    const size_t shared = arena->used; /* where nothing is kept the layers' activations lie in the same place */
     for (int32_t i = 0; i < m->config.layers; i++) {
-        if (!run->shape.train) arena->used = shared;
+        if (!run->shape.train || run->shape.recompute) arena->used = shared;
         take_block(run, arena, i);
     }
 }
@@ -230,6 +258,8 @@ static nabla_status build(nv_dit_run *run, nv_error *err) {
     NV_TRY(measure(run, err));
     NV_TRY(count_bytes(run, err));
     NV_TRY(make_plans(run, err));
+    run->kept = calloc((size_t)nv_dit_run_heads(run), sizeof *run->kept);
+    if (!run->kept) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a run");
     NV_TRY(dev->ops->allocate(dev, run->bytes, &run->memory, err));
     arena.base = run->memory;
     arena.size = run->bytes;
@@ -257,6 +287,7 @@ void nv_dit_run_destroy(nv_dit_run *run) {
     for (int32_t i = 0; run->plans && i < run->m->config.layers; i++)
         nabla_plan_destroy(run->plans[i]);
     free(run->plans);
+    free(run->kept);
     nabla_plan_destroy(run->cross_plan);
     nabla_order_destroy(run->order);
     if (run->memory) run->m->device->ops->release(run->m->device, run->memory);
@@ -306,15 +337,39 @@ nabla_status nv_dit_run_memory(const nv_dit *m, const nv_dit_shape *shape, size_
     return status;
 }
 
-void nv_dit_get_stats(const nv_dit_run *run, nv_dit_stats *stats) {
-    const double *s = run->clock.seconds;
-    *stats = (nv_dit_stats){.density = run->density,
-                            .plan_s = s[NV_PLAN],
-                            .attention_s = s[NV_ATTENTION],
-                            .products_s = s[NV_PRODUCTS],
-                            .other_s = run->seconds - s[NV_PLAN] - s[NV_ATTENTION] - s[NV_PRODUCTS],
-                            .product_flop = run->clock.product_flop,
-                            .attention_flop = run->attention_flop};
+/* What the pass counted on the device, in one copy. */
+static nabla_status measure_density(const nv_dit_run *run, double *density, nv_error *err) {
+    nv_device *dev = run->m->device;
+    const int64_t heads = nv_dit_run_heads(run);
+    int64_t pairs = 0;
+    NV_TRY(dev->ops->download(dev, run->kept, run->pairs, (size_t)heads * sizeof *run->kept, err));
+    for (int64_t i = 0; i < heads; i++)
+        pairs += run->kept[i];
+    *density = (double)pairs / ((double)run->tokens * (double)run->tokens * (double)heads);
+    return NABLA_OK;
+}
+
+/* 4 operations a visited pair of tokens and dim: scores, and their product with v; 2.5 times that backwards. */
+nabla_status nv_dit_get_stats(const nv_dit_run *run, nv_dit_stats *stats, nv_error *err) {
+    nv_device *dev = run->m->device;
+    const double row = 4.0 * (double)run->rows * (double)run->m->dim * run->m->config.layers;
+    const double layers = run->m->config.layers, again = run->shape.recompute ? (layers - 1) / layers : 0;
+    nv_clock clock;
+    double density;
+    NV_TRY(measure_density(run, &density, err));
+    NV_TRY(dev->ops->wait(dev, err));
+    dev->ops->clock_read(dev, &clock);
+    *stats = (nv_dit_stats){.density = density,
+                            .plan_s = clock.seconds[NV_PLAN],
+                            .attention_s = clock.seconds[NV_ATTENTION],
+                            .products_s = clock.seconds[NV_PRODUCTS],
+                            .weights_s = clock.seconds[NV_WEIGHTS],
+                            .update_s = clock.seconds[NV_UPDATE],
+                            .other_s = clock.seconds[NV_OTHER],
+                            .product_flop = clock.product_flop};
+    stats->attention_flop = row * (density * (double)run->tokens + (double)run->shape.text_length);
+    if (run->backward) stats->attention_flop *= 3.5 + again;
+    return NABLA_OK;
 }
 
 nabla_status nv_dit_run_import(nv_dit_run *run, const int32_t *num, const int32_t *indices, nv_error *err) {

@@ -18,7 +18,17 @@ typedef struct nv_dit_block_run {
     nv_self_attention_run self;
     nv_cross_attention_run cross;
     nv_matrix ffn_u, ffn_y; /* [M, ffn], [M, dim] */
+    float *kept;            /* [M, dim] the stream behind the first seam, with shape.recompute; NULL in the last block,
+                               whose activations are still there when the backward pass begins */
 } nv_dit_block_run;
+
+/* What the first seam of a block needs in the backward pass when the activations of the block below lie already where
+   those of its own were: shape.recompute has two of them, by turns. */
+typedef struct nv_dit_turn {
+    nv_matrix ffn_y;
+    void *xhat;
+    float *rstd;
+} nv_dit_turn;
 
 struct nv_dit_run {
     nv_dit *m;
@@ -28,16 +38,17 @@ struct nv_dit_run {
     nabla_order *order;
     nabla_plan **plans; /* [layers] */
     nabla_plan *cross_plan;
-    nv_dit_block_run *blocks; /* [layers]; without training all share one set of activations */
+    nv_dit_block_run *blocks; /* [layers]; without training, or with recompute, all share one set of activations */
     void *memory;
     size_t bytes;
-    int filled;     /* a forward pass was done and no backward pass since */
-    nv_clock clock; /* of the last forward pass, and the backward passes since */
-    double seconds, density, attention_flop;
+    int filled;            /* a forward pass was done and no backward pass since */
+    int backward;          /* a backward pass came after the last forward */
+    int64_t *pairs, *kept; /* [layers, B, heads] token pairs that the plans keep: counted there, brought to the host */
 
     int32_t *raster;                   /* [tokens] */
     float *rope;                       /* [tokens, head_dim] */
-    float *x;                          /* [M, dim] residual stream */
+    float *x;                          /* [M, dim] residual stream of the forward pass */
+    float *stream;                     /* the stream that seams work on: x, or what a block kept of it */
     nv_matrix patches;                 /* [M, patch_in] */
     nv_shared shared;                  /* wide: [M, max(ffn, 3 dim)], of use at both ends too (take_ends) */
     nv_matrix context;                 /* [B * L, text_dim] in the compute dtype */
@@ -56,7 +67,13 @@ struct nv_dit_run {
     nv_matrix d_text_y, d_text_x; /* [B * L, dim], [B * L, text_dim] compute dtype */
     nv_matrix d_e;                /* [B, 6 dim] */
     float *d_t_head;              /* [B, dim] */
+    nv_dit_turn turns[2];         /* with shape.recompute */
 };
+
+/* Heads of self-attention of all layers and samples. */
+int64_t nv_dit_run_heads(const nv_dit_run *run);
+/* Fills the block's activations once more from what was kept of it, which is used up. */
+nabla_status nv_dit_block_again(nv_dit_run *run, int32_t layer, nv_error *err);
 
 /* The seam in front of branch 0, 1, 2 of a block (layer == layers, branch 0: of the head). Which branch came before is
    part of it: its output y and its gate. */

@@ -16,17 +16,14 @@ static void levels(int32_t steps, double *sigmas) {
     nv_levels_linear(1.0, 0.0, steps, sigmas);
 }
 
-static void step(nv_sampler *s, int32_t k, float *x, const float *velocity) {
-    float *before = s->history; /* m_{k-1} */
-    double h = nv_lambda(s, k + 1) - nv_lambda(s, k), slope = 0.0;
+static void weigh(const nv_sampler *s, int32_t k, nv_solve_numbers *out) {
+    const double h = nv_lambda(s, k + 1) - nv_lambda(s, k), gain = -(1.0 - (double)s->sigmas[k + 1]) * expm1(-h);
+    double slope = 0.0;
     if (k > 0 && k + 1 < s->steps) slope = h / (2.0 * (nv_lambda(s, k) - nv_lambda(s, k - 1)));
-    float sigma = s->sigmas[k], ratio = s->sigmas[k + 1] / sigma;
-    float gain = (float)(-(1.0 - (double)s->sigmas[k + 1]) * expm1(-h)), half = (float)slope;
-    for (size_t j = 0; j < s->n; j++) {
-        float clean = x[j] - sigma * velocity[j];
-        x[j] = ratio * x[j] + gain * (clean + half * (clean - before[j]));
-        before[j] = clean;
-    }
+    out->here.x = 1.0f;
+    out->next.here = s->sigmas[k + 1] / s->sigmas[k];
+    out->next.clean = (float)(gain * (1.0 + slope));
+    out->next.last = (float)(-gain * slope);
 }
 
-const nv_solver nv_solver_dpmpp = {"dpm++", 1, levels, nv_time_whole, step};
+const nv_solver nv_solver_dpmpp = {"dpm++", 1, levels, nv_time_whole, weigh};

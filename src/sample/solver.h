@@ -12,18 +12,31 @@ typedef struct nv_solver {
     void (*levels)(int32_t steps, double *sigmas);
     /* What the model is told for a (shifted) sigma. */
     double (*time)(double sigma);
-    void (*step)(nv_sampler *s, int32_t i, float *x, const float *velocity);
+    /* Fills `here` and `next` for step i; they are zero, as is what is not remembered yet. */
+    void (*weigh)(const nv_sampler *s, int32_t i, nv_solve_numbers *out);
 } nv_solver;
 
 extern const nv_solver nv_solver_unipc, nv_solver_dpmpp, nv_solver_euler;
 
+/* Latents that are kept: m_{k-1}, for previews too; m_{k-2} and xc_{k-1}, of solvers that correct. */
+enum { NV_LAST_CLEAN, NV_CLEAN_BEFORE, NV_LAST_CORRECTED, NV_MOST_HISTORY };
+
+/* What the device reads and writes beside latents. */
+typedef struct nv_sampler_numbers {
+    nv_solve_numbers solve;
+    int32_t failed;
+} nv_sampler_numbers;
+
 struct nv_sampler {
+    nv_device *device;
+    nv_sampler_rule rule;
     const nv_solver *solver;
     int32_t steps;
-    size_t n;       /* elements of a latent */
-    float *sigmas;  /* [steps + 1], the last 0 */
-    float *times;   /* [steps] */
-    float *history; /* [solver->history, n], zero before the first step */
+    size_t n;                    /* elements of a latent */
+    float *sigmas;               /* [steps + 1], the last 0 */
+    float *times;                /* [steps] */
+    float *history;              /* the device's: [nv_solver_latents, n], zero before the first step */
+    nv_sampler_numbers *numbers; /* the device's */
 };
 
 /* schedule.c, in fp64 and in the order of numpy's operations until the end: a time that is cut to a whole number may

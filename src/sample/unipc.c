@@ -18,8 +18,6 @@
 
 #include "sample/solver.h"
 
-enum { LAST_CLEAN, CLEAN_BEFORE, LAST_CORRECTED, HISTORY }; /* m_{k-1}, m_{k-2}, xc_{k-1} */
-
 /* Not from 1, where lambda is -inf and a step's ratio r has no meaning. */
 static void levels(int32_t steps, double *sigmas) {
     nv_levels_linear(0.999, 0.0, steps, sigmas);
@@ -30,13 +28,8 @@ static int order_at(const nv_sampler *s, int32_t k) {
     return k > 0 && s->steps - k > 1 ? 2 : 1;
 }
 
-/* What a predictor and a corrector have in common: a x + b m0 + c m1 + d m2, m0 the newest. */
-typedef struct weights {
-    float x, m0, m1, m2;
-} weights;
-
-/* From step k - 1 to k; m0 is m_k. */
-static weights corrector(const nv_sampler *s, int32_t k) {
+/* From step k - 1 to k. */
+static void correct(const nv_sampler *s, int32_t k, nv_solve_numbers *out) {
     double h = nv_lambda(s, k) - nv_lambda(s, k - 1), b = expm1(-h);
     double gain = -(1.0 - (double)s->sigmas[k]) * b, rho2 = 0.5, slope = 0.0; /* slope: rho1 / r */
     if (order_at(s, k - 1) == 2) {
@@ -46,33 +39,26 @@ static weights corrector(const nv_sampler *s, int32_t k) {
         rho2 = b1 - rho1;
         slope = rho1 / r;
     }
-    return (weights){.x = s->sigmas[k] / s->sigmas[k - 1],
-                     .m0 = (float)(gain * rho2),
-                     .m1 = (float)(gain * (1.0 - slope - rho2)),
-                     .m2 = (float)(gain * slope)};
+    out->here.corrected = s->sigmas[k] / s->sigmas[k - 1];
+    out->here.clean = (float)(gain * rho2);
+    out->here.last = (float)(gain * (1.0 - slope - rho2));
+    out->here.before = (float)(gain * slope);
 }
 
-/* From step k to k + 1; m0 is m_k. */
-static weights predictor(const nv_sampler *s, int32_t k) {
+/* From step k to k + 1. */
+static void predict(const nv_sampler *s, int32_t k, nv_solve_numbers *out) {
     double h = nv_lambda(s, k + 1) - nv_lambda(s, k), slope = 0.0;
     double gain = -(1.0 - (double)s->sigmas[k + 1]) * expm1(-h);
     if (order_at(s, k) == 2) slope = h / (2.0 * (nv_lambda(s, k - 1) - nv_lambda(s, k)));
-    return (weights){
-        .x = s->sigmas[k + 1] / s->sigmas[k], .m0 = (float)(gain * (1.0 - slope)), .m1 = (float)(gain * slope)};
+    out->next.here = s->sigmas[k + 1] / s->sigmas[k];
+    out->next.clean = (float)(gain * (1.0 - slope));
+    out->next.last = (float)(gain * slope);
 }
 
-static void step(nv_sampler *s, int32_t k, float *x, const float *velocity) {
-    float *m1 = s->history + LAST_CLEAN * s->n, *m2 = s->history + CLEAN_BEFORE * s->n;
-    float *corrected = s->history + LAST_CORRECTED * s->n, sigma = s->sigmas[k];
-    const weights p = predictor(s, k), c = k > 0 ? corrector(s, k) : (weights){0};
-    for (size_t j = 0; j < s->n; j++) {
-        float m0 = x[j] - sigma * velocity[j], here = x[j];
-        if (k > 0) here = c.x * corrected[j] + c.m0 * m0 + c.m1 * m1[j] + c.m2 * m2[j];
-        x[j] = p.x * here + p.m0 * m0 + p.m1 * m1[j];
-        corrected[j] = here;
-        m2[j] = m1[j];
-        m1[j] = m0;
-    }
+static void weigh(const nv_sampler *s, int32_t k, nv_solve_numbers *out) {
+    if (k == 0) out->here.x = 1.0f;
+    if (k > 0) correct(s, k, out);
+    predict(s, k, out);
 }
 
-const nv_solver nv_solver_unipc = {"unipc", HISTORY, levels, nv_time_whole, step};
+const nv_solver nv_solver_unipc = {"unipc", NV_MOST_HISTORY, levels, nv_time_whole, weigh};

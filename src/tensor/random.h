@@ -19,6 +19,7 @@ typedef struct nv_philox {
 } nv_philox;
 
 nv_philox nv_philox_at(uint64_t seed, uint64_t stream);
+void nv_philox_seek(nv_philox *g, uint64_t block); /* of four words; 0: where nv_philox_at begins */
 uint32_t nv_philox_u32(nv_philox *g);
 float nv_philox_uniform(nv_philox *g);              /* [0, 1), 24 bits */
 uint32_t nv_philox_below(nv_philox *g, uint32_t n); /* uniform in [0, n), n >= 1, without bias */

@@ -40,13 +40,15 @@ static nabla_status fill_entries(nv_optimizer *optimizer, nv_st_entry *entries, 
 }
 
 static nabla_status write_state(const char *path, const nv_st_entry *entries, size_t count, const nv_checkpoint *state,
-                                const char *options, nv_error *err) {
+                                const char *options, const nv_origin *origin, nv_error *err) {
     char step[32], interval[96];
     snprintf(step, sizeof step, "%" PRId64, state->step);
     snprintf(interval, sizeof interval, "%a %a %" PRId64, state->interval_loss, state->interval_density,
              state->interval_steps);
-    const char *metadata[] = {"format", "nabla-train-1", "step", step, "interval", interval, "options", options};
-    return nv_st_write(path, entries, count, metadata, 4, err);
+    const char *metadata[] = {"format",   "nabla-train-1", "step",    step,
+                              "interval", interval,        "options", options,
+                              "machine",  origin->machine, "choices", origin->choices};
+    return nv_st_write(path, entries, count, metadata, sizeof metadata / sizeof *metadata / 2, err);
 }
 
 static size_t total_values(nv_optimizer *optimizer) {
@@ -66,13 +68,16 @@ nabla_status nv_checkpoint_write(const char *path, nv_optimizer *optimizer, cons
     nv_st_entry *entries = calloc(count, sizeof *entries);
     char(*names)[NAME_SIZE] = calloc(count, sizeof *names);
     float *values = malloc(total_values(optimizer) * sizeof *values);
+    nv_origin origin = {.choices = NULL};
     nabla_status status;
     if (entries && names && values) {
         status = fill_entries(optimizer, entries, names, values, err);
-        if (status == NABLA_OK) status = write_state(path, entries, count, state, options, err);
+        if (status == NABLA_OK) status = nv_origin_open(nv_optimizer_device(optimizer), &origin, err);
+        if (status == NABLA_OK) status = write_state(path, entries, count, state, options, &origin, err);
     } else {
         status = nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a checkpoint of %zu tensors", count);
     }
+    nv_origin_close(&origin);
     free(entries);
     free(names);
     free(values);
@@ -146,12 +151,20 @@ static nabla_status read_parts(const nv_st_file *file, const char *path, nv_opti
     return status;
 }
 
-nabla_status nv_checkpoint_read(const char *path, nv_optimizer *optimizer, nv_checkpoint *state, const char *options,
+static nabla_status read_origin(const nv_st_file *file, const char *path, nv_device *device, char note[NV_ORIGIN_NOTE],
                                 nv_error *err) {
+    const nabla_status status =
+        nv_origin_go_on(device, nv_st_metadata(file, "machine"), nv_st_metadata(file, "choices"), note, err);
+    return status == NABLA_OK ? status : nv_fail_in(err, "%s", path);
+}
+
+nabla_status nv_checkpoint_read(const char *path, nv_optimizer *optimizer, nv_checkpoint *state, const char *options,
+                                char note[NV_ORIGIN_NOTE], nv_error *err) {
     nv_st_file *file;
     NV_TRY(nv_st_open(path, &file, err));
     nabla_status status = read_state(file, path, options, state, err);
     if (status == NABLA_OK) status = read_parts(file, path, optimizer, err);
+    if (status == NABLA_OK) status = read_origin(file, path, nv_optimizer_device(optimizer), note, err);
     nv_st_close(file);
     return status;
 }

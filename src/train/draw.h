@@ -18,9 +18,14 @@ typedef enum nv_draw_purpose {
 /* Purpose, step and sample share the generator's 64-bit stream number. */
 enum { NV_DRAW_SAMPLE_BITS = 20, NV_DRAW_STEP_BITS = 40 };
 
+/* Those of a step's samples are neighbours: sample i's is i further than sample 0's. */
+static inline uint64_t nv_draw_stream(nv_draw_purpose purpose, int64_t step, int32_t sample) {
+    return (uint64_t)purpose << (NV_DRAW_SAMPLE_BITS + NV_DRAW_STEP_BITS) | (uint64_t)step << NV_DRAW_SAMPLE_BITS |
+           (uint64_t)sample;
+}
+
 static inline nv_philox nv_draw(uint64_t seed, nv_draw_purpose purpose, int64_t step, int32_t sample) {
-    return nv_philox_at(seed, (uint64_t)purpose << (NV_DRAW_SAMPLE_BITS + NV_DRAW_STEP_BITS) |
-                                  (uint64_t)step << NV_DRAW_SAMPLE_BITS | (uint64_t)sample);
+    return nv_philox_at(seed, nv_draw_stream(purpose, step, sample));
 }
 
 #endif

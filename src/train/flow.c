@@ -15,19 +15,3 @@ nabla_status nv_prediction_parse(const char *text, nv_prediction *out, nv_error 
 const char *nv_prediction_name(nv_prediction prediction) {
     return prediction == NV_PREDICT_SAMPLE ? "sample" : "velocity";
 }
-
-void nv_flow_mix(nv_prediction prediction, float sigma, size_t n, float *x, float *target) {
-    float clean = 1.0f - sigma;
-    for (size_t i = 0; i < n; i++) {
-        float noise = x[i], x0 = target[i];
-        x[i] = clean * x0 + sigma * noise;
-        target[i] = prediction == NV_PREDICT_SAMPLE ? x0 : noise - x0;
-    }
-}
-
-void nv_flow_velocity(nv_prediction prediction, float sigma, size_t n, const float *x, float *output) {
-    if (prediction == NV_PREDICT_VELOCITY) return;
-    float scale = 1.0f / (sigma > NV_SIGMA_FLOOR ? sigma : NV_SIGMA_FLOOR);
-    for (size_t i = 0; i < n; i++)
-        output[i] = (x[i] - output[i]) * scale;
-}

@@ -15,12 +15,4 @@ typedef enum nv_prediction { NV_PREDICT_SAMPLE, NV_PREDICT_VELOCITY } nv_predict
 nabla_status nv_prediction_parse(const char *text, nv_prediction *out, nv_error *err);
 const char *nv_prediction_name(nv_prediction prediction);
 
-/* In place: x holds n noise values and becomes x_sigma; target holds x0 and becomes what the model should predict. */
-void nv_flow_mix(nv_prediction prediction, float sigma, size_t n, float *x, float *target);
-
-/* In place: a model's output at (x, sigma) becomes a velocity: (x - x0) / sigma for "sample". Below NV_SIGMA_FLOOR the
-   floor divides; samplers stop well above it (50 steps: 0.02). */
-#define NV_SIGMA_FLOOR 1e-3f
-void nv_flow_velocity(nv_prediction prediction, float sigma, size_t n, const float *x, float *output);
-
 #endif

@@ -13,14 +13,14 @@ struct nv_log {
     char *path;
 };
 
-static const char header[] = "step,loss,grad_norm,lr,samples_per_second,sparsity,seconds\n";
+static const char header[] = "step,loss,grad_norm,lr,samples_per_second,sparsity,seconds,data_share\n";
 
 /* Whether a line is a whole row (a killed run may have left half of one). */
 static int parse_row(const char *line, nv_log_row *row) {
     int used = 0;
-    int fields = sscanf(line, "%" SCNd64 ",%lf,%lf,%lf,%lf,%lf,%lf\n%n", &row->step, &row->loss, &row->grad_norm,
-                        &row->lr, &row->samples_per_second, &row->sparsity, &row->seconds, &used);
-    return fields == 7 && used > 0 && line[used - 1] == '\n';
+    int fields = sscanf(line, "%" SCNd64 ",%lf,%lf,%lf,%lf,%lf,%lf,%lf\n%n", &row->step, &row->loss, &row->grad_norm,
+                        &row->lr, &row->samples_per_second, &row->sparsity, &row->seconds, &row->data_share, &used);
+    return fields == 8 && used > 0 && line[used - 1] == '\n';
 }
 
 /* Copies the header and the rows to keep. */
@@ -87,8 +87,8 @@ nabla_status nv_log_open(const char *path, int64_t keep, double *seconds, nv_log
 }
 
 nabla_status nv_log_add(nv_log *log, const nv_log_row *row, nv_error *err) {
-    int n = fprintf(log->file, "%" PRId64 ",%.9g,%.9g,%.9g,%.4g,%.6f,%.2f\n", row->step, row->loss, row->grad_norm,
-                    row->lr, row->samples_per_second, row->sparsity, row->seconds);
+    int n = fprintf(log->file, "%" PRId64 ",%.9g,%.9g,%.9g,%.4g,%.6f,%.2f,%.4f\n", row->step, row->loss, row->grad_norm,
+                    row->lr, row->samples_per_second, row->sparsity, row->seconds, row->data_share);
     if (n < 0 || fflush(log->file) != 0) return failed(err, log->path);
     return NABLA_OK;
 }

@@ -9,6 +9,7 @@ typedef struct nv_log_row {
     int64_t step;                                 /* steps done */
     double loss, grad_norm, lr;                   /* mean of the interval; the last step's */
     double samples_per_second, sparsity, seconds; /* seconds since the run began, earlier sessions included */
+    double data_share;                            /* of the interval's time, waiting for clips */
 } nv_log_row;
 
 typedef struct nv_log nv_log;

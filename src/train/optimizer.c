@@ -10,25 +10,59 @@ struct nv_optimizer {
     nv_adamw_rule rule;
     size_t count;
     nv_optimizer_slot *slots;
-    float *memory; /* moments and averages of all, one run a slot: moment1, moment2, ema */
+    float *memory; /* moments and averages: those of a slot in a row, each on a boundary */
+    nv_piece *pieces;
+    int64_t piece_count;
 };
 
+enum { BOUNDARY = 16 /* numbers: 64 bytes */ };
+
+static size_t room_of(size_t count) {
+    return (count + BOUNDARY - 1) / BOUNDARY * BOUNDARY;
+}
+
 static nabla_status take_memory(nv_optimizer *o, nv_error *err) {
-    size_t values = 0;
+    size_t numbers = 0;
     for (size_t i = 0; i < o->count; i++)
-        values += o->slots[i].tensor.count;
-    NV_TRY(o->device->ops->allocate(o->device, 3 * values * sizeof(float), (void **)&o->memory, err));
+        numbers += 3 * room_of(o->slots[i].tensor.count);
+    NV_TRY(o->device->ops->allocate(o->device, numbers * sizeof(float), (void **)&o->memory, err));
     float *next = o->memory;
     for (size_t i = 0; i < o->count; i++) {
         nv_optimizer_slot *slot = &o->slots[i];
-        size_t n = slot->tensor.count;
+        const size_t n = slot->tensor.count, room = room_of(n);
         slot->moment1 = next;
-        slot->moment2 = next + n;
-        slot->ema = next + 2 * n;
+        slot->moment2 = next + room;
+        slot->ema = next + 2 * room;
         o->device->ops->copy(o->device, slot->ema, slot->tensor.value, n * sizeof(float));
-        next += 3 * n;
+        next += 3 * room;
     }
     return NABLA_OK;
+}
+
+/* All tensors in pieces, so that one pass takes them all. */
+static nabla_status cut(nv_optimizer *o, nv_error *err) {
+    size_t count = 0, next = 0;
+    for (size_t i = 0; i < o->count; i++)
+        count += (o->slots[i].tensor.count + NV_PIECE - 1) / NV_PIECE;
+    nv_piece *pieces = malloc((count + 1) * sizeof *pieces);
+    if (!pieces) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for an optimizer of %zu pieces", count);
+    for (size_t i = 0; i < o->count; i++) {
+        const nv_optimizer_slot *slot = &o->slots[i];
+        const nv_trainable *t = &slot->tensor;
+        for (size_t at = 0; at < t->count; at += NV_PIECE)
+            pieces[next++] = (nv_piece){.value = t->value + at,
+                                        .grad = t->grad + at,
+                                        .m = slot->moment1 + at,
+                                        .v = slot->moment2 + at,
+                                        .ema = slot->ema + at,
+                                        .count = (int32_t)(t->count - at < NV_PIECE ? t->count - at : NV_PIECE),
+                                        .weight_decay = t->decay ? o->rule.weight_decay : 0.0f};
+    }
+    nabla_status status = o->device->ops->allocate(o->device, count * sizeof *pieces, (void **)&o->pieces, err);
+    if (status == NABLA_OK) o->device->ops->upload(o->device, o->pieces, pieces, count * sizeof *pieces);
+    o->piece_count = (int64_t)count;
+    free(pieces);
+    return status;
 }
 
 nabla_status nv_optimizer_create(nv_device *device, const nv_trainable *tensors, size_t count,
@@ -45,6 +79,7 @@ nabla_status nv_optimizer_create(nv_device *device, const nv_trainable *tensors,
         slots[i].tensor = tensors[i];
     *o = (nv_optimizer){.device = device, .rule = *rule, .count = count, .slots = slots};
     nabla_status status = take_memory(o, err);
+    if (status == NABLA_OK) status = cut(o, err);
     if (status != NABLA_OK) {
         nv_optimizer_destroy(o);
         return status;
@@ -56,6 +91,7 @@ nabla_status nv_optimizer_create(nv_device *device, const nv_trainable *tensors,
 void nv_optimizer_destroy(nv_optimizer *o) {
     if (!o) return;
     o->device->ops->release(o->device, o->memory);
+    o->device->ops->release(o->device, o->pieces);
     free(o->slots);
     free(o);
 }
@@ -72,40 +108,25 @@ nv_optimizer_slot *nv_optimizer_at(nv_optimizer *o, size_t i) {
     return &o->slots[i];
 }
 
-static nabla_status global_norm(nv_optimizer *o, double *norm, nv_error *err) {
-    double total = 0.0;
-    for (size_t i = 0; i < o->count;) {
-        double sum;
-        const float *first = o->slots[i].tensor.grad, *end = first;
-        for (; i < o->count && o->slots[i].tensor.grad == end; i++) /* those that lie one after the other at once */
-            end += o->slots[i].tensor.count;
-        NV_TRY(o->device->ops->sum_squares(o->device, first, (size_t)(end - first), &sum, err));
-        total += sum;
-    }
-    *norm = sqrt(total);
-    return NABLA_OK;
-}
-
-nabla_status nv_optimizer_step(nv_optimizer *o, int64_t step, double lr, double ema_decay, double *norm,
+nabla_status nv_optimizer_step(nv_optimizer *o, int64_t step, double lr, double ema_decay, double *squares,
                                nv_error *err) {
-    NV_TRY(global_norm(o, norm, err));
-    if (!isfinite(*norm))
-        return nv_fail(err, NABLA_INTERNAL,
-                       "the gradient of step %" PRId64 " is not finite: the run has diverged; start a new run from the "
-                       "model that it saved last (--model) with a lower learning rate (--lr) than %g",
-                       step + 1, lr);
+    const nv_device_ops *ops = o->device->ops;
     const nv_adamw_rule *rule = &o->rule;
     nv_adamw a = {.lr = (float)lr, .beta1 = rule->beta1, .beta2 = rule->beta2, .eps = rule->epsilon};
     a.step = step + 1;
     a.ema_decay = (float)ema_decay;
-    a.grad_scale = rule->clip > 0.0f && *norm > (double)rule->clip ? (float)((double)rule->clip / *norm) : 1.0f;
-    for (size_t i = 0; i < o->count; i++) {
-        const nv_optimizer_slot *slot = &o->slots[i];
-        const nv_trainable *t = &slot->tensor;
-        a.weight_decay = t->decay ? rule->weight_decay : 0.0f;
-        NV_TRY(o->device->ops->adamw(o->device, &a, t->count, t->value, t->grad, slot->moment1, slot->moment2,
-                                     slot->ema, err));
-        o->device->ops->zero(o->device, t->grad, t->count * sizeof(float));
-    }
-    return NABLA_OK;
+    a.grad_scale = 1.0f;
+    a.clip = rule->clip;
+    a.squares = squares;
+    NV_TRY(ops->sum_squares(o->device, o->pieces, o->piece_count, squares, err));
+    return ops->adamw(o->device, &a, o->pieces, o->piece_count, err);
+}
+
+nabla_status nv_optimizer_norm(int64_t step, double lr, double squares, double *norm, nv_error *err) {
+    *norm = sqrt(squares);
+    if (isfinite(*norm)) return NABLA_OK;
+    return nv_fail(err, NABLA_INTERNAL,
+                   "the gradient of step %" PRId64 " is not finite: the run has diverged; start a new run from the "
+                   "model that it saved last (--model) with a lower learning rate (--lr) than %g",
+                   step + 1, lr);
 }

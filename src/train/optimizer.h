@@ -29,8 +29,11 @@ nv_device *nv_optimizer_device(const nv_optimizer *o);
 size_t nv_optimizer_count(const nv_optimizer *o);
 nv_optimizer_slot *nv_optimizer_at(nv_optimizer *o, size_t i);
 
-/* One update from the gradients, which are zeroed after; step counts from 0. *norm is the gradients' norm before
-   clipping; when it is not finite nothing is changed and the call fails. */
-nabla_status nv_optimizer_step(nv_optimizer *o, int64_t step, double lr, double ema_decay, double *norm, nv_error *err);
+/* Queues one update from the gradients, which are zeroed after; step counts from 0. *squares, in the device's memory,
+   becomes their squared norm before clipping; when it is not finite nothing is changed, and nv_optimizer_norm says so
+   once it is on the host. */
+nabla_status nv_optimizer_step(nv_optimizer *o, int64_t step, double lr, double ema_decay, double *squares,
+                               nv_error *err);
+nabla_status nv_optimizer_norm(int64_t step, double lr, double squares, double *norm, nv_error *err);
 
 #endif

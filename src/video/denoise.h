@@ -4,6 +4,7 @@
 #ifndef NV_DENOISE_H
 #define NV_DENOISE_H
 
+#include "device/repeat.h"
 #include "dit/dit.h"
 #include "sample/sampler.h"
 #include "train/flow.h"
@@ -19,14 +20,15 @@ typedef struct nv_denoise_rule {
     const char *solver;
     int32_t steps;
     float guidance, shift;
+    nv_replay replay; /* of steps that are alike, on a GPU */
 } nv_denoise_rule;
 
 /* Ranges of its numbers, which nv_denoiser_create takes for granted. */
 nabla_status nv_denoise_check(const nv_denoise_rule *rule, nv_error *err);
 
-/* Bytes that a model and sampling with it will take, without making either. */
-nabla_status nv_denoise_memory(nv_device *device, const nv_dit_config *config, nabla_dtype compute,
-                               const nv_denoise_rule *rule, size_t *model, size_t *sampling, nv_error *err);
+/* What a model and sampling with it (needs->run) will take, without making either. */
+nabla_status nv_denoise_memory(nv_device *device, const nv_dit_config *config, nabla_dtype compute, nv_dit_use use,
+                               const nv_denoise_rule *rule, nv_dit_needs *needs, nv_error *err);
 
 typedef struct nv_denoiser nv_denoiser;
 
@@ -39,11 +41,10 @@ size_t nv_denoiser_latent(const nv_denoiser *d); /* numbers of one latent */
 nv_sampler *nv_denoiser_sampler(const nv_denoiser *d);
 
 typedef struct nv_denoise_watch {
-    /* After each step: `done` of rule.steps; clean: the latents as the model sees them now, [prompts, C, F, H, W].
-       Returns NABLA_OK to go on. May be NULL. */
-    nabla_status (*step)(void *user, int32_t done, const float *clean, nv_error *err);
-    /* Within a step, before each layer: non-zero ends the run with NABLA_CANCELLED, x, totals and history being as the
-       last step left them. May be NULL. */
+    /* After each step: `done` of rule.steps. Returns NABLA_OK to go on. May be NULL. */
+    nabla_status (*step)(void *user, int32_t done, nv_error *err);
+    /* Within a step, before each layer, and before a step that is replayed: non-zero ends the run with NABLA_CANCELLED,
+       x, totals and history being as the last step left them. May be NULL. */
     nv_dit_stop layer;
     void *user;
 } nv_denoise_watch;
@@ -51,16 +52,21 @@ typedef struct nv_denoise_watch {
 typedef struct nv_denoise_totals {
     int32_t steps;  /* done */
     double density; /* of these steps, as shares of the mean over rule.steps */
-    double plan_s, attention_s, products_s;
+    double plan_s, attention_s, products_s, weights_s;
 } nv_denoise_totals;
 
 /* contexts: [prompts, text_length, text_dim]; negative: [text_length, text_dim], not read without guidance; x: noise
    in, latents out, [prompts, C, F, H, W]. watch may be NULL. totals: all zero in for a run that begins; that of a run
    taken up, with x and the solver's history as they were, makes it go on. A step that leaves NaN or infinity in x is
-   the last: NABLA_INTERNAL, and watch does not see it. */
+   the last: NABLA_INTERNAL, and watch does not see it; x is then undefined. */
 nabla_status nv_denoise(nv_denoiser *d, const float *contexts, const float *negative, float *x,
                         const nv_denoise_watch *watch, nv_denoise_totals *totals, nv_error *err);
+/* To watch's step, from the device, [prompts, C, F, H, W]: the latents as the step left them, and clean, as the model
+   saw them in it. */
+nabla_status nv_denoiser_read(nv_denoiser *d, float *x, nv_error *err);
+nabla_status nv_denoiser_read_clean(nv_denoiser *d, float *clean, nv_error *err);
 const nv_dit_run *nv_denoiser_run(const nv_denoiser *d);
-int32_t nv_denoiser_entries(const nv_denoiser *d); /* of the model's batch: prompts, or twice as many */
+const nv_dit_stats *nv_denoiser_stats(const nv_denoiser *d); /* of the last step */
+int32_t nv_denoiser_entries(const nv_denoiser *d);           /* of the model's batch: prompts, or twice as many */
 
 #endif

@@ -15,7 +15,9 @@
 #include "video/profile.h"
 #include "video/report.h"
 
-enum { MAX_BATCH = 16, BATCH_TOKENS = 16384, COLOUR_RIGHT = 1, SHAPE_RIGHT = 2, MOTION_RIGHT = 4 };
+/* Tokens of a batch: what keeps a processor busy, and a GPU (32 clips of the demo model's size). */
+enum { MAX_BATCH = 32, BATCH_TOKENS = 16384, GPU_BATCH_TOKENS = 32 * 4608 };
+enum { COLOUR_RIGHT = 1, SHAPE_RIGHT = 2, MOTION_RIGHT = 4 };
 
 typedef struct job {
     const nabla_eval_options *options;
@@ -63,7 +65,8 @@ static int32_t choose_batch(const job *j) {
     const nv_clip_size *clip = &j->rule.clip;
     const int32_t *patch = nv_dit_get_config(j->model.dit)->patch;
     int64_t tokens = (int64_t)(clip->frames / patch[0]) * (clip->height / patch[1]) * (clip->width / patch[2]);
-    int64_t batch = BATCH_TOKENS / (tokens > 0 ? tokens : 1);
+    const int64_t most = strcmp(j->model.device->kind, "cuda") == 0 ? GPU_BATCH_TOKENS : BATCH_TOKENS;
+    int64_t batch = most / (tokens > 0 ? tokens : 1);
     batch = batch < 1 ? 1 : batch > MAX_BATCH ? MAX_BATCH : batch;
     return batch < j->options->prompts ? (int32_t)batch : j->options->prompts;
 }
@@ -113,13 +116,10 @@ static uint8_t check_clip(const job *j, int32_t slot) {
 }
 
 /* Between steps. */
-static nabla_status watch(void *user, int32_t step, const float *clean, nv_error *err) {
+static nabla_status watch(void *user, int32_t step, nv_error *err) {
     job *j = user;
     char note[128];
-    nv_dit_stats pass;
-    (void)clean;
-    nv_dit_get_stats(nv_denoiser_run(j->denoiser), &pass);
-    nv_profile_pass(j->machine, &pass);
+    nv_profile_pass(j->machine, nv_denoiser_stats(j->denoiser));
     if (!j->machine->progress) return NABLA_OK;
     double n = j->done > 0 ? (double)j->done : 1.0;
     const nabla_eval_result *r = j->result;
@@ -134,8 +134,11 @@ static nabla_status watch(void *user, int32_t step, const float *clean, nv_error
 static nabla_status run_batch(job *j, nv_error *err) {
     nv_denoise_totals totals = {0};
     const nv_denoise_watch watched = {.step = watch, .user = j};
-    int32_t batch = j->rule.prompts, first = j->done, left = j->options->prompts - first;
+    uint8_t right[MAX_BATCH];
+    const int32_t batch = j->rule.prompts, first = j->done, left = j->options->prompts - first;
+    const int32_t count = batch < left ? batch : left;
     nv_profile_enter(j->machine, NABLA_PART_DATA);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(j->model.device->threads)
     for (int32_t slot = 0; slot < batch; slot++)
         draw_prompt(j, first + slot, slot);
     nv_profile_enter(j->machine, NABLA_PART_TEXT);
@@ -144,12 +147,14 @@ static nabla_status run_batch(job *j, nv_error *err) {
     nv_profile_enter(j->machine, NABLA_PART_SAMPLER);
     NV_TRY(nv_denoise(j->denoiser, j->contexts, empty, j->x, &watched, &totals, err));
     nv_profile_enter(j->machine, NABLA_PART_DATA);
-    for (int32_t slot = 0; slot < batch && slot < left; slot++) {
-        uint8_t right = check_clip(j, slot);
-        if (j->result->right) j->result->right[first + slot] = right;
-        j->result->colour += (right & COLOUR_RIGHT) != 0;
-        j->result->shape += (right & SHAPE_RIGHT) != 0;
-        j->result->motion += (right & MOTION_RIGHT) != 0;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(j->model.device->threads)
+    for (int32_t slot = 0; slot < count; slot++)
+        right[slot] = check_clip(j, slot);
+    for (int32_t slot = 0; slot < count; slot++) {
+        if (j->result->right) j->result->right[first + slot] = right[slot];
+        j->result->colour += (right[slot] & COLOUR_RIGHT) != 0;
+        j->result->shape += (right[slot] & SHAPE_RIGHT) != 0;
+        j->result->motion += (right[slot] & MOTION_RIGHT) != 0;
         j->result->sparsity += nv_sparsity(totals.density);
         j->done++;
     }

@@ -41,19 +41,23 @@ static const float *context_of(const nv_generation *g, int32_t i) {
 
 /* ------------------------------------------------------------------ between steps */
 
-/* After a step that `must` be kept, and else as often as writing stays below a twentieth of the time: every step, but
-   where steps are short. */
-static nabla_status save(nv_generation *g, int must, nv_error *err) {
+/* The state with the latent that is in clip->x. */
+static nabla_status save(nv_generation *g, nv_error *err) {
     const double start = nv_now();
-    nv_generated *clip = g->current;
-    if (!must && start - g->saved_at < 20.0 * g->save_s) return NABLA_OK;
     const nabla_video_part part = nv_profile_enter(g->machine, NABLA_PART_FILES);
-    const nv_sample_tensors tensors = nv_generation_tensors(g, clip);
-    NV_TRY(nv_sample_state_write(clip->state, &g->settings, &tensors, &clip->totals, err));
+    NV_TRY(nv_generation_save(g, g->current, err));
     nv_profile_enter(g->machine, part);
     g->saved_at = nv_now();
     g->save_s = g->saved_at - start;
     return NABLA_OK;
+}
+
+/* After a step that `must` be kept, and else as often as writing stays below a twentieth of the time: every step, but
+   where steps are short. */
+static nabla_status save_step(nv_generation *g, int must, nv_error *err) {
+    if (!must && nv_now() - g->saved_at < 20.0 * g->save_s) return NABLA_OK;
+    NV_TRY(nv_denoiser_read(g->denoiser, g->current->x, err));
+    return save(g, err);
 }
 
 /* Whether the file is kept up to date, not just left behind. */
@@ -91,27 +95,25 @@ static int ask(void *user, int32_t layer, int32_t layers) {
     return tell(user, layer, layers);
 }
 
-static nabla_status draw_preview(const nv_generation *g, int32_t done, const float *clean, nv_error *err) {
+static nabla_status draw_preview(const nv_generation *g, int32_t done, nv_error *err) {
     const nabla_video_part part = nv_profile_enter(g->machine, NABLA_PART_MEDIA);
-    const nabla_status status = nv_generation_preview(g, done, clean, err);
+    const nabla_status status = nv_generation_preview(g, done, err);
     nv_profile_enter(g->machine, part);
     return status;
 }
 
-static nabla_status step(void *user, int32_t done, const float *clean, nv_error *err) {
+static nabla_status step(void *user, int32_t done, nv_error *err) {
     nv_generation *g = user;
     const nabla_generate_options *o = g->options;
     const double now = nv_now();
     const int stop = tell(g, 0, 0);
     g->step_s = now - g->step_at;
     g->step_at = now;
-    nv_dit_stats pass;
-    nv_dit_get_stats(nv_denoiser_run(g->denoiser), &pass);
-    nv_profile_pass(g->machine, &pass);
-    if (g->result->densities) g->result->densities[done - 1] = (float)pass.density;
-    if (keeps_state(g)) NV_TRY(save(g, stop || done == g->rule.steps, err));
+    nv_profile_pass(g->machine, nv_denoiser_stats(g->denoiser));
+    if (g->result->densities) g->result->densities[done - 1] = (float)nv_denoiser_stats(g->denoiser)->density;
+    if (keeps_state(g)) NV_TRY(save_step(g, stop || done == g->rule.steps, err));
     if (g->current->preview[0] && o->preview_every > 0 && done % o->preview_every == 0)
-        NV_TRY(draw_preview(g, done, clean, err));
+        NV_TRY(draw_preview(g, done, err));
     return stop ? nv_fail(err, NABLA_CANCELLED, "stopped") : NABLA_OK;
 }
 
@@ -121,7 +123,7 @@ static nabla_status leave(nv_generation *g, nv_error *err) {
     const int32_t done = clip->totals.steps;
     if (!clip->state[0] || (done == 0 && !keeps_state(g)))
         return nv_fail(err, NABLA_CANCELLED, "stopped after step %d of %d; nothing was written", done, g->rule.steps);
-    NV_TRY(save(g, 1, err));
+    NV_TRY(save(g, err));
     snprintf(g->result->kept_state, sizeof g->result->kept_state, "%s", clip->state);
     return nv_fail(err, NABLA_CANCELLED, "stopped after step %d of %d; resume goes on from %.300s", done, g->rule.steps,
                    clip->state);
@@ -136,7 +138,8 @@ static void add_figures(nv_generation *g, const nv_generated *clip, double secon
     r->plan_s += clip->totals.plan_s;
     r->attention_s += clip->totals.attention_s;
     r->products_s += clip->totals.products_s;
-    r->other_s = r->sample_s - r->plan_s - r->attention_s - r->products_s;
+    r->weights_s += clip->totals.weights_s;
+    r->other_s = r->sample_s - r->plan_s - r->attention_s - r->products_s - r->weights_s;
 }
 
 static nabla_status sample_clip(nv_generation *g, int32_t i, nv_error *err) {
@@ -155,7 +158,7 @@ static nabla_status sample_clip(nv_generation *g, int32_t i, nv_error *err) {
         return nv_fail(err, NABLA_INVALID_ARGUMENT, "%s has no step left to draw the blocks of: ask for no mask",
                        g->options->resume);
     /* Before the first step too: a place that cannot be written shows before hours of work. */
-    if (keeps_state(g)) NV_TRY(save(g, 1, err));
+    if (keeps_state(g)) NV_TRY(save(g, err));
     const nabla_status status =
         nv_denoise(g->denoiser, context_of(g, i), context_of(g, g->count), clip->x, &watch, &clip->totals, err);
     if (status == NABLA_CANCELLED) return leave(g, err);

@@ -53,19 +53,42 @@ static nabla_status read_noise(const nv_generation *g, float *x, nv_error *err) 
     return NABLA_OK;
 }
 
-nv_sample_tensors nv_generation_tensors(const nv_generation *g, const nv_generated *clip) {
-    nv_sample_tensors t = {.channels = g->pipeline->config.in_channels, .x = clip->x};
-    t.latents = nv_sampler_history(nv_denoiser_sampler(g->denoiser), &t.history);
-    return t;
+/* ------------------------------------------------------------------ states */
+
+/* With room for the history, which the caller frees. */
+static nabla_status state_tensors(const nv_generation *g, const nv_generated *clip, nv_sample_tensors *out,
+                                  nv_error *err) {
+    const int32_t latents = nv_sampler_history(nv_denoiser_sampler(g->denoiser));
+    *out = (nv_sample_tensors){.channels = g->pipeline->config.in_channels, .latents = latents, .x = clip->x};
+    out->history = malloc(((size_t)latents * g->numbers + 1) * sizeof *out->history);
+    if (!out->history) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for %d latents of a state", latents);
+    return NABLA_OK;
+}
+
+nabla_status nv_generation_save(const nv_generation *g, const nv_generated *clip, nv_error *err) {
+    nv_sample_tensors t;
+    NV_TRY(state_tensors(g, clip, &t, err));
+    nabla_status status = nv_sampler_read_history(nv_denoiser_sampler(g->denoiser), t.history, err);
+    if (status == NABLA_OK)
+        status = nv_sample_state_write(clip->state, &g->settings, &t, &clip->totals, g->pipeline->device, err);
+    free(t.history);
+    return status;
+}
+
+static nabla_status resume(nv_generation *g, nv_generated *clip, nv_error *err) {
+    nv_sample_tensors t;
+    NV_TRY(state_tensors(g, clip, &t, err));
+    const nabla_status status =
+        nv_sample_state_read(g->resumed, g->options->resume, &g->settings, &t, &clip->totals, err);
+    if (status == NABLA_OK) nv_sampler_write_history(nv_denoiser_sampler(g->denoiser), t.history);
+    free(t.history);
+    return status;
 }
 
 nabla_status nv_generation_noise(nv_generation *g, nv_generated *clip, nv_error *err) {
     clip->x = malloc(g->numbers * sizeof *clip->x);
     if (!clip->x) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a latent of %zu numbers", g->numbers);
-    if (g->resumed) {
-        const nv_sample_tensors tensors = nv_generation_tensors(g, clip);
-        return nv_sample_state_read(g->resumed, g->options->resume, &g->settings, &tensors, &clip->totals, err);
-    }
+    if (g->resumed) return resume(g, clip, err);
     if (g->options->init_noise) return read_noise(g, clip->x, err);
     nv_torch_randn(clip->seed, clip->x, g->numbers);
     return NABLA_OK;
@@ -74,13 +97,15 @@ nabla_status nv_generation_noise(nv_generation *g, nv_generated *clip, nv_error 
 /* ------------------------------------------------------------------ pictures */
 
 /* All frames side by side. */
-nabla_status nv_generation_preview(const nv_generation *g, int32_t step, const float *clean, nv_error *err) {
+nabla_status nv_generation_preview(const nv_generation *g, int32_t step, nv_error *err) {
     char name[32], path[NV_PATH_SIZE];
     const nv_dit_shape *s = &g->rule.shape;
     const size_t row = (size_t)s->width * 3, frame = row * (size_t)s->height;
     uint8_t *rgb = malloc(frame), *strip = malloc(frame * (size_t)s->frames);
+    float *clean = malloc(g->numbers * sizeof *clean);
     nabla_status status = NABLA_OK;
-    if (!rgb || !strip) status = nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a preview");
+    if (!rgb || !strip || !clean) status = nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a preview");
+    if (status == NABLA_OK) status = nv_denoiser_read_clean(g->denoiser, clean, err);
     for (int32_t f = 0; status == NABLA_OK && f < s->frames; f++) {
         g->pipeline->picture(s, clean, f, rgb);
         for (size_t y = 0; y < (size_t)s->height; y++)
@@ -91,6 +116,7 @@ nabla_status nv_generation_preview(const nv_generation *g, int32_t step, const f
     if (status == NABLA_OK) status = nv_png_write(path, strip, s->width * s->frames, s->height, err);
     free(rgb);
     free(strip);
+    free(clean);
     return status;
 }
 

@@ -9,6 +9,7 @@
 #include "video/frames_out.h"
 #include "video/generation.h"
 #include "video/limits.h"
+#include "video/warning.h"
 #include "weights/json.h"
 
 enum { CRF = 18, WAN_FRAMES = 81 /* that the models were trained for */ };
@@ -69,13 +70,20 @@ static nabla_status list_clips(nv_generation *g, nv_error *err) {
     return NABLA_OK;
 }
 
+static void warn(nv_generation *g, const char *sentence) {
+    nv_warn_also(sentence, g->result->warning, sizeof g->result->warning);
+}
+
 /* ------------------------------------------------------------------ what the options and the model say */
 
 /* The file to go on from, its settings in place of the model's own. */
 static nabla_status open_resumed(nv_generation *g, nv_error *err) {
     nv_pipeline *p = g->pipeline;
+    char note[NV_ORIGIN_NOTE];
     if (!g->options->resume) return NABLA_OK;
     NV_TRY(nv_sample_state_open(g->options->resume, &g->resumed, err));
+    NV_TRY(nv_sample_state_go_on(g->resumed, g->options->resume, p->device, note, err));
+    warn(g, note);
     nv_sample_state_defaults(g->resumed, &p->index, &g->rule.dense_steps);
     p->policy_from = "the checkpoint";
     return NABLA_OK;
@@ -163,12 +171,6 @@ static void describe(nv_generation *g) {
     snprintf(result->solver, sizeof result->solver, "%s", r->solver);
 }
 
-static void warn(nv_generation *g, const char *sentence) {
-    char *text = g->result->warning;
-    const size_t at = strlen(text);
-    if (sentence[0]) snprintf(text + at, sizeof g->result->warning - at, "%s%s", at ? "; " : "", sentence);
-}
-
 static void warn_of_frames(nv_generation *g) {
     char text[128] = "";
     if (g->pipeline->decodes && g->rule.clip.frames > WAN_FRAMES)
@@ -218,15 +220,48 @@ static nabla_status read_texts(nv_generation *g, nv_error *err) {
     return status;
 }
 
+/* Where the transformer's blocks will be: on the device where they fit beside `held`, else with the host, which is
+   said. remedy: what to do if that is too much too. */
+static nabla_status place_blocks(nv_generation *g, size_t held, nv_dit_needs *needs, char *remedy, size_t size,
+                                 nv_error *err) {
+    nv_pipeline *p = g->pipeline;
+    nv_dit_needs all = {0};
+    char warning[256];
+    nv_device_memory memory;
+    snprintf(remedy, size, "choose a smaller size or fewer frames");
+    if (!g->options->offload)
+        NV_TRY(nv_denoise_memory(p->device, &p->config, g->machine->compute, NV_DIT_INFER, &g->rule, &all, err));
+    *needs = all;
+    p->device->ops->memory(p->device, &memory);
+    const int fits = memory.available == 0 || (double)(all.model + all.run + held) <= memory.available;
+    const int can = p->offloads && nv_dit_check_offload(p->device, g->options->offload ? err : NULL) == NABLA_OK;
+    if (g->options->offload && !can) return NABLA_UNSUPPORTED;
+    if (!g->options->offload && (fits || !can)) return NABLA_OK;
+    p->use = NV_DIT_OFFLOAD;
+    g->rule.replay = NV_REPLAY_NEVER; /* each step copies its weights */
+    NV_TRY(nv_denoise_memory(p->device, &p->config, g->machine->compute, p->use, &g->rule, needs, err));
+    g->result->offloaded_memory = (double)needs->host;
+    if (g->options->offload) return NABLA_OK;
+    snprintf(
+        warning, sizeof warning,
+        "sampling with all weights on the GPU needs %.1f GB and %.1f GB is available: those of the blocks, %.1f GB, "
+        "stay in the host's memory",
+        (double)(all.model + all.run + held) / 1e9, memory.available / 1e9, (double)needs->host / 1e9);
+    warn(g, warning);
+    snprintf(remedy, size,
+             "that is with the blocks' weights in the host's memory already; choose a smaller size or fewer "
+             "frames");
+    return NABLA_OK;
+}
+
 /* One part after the other, with the contexts and latents that are held throughout. */
 static nabla_status check_memory(nv_generation *g, nv_error *err) {
-    static const char remedy[] = "choose a smaller size or fewer frames";
     nv_pipeline *p = g->pipeline;
     const nv_dit_shape *s = &g->rule.shape;
     nv_pipeline_memory parts;
-    size_t model, sampling, contexts = 0, held = 0;
-    char warning[256] = "";
-    NV_TRY(nv_denoise_memory(p->device, &p->config, g->machine->compute, &g->rule, &model, &sampling, err));
+    nv_dit_needs needs;
+    size_t contexts = 0, held = 0;
+    char warning[256] = "", remedy[128];
     g->numbers = g->context = 0;
     NV_TRY(nv_memory_add(&g->numbers, 1, p->config.in_channels, s->frames, s->height, s->width, err));
     NV_TRY(nv_memory_add(&g->context, 1, s->text_length, p->config.text_dim, 1, 1, err));
@@ -235,14 +270,18 @@ static nabla_status check_memory(nv_generation *g, nv_error *err) {
     const size_t out = g->clips[0].output[0] ? nv_frames_out_memory(g->clips[0].output, &g->media) : 0;
     NV_TRY(p->ops->memory(p, s, held + out, &parts, warning, sizeof warning, err));
     warn(g, warning);
-    const size_t text = parts.text + contexts, sample = model + sampling + contexts + held;
+    NV_TRY(place_blocks(g, contexts + held, &needs, remedy, sizeof remedy, err));
+    const size_t text = parts.text + contexts, sample = needs.model + needs.run + contexts + held;
     const size_t decode = parts.decoder + held + out;
     g->result->text_memory = (double)text;
     g->result->sample_memory = (double)sample;
     g->result->decode_memory = (double)decode;
     NV_TRY(nv_memory_check(p->device, text, "the text encoder", "free some, or compute in bf16", err));
     NV_TRY(nv_memory_check(p->device, sample, "sampling", remedy, err));
-    return nv_memory_check(p->device, decode, "decoding", remedy, err);
+    if (needs.host > 0)
+        NV_TRY(nv_memory_check(NULL, needs.host, "keeping blocks' weights beside the GPU",
+                               "free some, or use a GPU that holds them", err));
+    return nv_memory_check(p->device, decode, "decoding", "choose a smaller size or fewer frames", err);
 }
 
 static nabla_status check_options(const nabla_generate_options *o, nv_error *err) {

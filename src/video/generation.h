@@ -51,11 +51,12 @@ nabla_status nv_generation_settle(nv_generation *g, nv_error *err);
 void nv_generation_comment(const nv_generation *g, nv_generated *clip);
 
 /* generate_files.c */
-nv_sample_tensors nv_generation_tensors(const nv_generation *g, const nv_generated *clip);
+/* The state of a run whose latent is in clip->x. */
+nabla_status nv_generation_save(const nv_generation *g, const nv_generated *clip, nv_error *err);
 /* Before anything is loaded: whether the file to begin from, if there is one, holds noise of the latent's shape. */
 nabla_status nv_generation_check_noise(const nv_generation *g, nv_error *err);
 nabla_status nv_generation_noise(nv_generation *g, nv_generated *clip, nv_error *err);
-nabla_status nv_generation_preview(const nv_generation *g, int32_t step, const float *clean, nv_error *err);
+nabla_status nv_generation_preview(const nv_generation *g, int32_t step, nv_error *err);
 nabla_status nv_generation_latent(const nv_generation *g, const nv_generated *clip, nv_error *err);
 nabla_status nv_generation_mask(const nv_generation *g, const nv_generated *clip, nv_error *err);
 nabla_status nv_generation_video(nv_generation *g, const nv_generated *clip, nv_error *err);

@@ -106,7 +106,7 @@ static nabla_status open_parts(const char *folder, const nabla_video_machine *ma
     NV_TRY(nv_path_join(path, folder, words_list, err));
     NV_TRY(nv_words_read(path, &m->words, err));
     NV_TRY(nv_machine_open(machine, &m->device, err));
-    NV_TRY(nv_dit_create(m->device, &config, machine->compute, train, &m->dit, err));
+    NV_TRY(nv_dit_create(m->device, &config, machine->compute, train ? NV_DIT_TRAIN : NV_DIT_INFER, &m->dit, err));
     NV_TRY(make_table(m, train, err));
     NV_TRY(read_weights(folder, m, err));
     return read_table(folder, m, err);
@@ -138,7 +138,7 @@ static nabla_status new_parts(const nv_dit_config *config, const nv_source *sour
     NV_TRY(nv_prediction_parse(m->index.prediction, &m->prediction, err));
     NV_TRY(nv_words_create(source->words, source->word_count, length, &m->words, err));
     NV_TRY(nv_machine_open(machine, &m->device, err));
-    NV_TRY(nv_dit_create(m->device, config, machine->compute, 1, &m->dit, err));
+    NV_TRY(nv_dit_create(m->device, config, machine->compute, NV_DIT_TRAIN, &m->dit, err));
     NV_TRY(make_table(m, 1, err));
     nv_dit_init(m->dit, seed);
     NV_TRY(init_table(m, seed, err));

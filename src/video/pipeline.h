@@ -55,7 +55,9 @@ struct nv_pipeline {
     nv_prediction prediction;
     /* A quick view of a latent's frame, a pixel a latent's pixel [height, width, 3]; NULL: there is none. */
     void (*picture)(const nv_dit_shape *shape, const float *latent, int32_t frame, uint8_t *rgb);
-    nv_dit *dit; /* NULL but between load and nv_pipeline_unload */
+    int32_t offloads; /* 1: `load` can leave the weights of blocks with the host */
+    nv_dit_use use;   /* how `load` makes the transformer */
+    nv_dit *dit;      /* NULL but between load and nv_pipeline_unload */
 };
 
 /* The model of options->model and of the files in place of its parts. */

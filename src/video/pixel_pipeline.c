@@ -116,6 +116,10 @@ nabla_status nv_pixel_pipeline_open(const nabla_generate_options *o, const nabla
             err, NABLA_UNSUPPORTED,
             "%.300s was written by `nabla train`: files in place of its parts and LoRA are for Wan2.1 models",
             o->model);
+    if (o->offload)
+        return nv_fail(err, NABLA_UNSUPPORTED,
+                       "%.300s was written by `nabla train` and is loaded as a whole: offloading is for Wan2.1 models",
+                       o->model);
     pixel_pipeline *p = calloc(1, sizeof *p);
     if (!p) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a model");
     nabla_status status = nv_clip_model_open(o->model, machine, 0, &p->model, err);

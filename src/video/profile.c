@@ -60,7 +60,8 @@ void nv_profile_pass(const nabla_video_machine *machine, const nv_dit_stats *s) 
     if (!p) return;
     const double seconds = s->plan_s + s->attention_s + s->products_s + s->other_s;
     nabla_video_part_time *t = &p->part[NABLA_PART_TRANSFORMER];
-    p->part[p->now].seconds -= seconds;
+    p->part[p->now].seconds -= seconds + s->weights_s;
+    p->part[NABLA_PART_WAIT].seconds += s->weights_s;
     t->seconds += seconds;
     t->products_s += s->products_s;
     t->attention_s += s->attention_s;

@@ -20,7 +20,7 @@ void nv_profile_begin(const nabla_video_machine *machine, nv_device *device);
 void nv_profile_end(const nabla_video_machine *machine, nv_device *device, nabla_dtype compute);
 
 /* A pass of a transformer that is done (the backward pass of it too, where there was one): its time leaves the part
-   that it is now. */
+   that it is now, and its wait for offloaded weights goes to the waits. What was done beside it (update_s) stays. */
 void nv_profile_pass(const nabla_video_machine *machine, const nv_dit_stats *pass);
 
 #endif

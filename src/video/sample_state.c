@@ -11,7 +11,7 @@
 
 static const char format[] = "nabla-sample-1";
 
-enum { TEXTS = 6, NUMBERS = 9, SETTINGS = TEXTS + NUMBERS, NUMBER_SIZE = 32 };
+enum { TEXTS = 6, NUMBERS = 9, SETTINGS = TEXTS + NUMBERS, OTHERS = 5, NUMBER_SIZE = 32 };
 
 /* Settings as the file holds them: pairs of key and value. */
 typedef struct pairs {
@@ -52,17 +52,22 @@ static size_t list_tensors(const nv_sample_tensors *t, const nv_dit_shape *s, nv
 }
 
 nabla_status nv_sample_state_write(const char *path, const nv_sample_settings *settings, const nv_sample_tensors *t,
-                                   const nv_denoise_totals *totals, nv_error *err) {
+                                   const nv_denoise_totals *totals, nv_device *device, nv_error *err) {
     char steps[NUMBER_SIZE], density[NUMBER_SIZE];
-    const char *metadata[2 * (SETTINGS + 3)] = {"format", format, "steps_done", steps, "density", density};
+    nv_origin origin;
     nv_st_entry entries[2];
     pairs p;
+    NV_TRY(nv_origin_open(device, &origin, err));
+    const char *metadata[2 * (SETTINGS + OTHERS)] = {"format",       format,       "machine", origin.machine, "choices",
+                                                     origin.choices, "steps_done", steps,     "density",      density};
     fill(&p, settings);
-    memcpy(metadata + 6, p.text, sizeof p.text);
+    memcpy(metadata + 2 * OTHERS, p.text, sizeof p.text);
     snprintf(steps, sizeof steps, "%" PRId32, totals->steps);
     snprintf(density, sizeof density, "%a", totals->density);
     size_t count = list_tensors(t, &settings->rule->shape, entries);
-    return nv_st_write(path, entries, count, metadata, SETTINGS + 3, err);
+    const nabla_status status = nv_st_write(path, entries, count, metadata, SETTINGS + OTHERS, err);
+    nv_origin_close(&origin);
+    return status;
 }
 
 /* ------------------------------------------------------------------ reading */
@@ -76,6 +81,13 @@ nabla_status nv_sample_state_open(const char *path, nv_st_file **out, nv_error *
     nv_st_close(*out);
     *out = NULL;
     return nv_fail(err, NABLA_CORRUPT, "%s is no checkpoint of a generation: resume needs one", path);
+}
+
+nabla_status nv_sample_state_go_on(const nv_st_file *file, const char *path, nv_device *device,
+                                   char note[NV_ORIGIN_NOTE], nv_error *err) {
+    const nabla_status status =
+        nv_origin_go_on(device, nv_st_metadata(file, "machine"), nv_st_metadata(file, "choices"), note, err);
+    return status == NABLA_OK ? status : nv_fail_in(err, "%s", path);
 }
 
 nabla_status nv_sample_state_check_place(const char *path, nv_error *err) {

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A sampling run between two of its steps, in a file that it can be taken up from to the same bits: tensors "latent"
    fp32 [C, F, H, W] and, for solvers that remember something, "history" fp32 [latents, C, F, H, W]; in the metadata the
-   steps done, the density so far and every setting on which the bits depend. Written atomically: the state before stays
-   until the new one is whole. */
+   steps done, the density so far, every setting on which the bits depend, the machine and its choices. Written
+   atomically: the state before stays until the new one is whole. */
 #ifndef NV_SAMPLE_STATE_H
 #define NV_SAMPLE_STATE_H
 
+#include "device/origin.h"
 #include "video/denoise.h"
 #include "weights/config.h"
 #include "weights/safetensors.h"
@@ -27,13 +28,16 @@ typedef struct nv_sample_tensors {
 } nv_sample_tensors;
 
 nabla_status nv_sample_state_write(const char *path, const nv_sample_settings *settings, const nv_sample_tensors *t,
-                                   const nv_denoise_totals *totals, nv_error *err);
+                                   const nv_denoise_totals *totals, nv_device *device, nv_error *err);
 
 /* Fails where a run that begins would replace one that stopped in its middle. */
 nabla_status nv_sample_state_check_place(const char *path, nv_error *err);
 
 /* Fails on a file that is no such state. Its metadata have the texts of nv_sample_settings under their names. */
 nabla_status nv_sample_state_open(const char *path, nv_st_file **out, nv_error *err);
+/* The device that the run goes on on, before any of its work. note: as nv_origin_go_on says it. */
+nabla_status nv_sample_state_go_on(const nv_st_file *file, const char *path, nv_device *device,
+                                   char note[NV_ORIGIN_NOTE], nv_error *err);
 /* What the run was told, in place of the model's own defaults. */
 void nv_sample_state_defaults(const nv_st_file *file, nv_model_index *index, int32_t *dense_steps);
 /* Fails, naming the first setting that differs from the file's; the weights are left to nv_sample_state_read. */

@@ -11,7 +11,8 @@
 /* Times of this session. */
 typedef struct session {
     double start, interval_start;
-    double model_s, flop;
+    double model_s, data_s, flop;
+    double interval_data_s;            /* of data_s, at that time */
     int64_t first_step, interval_step; /* steps done at those times */
     double loss, sparsity;             /* of the last interval */
 } session;
@@ -26,9 +27,11 @@ static nabla_status close_interval(nv_trainer *t, session *s, const nv_step_resu
     row.samples_per_second =
         (double)(state->step - s->interval_step) * (double)t->options->batch / (now - s->interval_start);
     row.seconds = t->earlier_s + now - s->start;
+    row.data_share = (s->data_s - s->interval_data_s) / (now - s->interval_start);
     state->interval_loss = state->interval_density = 0.0;
     state->interval_steps = 0;
     s->interval_start = now;
+    s->interval_data_s = s->data_s;
     s->interval_step = state->step;
     return nv_log_add(t->log, &row, err);
 }
@@ -61,6 +64,7 @@ static nabla_status run_steps(nv_trainer *t, session *s, const nabla_video_machi
         nv_step_result step;
         NV_TRY(nv_trainer_step(t, &step, err));
         s->model_s += step.model_s;
+        s->data_s += step.data_s;
         s->flop += step.flop;
         int last = t->state.step == o->steps;
         int cancel = report(t, s, machine) && !last;
@@ -79,6 +83,7 @@ static void fill_result(const nv_trainer *t, const session *s, nabla_train_resul
     result->samples_per_second = (double)(t->state.step - s->first_step) * (double)t->options->batch / seconds;
     result->gflops = s->flop / seconds * 1e-9;
     result->model_share = s->model_s / seconds;
+    result->data_share = s->data_s / seconds;
 }
 
 static nabla_status train(const nabla_train_options *options, const nabla_video_machine *machine,

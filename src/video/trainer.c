@@ -9,6 +9,7 @@
 #include "video/files.h"
 #include "video/folder.h"
 #include "video/profile.h"
+#include "video/trainables.h"
 #include "video/warning.h"
 
 static const char state_file[] = "train/state.safetensors";
@@ -99,44 +100,58 @@ static nabla_status start_from(nv_trainer *t, const char *folder, const nabla_vi
 
 /* ------------------------------------------------------------------ memory */
 
-/* What is yet to be taken: clips on the host and the device, the optimizer's moments and averages, a copy of the state
-   while it is written (the model's files need less, and at another time), and what the transformer keeps. */
-static nabla_status check_memory(const nv_trainer *t, const nv_dit_shape *shape, nv_error *err) {
-    size_t bytes = 0, run_bytes = 0;
+/* What is yet to be taken. */
+typedef struct needs {
+    size_t there; /* on the device: batches, clips with noise and what the model makes of them, the optimizer's moments
+                     and averages, what the transformer keeps */
+    size_t here;  /* on the host: batches, a copy of the state while it is written (the model's files need less, and at
+                     another time) */
+} needs;
+
+static nabla_status estimate(const nv_trainer *t, const nv_dit_shape *shape, needs *n, nv_error *err) {
+    size_t run_bytes = 0, batch_bytes = 0;
     size_t table = (size_t)nv_words_rows(t->model.words) * (size_t)nv_clip_model_text_dim(&t->model);
     size_t values = nv_dit_values(t->model.dit) + table;
-    NV_TRY(nv_memory_add(&bytes, sizeof(float), 5, t->options->batch, (int64_t)t->values, 1, err));
-    NV_TRY(nv_memory_add(&bytes, sizeof(float), 3, (int64_t)values, 1, 1, err));
-    NV_TRY(nv_memory_add(&bytes, 1, (int64_t)nv_checkpoint_memory(values), 1, 1, 1, err));
+    *n = (needs){0};
+    NV_TRY(nv_batch_bytes(t, &batch_bytes, err));
+    NV_TRY(nv_memory_add(&n->here, 1, (int64_t)batch_bytes, nv_batch_slots(t), 1, 1, err));
+    NV_TRY(nv_memory_add(&n->here, 1, (int64_t)nv_checkpoint_memory(values), 1, 1, 1, err));
+    NV_TRY(nv_memory_add(&n->there, 1, (int64_t)batch_bytes, nv_batch_slots(t), 1, 1, err));
+    NV_TRY(nv_memory_add(&n->there, sizeof(float), 2, t->options->batch, (int64_t)t->values, 1, err));
+    NV_TRY(nv_memory_add(&n->there, sizeof(float), 3, (int64_t)values, 1, 1, err));
     NV_TRY(nv_dit_run_memory(t->model.dit, shape, &run_bytes, err));
-    NV_TRY(nv_memory_add(&bytes, 1, (int64_t)run_bytes, 1, 1, 1, err));
-    return nv_memory_check(t->model.device, bytes, "this training run", "choose a smaller batch, size or model", err);
+    return nv_memory_add(&n->there, 1, (int64_t)run_bytes, 1, 1, 1, err);
 }
 
-static nabla_status make_batch(nv_trainer *t, const nv_dit_shape *shape, nv_error *err) {
+static nabla_status check_memory(const nv_trainer *t, const nv_dit_shape *shape, nv_error *err) {
+    const int cpu = strcmp(t->model.device->kind, "cpu") == 0;
+    nv_dit_shape other = *shape;
+    needs n, with;
+    char remedy[160] = "choose a smaller batch, size or model";
+    other.recompute = 1;
+    NV_TRY(estimate(t, shape, &n, err));
+    NV_TRY(estimate(t, &other, &with, err));
+    if (with.there < n.there)
+        snprintf(remedy, sizeof remedy,
+                 "--activation-checkpointing brings it down to %.1f GB; or choose a smaller batch, size or model",
+                 (double)(with.there + (cpu ? with.here : 0)) / 1e9);
+    if (cpu) return nv_memory_check(NULL, n.there + n.here, "this training run", remedy, err);
+    NV_TRY(nv_memory_check(t->model.device, n.there, "this training run", remedy, err));
+    return nv_memory_check(NULL, n.here, "the batches and checkpoints of this training run",
+                           "choose a smaller batch, size or model", err);
+}
+
+static nabla_status make_buffers(nv_trainer *t, const nv_dit_shape *shape, nv_error *err) {
     nv_device *device = t->model.device;
     size_t batch = (size_t)t->options->batch, clips = batch * t->values * sizeof(float);
-    size_t words = batch * NV_CAPTION_WORDS,
-           context = words * (size_t)nv_clip_model_text_dim(&t->model) * sizeof(float);
+    size_t context = batch * NV_CAPTION_WORDS * (size_t)nv_clip_model_text_dim(&t->model) * sizeof(float);
     NV_TRY(nv_dit_run_create(t->model.dit, shape, &t->run, err));
     NV_TRY(device->ops->allocate(device, clips, (void **)&t->latent, err));
     NV_TRY(device->ops->allocate(device, clips, (void **)&t->output, err));
-    NV_TRY(device->ops->allocate(device, clips, (void **)&t->device_target, err));
-    NV_TRY(device->ops->allocate(device, batch * sizeof(float), (void **)&t->device_time, err));
-    NV_TRY(device->ops->allocate(device, batch * sizeof(float), (void **)&t->device_weight, err));
     NV_TRY(device->ops->allocate(device, context, (void **)&t->context, err));
     NV_TRY(device->ops->allocate(device, context, (void **)&t->d_context, err));
-    NV_TRY(device->ops->allocate(device, words * sizeof(int32_t), (void **)&t->device_ids, err));
-    t->x = malloc(clips);
-    t->target = malloc(clips);
-    t->sigma = malloc(batch * sizeof *t->sigma);
-    t->time = malloc(batch * sizeof *t->time);
-    t->weight = malloc(batch * sizeof *t->weight);
-    t->ids = malloc(words * sizeof *t->ids);
-    t->errors = calloc(batch, sizeof *t->errors);
-    if (!t->x || !t->target || !t->sigma || !t->time || !t->weight || !t->ids || !t->errors)
-        return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a batch of %zu clips", batch);
-    return NABLA_OK;
+    NV_TRY(device->ops->allocate(device, NV_FIGURES * sizeof(double), (void **)&t->figures, err));
+    return nv_batches_open(t, err);
 }
 
 static nabla_status make_optimizer(nv_trainer *t, nv_error *err) {
@@ -144,13 +159,7 @@ static nabla_status make_optimizer(nv_trainer *t, nv_error *err) {
     size_t count = nv_dit_parameter_count(t->model.dit);
     nv_trainable *tensors = calloc(count + 1, sizeof *tensors);
     if (!tensors) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory to list %zu tensors", count);
-    for (size_t i = 0; i < count; i++) {
-        const nv_parameter *p = nv_dit_parameter(t->model.dit, i);
-        tensors[i] = (nv_trainable){.name = p->name, .rank = p->rank, .count = p->count, .value = p->value};
-        tensors[i].grad = p->grad;
-        tensors[i].decay = p->decay;
-        memcpy(tensors[i].shape, p->shape, sizeof p->shape);
-    }
+    nv_list_trainables(t->model.dit, tensors);
     int64_t rows = nv_words_rows(t->model.words), columns = nv_clip_model_text_dim(&t->model);
     tensors[count] = (nv_trainable){.name = "text.table", .rank = 2, .shape = {rows, columns}};
     tensors[count].count = (size_t)(rows * columns);
@@ -227,9 +236,10 @@ static nabla_status open_model(nv_trainer *t, const nabla_video_machine *machine
 }
 
 static nabla_status open_files(nv_trainer *t, const char *state, nv_error *err) {
-    char path[NV_PATH_SIZE];
+    char path[NV_PATH_SIZE], note[NV_ORIGIN_NOTE];
     if (t->options->resume) {
-        NV_TRY(nv_checkpoint_read(state, t->optimizer, &t->state, t->settings, err));
+        NV_TRY(nv_checkpoint_read(state, t->optimizer, &t->state, t->settings, note, err));
+        nv_warn_also(note, t->warning, sizeof t->warning);
         NV_TRY(nv_dit_update(t->model.dit, err));
     }
     NV_TRY(nv_path_join(path, t->options->output, "train", err));
@@ -252,15 +262,16 @@ static nabla_status open_parts(nv_trainer *t, const nabla_video_machine *machine
     NV_TRY(parse_policy(t, err));
     NV_TRY(nv_memory_add(&t->values, 1, 3, t->clip.frames, t->clip.height, t->clip.width, err));
     NV_TRY(nv_clip_model_shape(&t->model, o->batch, &t->clip, 1, &shape, err));
+    shape.recompute = o->activation_checkpointing != 0;
     NV_TRY(check_memory(t, &shape, err));
     NV_TRY(make_optimizer(t, err));
-    NV_TRY(make_batch(t, &shape, err));
+    NV_TRY(make_buffers(t, &shape, err));
     return open_files(t, state, err);
 }
 
 nabla_status nv_trainer_open(const nabla_train_options *options, const nabla_video_machine *machine, nv_trainer *t,
                              nv_error *err) {
-    *t = (nv_trainer){.options = options, .machine = machine, .drawn = -1};
+    *t = (nv_trainer){.options = options, .machine = machine};
     nabla_status status = open_parts(t, machine, err);
     if (status != NABLA_OK) nv_trainer_close(t);
     return status;
@@ -288,27 +299,17 @@ nabla_status nv_trainer_save(nv_trainer *t, nv_error *err) {
 
 void nv_trainer_close(nv_trainer *t) {
     nv_device *device = t->model.device;
-    nv_trainer_join(t);
+    nv_batches_close(t);
     nv_log_close(t->log);
     nv_optimizer_destroy(t->optimizer);
     nv_dit_run_destroy(t->run);
     if (device) {
         device->ops->release(device, t->latent);
         device->ops->release(device, t->output);
-        device->ops->release(device, t->device_target);
-        device->ops->release(device, t->device_time);
-        device->ops->release(device, t->device_weight);
         device->ops->release(device, t->context);
         device->ops->release(device, t->d_context);
-        device->ops->release(device, t->device_ids);
+        device->ops->release(device, t->figures);
     }
-    free(t->x);
-    free(t->target);
-    free(t->sigma);
-    free(t->time);
-    free(t->weight);
-    free(t->ids);
-    free(t->errors);
     nv_clip_model_close(&t->model);
     nv_source_destroy(&t->source);
     *t = (nv_trainer){0};

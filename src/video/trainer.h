@@ -3,16 +3,15 @@
 #ifndef NV_TRAINER_H
 #define NV_TRAINER_H
 
-#include <pthread.h>
-
 #include "train/checkpoint.h"
 #include "train/log.h"
 #include "train/loss.h"
 #include "train/noise.h"
 #include "train/schedule.h"
 #include "video/model.h"
+#include "video/train_batch.h"
 
-enum { NV_SETTINGS_SIZE = 8192, NV_CAPTION_WORDS = 16 /* words a caption has room for */ };
+enum { NV_SETTINGS_SIZE = 8192, NV_FIGURES = 2 /* loss, squared norm of the gradient */ };
 
 typedef struct nv_trainer {
     const nabla_train_options *options;
@@ -31,22 +30,13 @@ typedef struct nv_trainer {
     nv_noise_rule levels;
     nv_weighting weighting;
     nv_schedule schedule;
-    char warning[512];               /* of captions that the model reads in part; "" if none */
+    char warning[512];               /* captions that the model reads in part, a machine that changed; "" if none */
     char settings[NV_SETTINGS_SIZE]; /* see nv_checkpoint_write */
 
-    /* The batch on the host, from when it is drawn until it is uploaded. Beside a GPU the next one is drawn while that
-       works. */
-    float *x, *target;            /* [batch, values] noisy clips, what the model should say */
-    float *sigma, *time, *weight; /* [batch] */
-    int32_t *ids;                 /* [batch, NV_CAPTION_WORDS] */
-    nv_error *errors;             /* [batch] */
-    pthread_t drawer;             /* where drawing */
-    int32_t drawing;
-    int64_t drawn; /* the step that the batch on the host is of, or will be; -1: none */
-
-    /* The batch on the device. output: the model's, then its gradient. */
-    float *latent, *output, *device_target, *device_time, *device_weight, *context, *d_context;
-    int32_t *device_ids;
+    nv_batches batches;
+    /* On the device. latent: the batch with noise; output: the model's, then its gradient. */
+    float *latent, *output, *context, *d_context;
+    double *figures; /* [NV_FIGURES] */
 } nv_trainer;
 
 /* Everything that can be wrong with the options is found here, before anything is written. */
@@ -57,14 +47,13 @@ void nv_trainer_close(nv_trainer *t);
    that resuming reads are there too, and each file is replaced as a whole. */
 nabla_status nv_trainer_save(nv_trainer *t, nv_error *err);
 
-/* One step: draws the batch, forward, loss, backward, update. */
+/* One step: a batch, forward, loss, backward, update. */
 typedef struct nv_step_result {
     double loss, grad_norm, density;
-    double model_s; /* seconds of forward and backward ... */
-    double flop;    /* ... and their products and attention */
+    double data_s;  /* seconds in which the step waited for its batch, */
+    double model_s; /* of the device from the forward pass to the update, */
+    double flop;    /* and the products and attention of that time */
 } nv_step_result;
-/* Waits for a batch that is being drawn. */
-void nv_trainer_join(nv_trainer *t);
 nabla_status nv_trainer_step(nv_trainer *t, nv_step_result *result, nv_error *err);
 
 /* Ranges of every option that stands alone. */

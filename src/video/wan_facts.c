@@ -2,9 +2,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "device/device.h"
 #include "dit/dit.h"
 #include "text/tokenizer.h"
+#include "video/machine.h"
 #include "video/wan_folder.h"
 
 static void add_dtype(nv_wan_facts *facts, nv_st_dtype dtype) {
@@ -55,19 +55,26 @@ nabla_status nv_wan_shape(const nv_dit_config *config, int32_t space, int32_t ti
     return NABLA_OK;
 }
 
-static nabla_status estimate(nv_wan_facts *facts, const nv_clip_size *clip, nabla_dtype compute, nv_error *err) {
+static nabla_status estimate(nv_wan_facts *facts, const nv_clip_size *clip, const nabla_video_machine *machine,
+                             nv_error *err) {
     nv_dit_shape shape;
     nv_device *device;
     if (nv_wan_shape(&facts->config, NV_WAN_SPACE, NV_WAN_TIME, clip, &shape, NULL) != NABLA_OK) return NABLA_OK;
-    NV_TRY(nv_device_create(NULL, &device, err));
-    nabla_status status =
-        nv_dit_estimate(device, &facts->config, compute, &shape, &facts->model_memory, &facts->run_memory, err);
+    NV_TRY(nv_machine_open(machine, &device, err));
+    nv_dit_needs needs = {0}, offloaded = {0};
+    nabla_status status = nv_dit_estimate(device, &facts->config, machine->compute, NV_DIT_INFER, &shape, &needs, err);
+    if (status == NABLA_OK)
+        status = nv_dit_estimate(device, &facts->config, machine->compute, NV_DIT_OFFLOAD, &shape, &offloaded, err);
+    facts->offloaded_memory = offloaded.model;
+    facts->host_memory = offloaded.host;
+    facts->model_memory = needs.model;
+    facts->run_memory = needs.run;
     facts->sized = status == NABLA_OK;
     nv_device_destroy(device);
     return status;
 }
 
-nabla_status nv_wan_describe(const nv_wan_folder *folder, const nv_clip_size *clip, nabla_dtype compute,
+nabla_status nv_wan_describe(const nv_wan_folder *folder, const nv_clip_size *clip, const nabla_video_machine *machine,
                              nv_wan_facts *out, nv_error *err) {
     nv_weights *w;
     *out = (nv_wan_facts){0};
@@ -75,5 +82,5 @@ nabla_status nv_wan_describe(const nv_wan_folder *folder, const nv_clip_size *cl
     nabla_status status = nv_dit_check(&out->config, w, &out->names, err);
     if (status == NABLA_OK) count(w, out);
     nv_weights_close(w);
-    return status == NABLA_OK ? estimate(out, clip, compute, err) : status;
+    return status == NABLA_OK ? estimate(out, clip, machine, err) : status;
 }

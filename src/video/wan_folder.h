@@ -8,6 +8,7 @@
 #define NV_WAN_FOLDER_H
 
 #include "dit/dit.h"
+#include "nabla/video.h"
 #include "train/source.h"
 #include "video/files.h"
 
@@ -54,11 +55,12 @@ typedef struct nv_wan_facts {
     char dtypes[64]; /* theirs, "BF16, F32" */
     int32_t sized;   /* 1: the memory of a run is told below */
     size_t model_memory, run_memory;
+    size_t offloaded_memory, host_memory; /* the model's on a GPU and on the host, where blocks are offloaded */
 } nv_wan_facts;
 
 /* What the transformer is, every name and shape checked, and the memory that it and one forward pass over a video of
-   that size take. A size that does not fit is not an error: `sized` is 0. */
-nabla_status nv_wan_describe(const nv_wan_folder *folder, const nv_clip_size *clip, nabla_dtype compute,
+   that size take on that machine. A size that does not fit is not an error: `sized` is 0. */
+nabla_status nv_wan_describe(const nv_wan_folder *folder, const nv_clip_size *clip, const nabla_video_machine *machine,
                              nv_wan_facts *out, nv_error *err);
 
 /* "...-NABLA-0.6-STA-11-3-3" -> "nabla-0.6_sta-11-3-3"; 0 if the name tells none. */

@@ -126,7 +126,7 @@ static nabla_status merge_loras(wan_pipeline *w, nv_error *err) {
 
 static nabla_status load(nv_pipeline *p, nv_error *err) {
     wan_pipeline *w = of(p);
-    NV_TRY(nv_dit_create(p->device, &p->config, p->machine->compute, 0, &p->dit, err));
+    NV_TRY(nv_dit_create(p->device, &p->config, p->machine->compute, p->use, &p->dit, err));
     NV_TRY(nv_dit_load(p->dit, w->transformer, &w->names, tell_tensor, p, err));
     NV_TRY(merge_loras(w, err));
     nv_weights_close(w->transformer);
@@ -269,6 +269,7 @@ nabla_status nv_wan_pipeline_open(const nabla_generate_options *o, const nabla_v
                             .negative = default_negative,
                             .sta_dense_steps = STA_DENSE_STEPS,
                             .decodes = 1,
+                            .offloads = 1,
                             .prediction = NV_PREDICT_VELOCITY};
     const nabla_status status = open_parts(w, o, err);
     if (status != NABLA_OK) {

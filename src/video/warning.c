@@ -48,3 +48,8 @@ void nv_warn_of_captions(const nv_words *words, const nv_source *source, char *t
         snprintf(text + n, size - n, "%s%zu captions have more than %d words and lose the rest, such as \"%.80s\"",
                  n > 0 ? "; " : "", too_long, length, example);
 }
+
+void nv_warn_also(const char *sentence, char *text, size_t size) {
+    const size_t at = strlen(text);
+    if (sentence[0]) snprintf(text + at, size - at, "%s%s", at ? "; " : "", sentence);
+}

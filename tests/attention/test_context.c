@@ -38,7 +38,7 @@ static void options_are_checked(void **state) {
     refuse_options(options, NABLA_INVALID_ARGUMENT, "device 7 is unknown; use NABLA_CPU or NABLA_CUDA");
     options.size = 1;
     refuse_options(options, NABLA_INVALID_ARGUMENT,
-                   "nabla_context_options.size is 1 and this library's is 56; set it by the type's default function or "
+                   "nabla_context_options.size is 1 and this library's is 64; set it by the type's default function or "
                    "sizeof");
     assert_int_equal(nabla_context_create(NULL, NULL, NULL, 0), NABLA_INVALID_ARGUMENT);
     nabla_context_destroy(NULL);
@@ -81,6 +81,7 @@ static void memory_goes_to_and_fro(void **state) {
     ok(nabla_context_create(&options, &ctx, NULL, 0));
     assert_int_equal(nabla_context_device(ctx), NABLA_CPU);
     ok(nabla_context_reserve(ctx, 5000));
+    assert_true(nabla_context_reserved(ctx) == 5000 && nabla_context_reserved(NULL) == 0);
     ok(nabla_context_synchronize(ctx));
     assert_int_equal(nabla_context_reserve(ctx, SIZE_MAX), NABLA_OUT_OF_MEMORY);
     ok(nabla_memory_allocate(ctx, sizeof there, &memory));

@@ -177,6 +177,45 @@ static void memory_is_limited(void **state) {
     assert_int_equal(nabla_context_create(&options, &ctx, NULL, 0), NABLA_OUT_OF_MEMORY);
 }
 
+static unsigned long long used_of(cudaMemPool_t pool) {
+    unsigned long long used = 0;
+    cuda(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrUsedMemCurrent, &used));
+    return used;
+}
+
+/* Two contexts may share it, and it is there when they are gone. */
+static void memory_comes_from_the_callers_pool(void **state) {
+    const struct cudaMemPoolProps properties = {.allocType = cudaMemAllocationTypePinned,
+                                                .location = {cudaMemLocationTypeDevice, 0}};
+    nabla_context_options options = nabla_context_options_default();
+    nabla_plan_desc desc = nabla_plan_desc_default();
+    nabla_context *ctx, *other;
+    nabla_plan *plan;
+    cudaMemPool_t pool;
+    size_t bytes;
+    (void)state;
+    desc.batch = 1;
+    desc.heads = 4;
+    desc.q_tokens = desc.k_tokens = 8064;
+    ok_on(gpu, nabla_plan_memory(gpu, &desc, &bytes));
+    cuda(cudaMemPoolCreate(&pool, &properties));
+    options.device = NABLA_CUDA;
+    options.memory_pool = pool;
+    ok_on(gpu, nabla_context_create(&options, &ctx, NULL, 0));
+    const unsigned long long before = used_of(pool);
+    ok_on(ctx, nabla_plan_create(ctx, &desc, &plan));
+    assert_true(used_of(pool) >= before + bytes);
+    options.memory_reserve = 1 << 20;
+    ok_on(gpu, nabla_context_create(&options, &other, NULL, 0));
+    assert_true(used_of(pool) >= before + bytes + options.memory_reserve);
+    nabla_context_destroy(other);
+    nabla_plan_destroy(plan);
+    nabla_context_destroy(ctx);
+    cuda(cudaMemPoolTrimTo(pool, 0));
+    assert_int_equal(used_of(pool), 0);
+    cuda(cudaMemPoolDestroy(pool));
+}
+
 static void too_many_heads_are_refused(void **state) {
     nabla_plan_desc desc = nabla_plan_desc_default();
     size_t bytes;
@@ -310,6 +349,7 @@ static void graphs_replay(void **state) {
 
     ok_on(ctx, nabla_attention_memory(ctx, &desc, NULL, NABLA_BF16, D, 1, &bytes));
     ok_on(ctx, nabla_context_reserve(ctx, bytes));
+    assert_int_equal(nabla_context_reserved(ctx), bytes);
     cuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
     ok_on(ctx, queue_all(ctx, &p));
     cuda(cudaStreamEndCapture(stream, &graph));
@@ -404,12 +444,19 @@ static void current_device_stays(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(options_are_checked),   cmocka_unit_test(host_memory_is_refused),
-        cmocka_unit_test(devices_are_not_mixed), cmocka_unit_test(memory_is_limited),
-        cmocka_unit_test(orders_are_the_cpus),   cmocka_unit_test(merges_are_the_cpus),
-        cmocka_unit_test(graphs_replay),         cmocka_unit_test(contexts_are_independent),
-        cmocka_unit_test(current_device_stays),  cmocka_unit_test(too_many_heads_are_refused),
-        cmocka_unit_test(heads_may_share_keys),  cmocka_unit_test(captured_imports_wait),
+        cmocka_unit_test(options_are_checked),
+        cmocka_unit_test(host_memory_is_refused),
+        cmocka_unit_test(devices_are_not_mixed),
+        cmocka_unit_test(memory_is_limited),
+        cmocka_unit_test(orders_are_the_cpus),
+        cmocka_unit_test(merges_are_the_cpus),
+        cmocka_unit_test(graphs_replay),
+        cmocka_unit_test(contexts_are_independent),
+        cmocka_unit_test(current_device_stays),
+        cmocka_unit_test(too_many_heads_are_refused),
+        cmocka_unit_test(heads_may_share_keys),
+        cmocka_unit_test(captured_imports_wait),
+        cmocka_unit_test(memory_comes_from_the_callers_pool),
     };
     return no_gpu() ? 0 : cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -59,6 +59,21 @@ typedef struct built {
     double *densities;
 } built;
 
+/* What is counted without waiting is what the densities say. */
+static void check_pairs(nabla_context *ctx, const built *b, int64_t heads) {
+    const size_t bytes = (size_t)heads * sizeof(int64_t);
+    int64_t *pairs = malloc(bytes);
+    void *there;
+    ok_on(ctx, nabla_memory_allocate(ctx, bytes, &there));
+    ok_on(ctx, nabla_plan_count(ctx, b->plan, there));
+    ok_on(ctx, nabla_memory_download(ctx, pairs, there, bytes));
+    for (int64_t i = 0; i < heads; i++)
+        assert_true((double)pairs[i] == round(b->densities[i] * (double)(b->stats.q_tokens * b->stats.k_tokens)));
+    assert_int_equal(nabla_plan_count(ctx, b->plan, NULL), NABLA_INVALID_ARGUMENT);
+    nabla_memory_free(ctx, there);
+    free(pairs);
+}
+
 static built build_on(nabla_context *ctx, const plan_case *c, void *q, void *k, nabla_dtype dtype) {
     built b = {0};
     nabla_plan_desc desc = nabla_plan_desc_default();
@@ -84,6 +99,7 @@ static built build_on(nabla_context *ctx, const plan_case *c, void *q, void *k, 
     b.kept = bitmap_of(ctx, b.plan, c->batch * c->heads, &b.stats);
     b.densities = malloc((size_t)(c->batch * c->heads) * sizeof *b.densities);
     ok_on(ctx, nabla_plan_densities(ctx, b.plan, b.densities));
+    check_pairs(ctx, &b, c->batch * c->heads);
     return b;
 }
 

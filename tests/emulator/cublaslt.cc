@@ -4,6 +4,8 @@
 // aligned as was said when the algorithm was chosen.
 #include "device/cuda/cublaslt.h"
 #include "cuda_bf16.h"
+#include <algorithm>
+#include <cstring>
 
 namespace {
 struct desc {
@@ -89,13 +91,29 @@ int preference_set(nv_lt_preference to, int attribute, const void *value, size_t
     return 0;
 }
 
-// The algorithm remembers what it was promised.
+// An algorithm remembers what it was promised, which of three it is, and whether it was one of many. They differ in the
+// order of their sums; of many the first is slow, the second does not run and the third wants a workspace.
+enum { ALIGNMENTS = 4, NUMBER = 4, OF_MANY = 5, ALGORITHMS = 3 };
+
 int heuristic(nv_lt_handle, nv_lt_desc, nv_lt_layout, nv_lt_layout, nv_lt_layout, nv_lt_layout, nv_lt_preference from,
-              int, nv_lt_heuristic *out, int *count) {
-    *out = {};
-    for (int i = 0; i < 4; i++)
-        out->algo.data[i] = ((preference *)from)->alignment[i];
-    *count = 1;
+              int asked, nv_lt_heuristic *out, int *count) {
+    *count = std::min<int>(asked, ALGORITHMS);
+    for (int k = 0; k < *count; k++) {
+        out[k] = {};
+        for (int i = 0; i < ALIGNMENTS; i++)
+            out[k].algo.data[i] = ((preference *)from)->alignment[i];
+        out[k].algo.data[NUMBER] = (uint64_t)k;
+        out[k].algo.data[OF_MANY] = asked > 1;
+        out[k].workspace = k == ALGORITHMS - 1 ? 1024 : 0;
+    }
+    return 0;
+}
+
+int config_get(const nv_lt_algo *algo, int attribute, void *value, size_t size, size_t *written) {
+    const uint32_t number = attribute == 0 ? 40 + (uint32_t)algo->data[NUMBER] : 0;
+    if (size != (attribute < NV_LT_CONFIG - 2 ? 4u : 2u)) return 7;
+    std::memcpy(value, &number, size);
+    *written = size;
     return 0;
 }
 
@@ -105,25 +123,30 @@ struct product {
     float alpha, beta;
     const void *a_data, *b_data, *c_data;
     void *d_data;
+    uint64_t number; // of the algorithm
 };
 
+// A column of D at a time; each sum begins at another place for another algorithm.
 void run(const product &p) {
     const int64_t a_row = p.what.turned[0] ? p.a.ld : 1, a_col = p.what.turned[0] ? 1 : p.a.ld,
                   b_row = p.what.turned[1] ? p.b.ld : 1, b_col = p.what.turned[1] ? 1 : p.b.ld,
-                  inner = p.what.turned[0] ? p.a.rows : p.a.cols;
-    std::vector<float> left((size_t)(p.d.rows * inner));
-    for (int64_t i = 0; i < p.d.rows; i++)
-        for (int64_t k = 0; k < inner; k++)
-            left[(size_t)(i * inner + k)] = get(p.a_data, p.a.type, i * a_row + k * a_col);
-    std::vector<float> right((size_t)inner);
+                  inner = p.what.turned[0] ? p.a.rows : p.a.cols, rows = p.d.rows,
+                  begin = inner * (int64_t)p.number / ALGORITHMS;
+    std::vector<float> left((size_t)(rows * inner)), sums((size_t)rows);
+    for (int64_t k = 0; k < inner; k++)
+        for (int64_t i = 0; i < rows; i++)
+            left[(size_t)(k * rows + i)] = get(p.a_data, p.a.type, i * a_row + k * a_col);
     for (int64_t j = 0; j < p.d.cols; j++) {
-        for (int64_t k = 0; k < inner; k++)
-            right[(size_t)k] = get(p.b_data, p.b.type, k * b_row + j * b_col);
-        for (int64_t i = 0; i < p.d.rows; i++) {
-            float sum = 0;
-            for (int64_t k = 0; k < inner; k++)
-                sum += left[(size_t)(i * inner + k)] * right[(size_t)k];
-            sum *= p.alpha;
+        std::fill(sums.begin(), sums.end(), 0.0f);
+        for (int64_t step = 0; step < inner; step++) {
+            const int64_t k = (begin + step) % inner;
+            const float *column = left.data() + k * rows, right = get(p.b_data, p.b.type, k * b_row + j * b_col);
+            float *to = sums.data();
+            for (int64_t i = 0; i < rows; i++)
+                to[i] += column[i] * right;
+        }
+        for (int64_t i = 0; i < rows; i++) {
+            float sum = p.alpha * sums[(size_t)i];
             if (p.beta != 0) sum += p.beta * get(p.c_data, p.c.type, i + j * p.c.ld);
             if (p.what.epilogue & NV_LT_EPILOGUE_BIAS) sum += get(p.what.bias, p.d.type, i);
             if (p.what.epilogue & NV_LT_EPILOGUE_GELU) sum = gelu(sum);
@@ -134,7 +157,7 @@ void run(const product &p) {
 
 int matmul(nv_lt_handle, nv_lt_desc what, const void *alpha, const void *a, nv_lt_layout a_layout, const void *b,
            nv_lt_layout b_layout, const void *beta, const void *c, nv_lt_layout c_layout, void *d,
-           nv_lt_layout d_layout, const nv_lt_algo *algo, void *, size_t, void *stream) {
+           nv_lt_layout d_layout, const nv_lt_algo *algo, void *workspace, size_t workspace_bytes, void *stream) {
     const product p = {*(desc *)what,
                        *(layout *)a_layout,
                        *(layout *)b_layout,
@@ -145,14 +168,21 @@ int matmul(nv_lt_handle, nv_lt_desc what, const void *alpha, const void *a, nv_l
                        a,
                        b,
                        c,
-                       d};
+                       d,
+                       algo->data[NUMBER]};
     const void *const data[] = {a, b, c, d};
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < ALIGNMENTS; i++)
         if (!aligned(data[i], algo->data[i])) emulator_fail("a matrix less aligned than its algorithm was told");
     const int64_t a_inner = p.what.turned[0] ? p.a.rows : p.a.cols, b_inner = p.what.turned[1] ? p.b.cols : p.b.rows,
                   rows = p.what.turned[0] ? p.a.cols : p.a.rows, cols = p.what.turned[1] ? p.b.rows : p.b.cols;
     if (a_inner != b_inner || rows != p.d.rows || cols != p.d.cols) return 7;
-    emulator_queue((cudaStream_t)stream, [=] { run(p); });
+    if (algo->data[OF_MANY] && p.number == 1) return NV_LT_NOT_SUPPORTED;
+    if (p.number == ALGORITHMS - 1 && (!workspace || workspace_bytes < 1024)) return NV_LT_NOT_SUPPORTED;
+    const bool slow = algo->data[OF_MANY] && p.number == 0 && (p.beta == 0 || d != c);
+    emulator_queue((cudaStream_t)stream, [=] {
+        run(p);
+        if (slow) run(p);
+    });
     return 0;
 }
 } // namespace
@@ -174,6 +204,7 @@ extern "C" nabla_status nv_cublaslt_open(nv_cublaslt *lt, nv_error *) {
     lt->preference_destroy = preference_destroy;
     lt->preference_set = preference_set;
     lt->heuristic = heuristic;
+    lt->config_get = config_get;
     lt->matmul = matmul;
     return NABLA_OK;
 }

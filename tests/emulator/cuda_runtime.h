@@ -264,6 +264,11 @@ template <typename T> T atomicAdd(T *p, T x) {
     *p += x;
     return before;
 }
+template <typename T> T atomicCAS(T *p, T expected, T x) {
+    const T before = *p;
+    if (before == expected) *p = x;
+    return before;
+}
 template <typename T> T atomicOr(T *p, T x) {
     const T before = *p;
     *p |= x;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The emulated device: memory that only its own work can reach, streams that do their work at once, and graphs that
-// record it.
+// The emulated device: memory that only its own work can reach, streams that do their work at once (those made with a
+// priority sometimes as late as they may), and graphs that record it.
 #include "cuda_runtime.h"
 
 #include <chrono>
@@ -18,12 +18,16 @@ struct CUgraphExec_st {
 };
 struct CUstream_st {
     CUgraph_st *recording = nullptr;
+    bool may_be_late = false;
+    unsigned long queued = 0;                // pieces of work, in all
+    std::vector<std::function<void()>> late; // those that wait for somebody to wait for them
 };
 struct CUmemPool_st {
-    int unused;
+    size_t used = 0;
 };
 struct CUevent_st {
     std::chrono::steady_clock::time_point at;
+    cudaStream_t stream = nullptr; // where it was recorded last
 };
 
 namespace {
@@ -36,6 +40,7 @@ struct piece {
     size_t bytes;
     char *pages;
     size_t page_bytes; // without the last
+    CUmemPool_st *pool;
 };
 std::map<const char *, piece> pieces; // by address
 size_t taken = 0;
@@ -48,7 +53,7 @@ cudaError_t say(cudaError_t error) {
     return error;
 }
 
-cudaError_t take(void **out, size_t bytes) {
+cudaError_t take(void **out, size_t bytes, CUmemPool_st *pool) {
     const std::lock_guard<std::mutex> alone(memory_lock);
     *out = nullptr;
     if (bytes > device_bytes - taken) return say(cudaErrorMemoryAllocation);
@@ -59,8 +64,9 @@ cudaError_t take(void **out, size_t bytes) {
     mprotect(pages, page_bytes, PROT_READ | PROT_WRITE);
     std::memset(memory, 0xff, bytes); // NaN: what is read before it is written shows
     if (!working) mprotect(pages, page_bytes, PROT_NONE);
-    pieces[memory] = {bytes, pages, page_bytes};
+    pieces[memory] = {bytes, pages, page_bytes, pool};
     taken += bytes;
+    if (pool) pool->used += bytes;
     *out = memory;
     return cudaSuccess;
 }
@@ -71,6 +77,7 @@ cudaError_t drop(void *memory) {
     const auto found = pieces.find((const char *)memory);
     if (found == pieces.end()) return say(cudaErrorInvalidValue);
     taken -= found->second.bytes;
+    if (found->second.pool) found->second.pool->used -= found->second.bytes;
     munmap(found->second.pages, found->second.page_bytes + page);
     pieces.erase(found);
     return cudaSuccess;
@@ -100,11 +107,23 @@ void run(const std::function<void()> &work) {
 }
 } // namespace
 
-void emulator_queue(cudaStream_t stream, std::function<void()> work) {
-    if (stream && stream->recording)
-        stream->recording->work.push_back(std::move(work));
-    else
+static void catch_up(cudaStream_t stream) {
+    for (const auto &work : stream->late)
         run(work);
+    stream->late.clear();
+}
+
+// A stream that may be late does every third piece of its work at once and with it all before, so that a missing wait
+// shows on either side: the work was not done yet, or it was done too soon.
+void emulator_queue(cudaStream_t stream, std::function<void()> work) {
+    if (stream && stream->recording) {
+        stream->recording->work.push_back(std::move(work));
+    } else if (stream && stream->may_be_late) {
+        stream->late.push_back(std::move(work));
+        if (stream->queued++ % 3 == 0) catch_up(stream);
+    } else {
+        run(work);
+    }
 }
 
 extern "C" {
@@ -185,7 +204,7 @@ cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *where, const 
 }
 
 cudaError_t cudaMalloc(void **out, size_t bytes) {
-    return take(out, bytes);
+    return take(out, bytes, nullptr);
 }
 
 cudaError_t cudaFree(void *memory) {
@@ -213,12 +232,18 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+    event->stream = stream;
     emulator_queue(stream, [=] { event->at = std::chrono::steady_clock::now(); });
     return cudaSuccess;
 }
 
-cudaError_t cudaEventSynchronize(cudaEvent_t) {
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+    if (event->stream) catch_up(event->stream);
     return cudaSuccess;
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t event, unsigned) {
+    return cudaEventSynchronize(event);
 }
 
 cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t from, cudaEvent_t to) {
@@ -235,8 +260,8 @@ cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, enum cudaMemPoolAttr, void *)
     return cudaSuccess;
 }
 
-cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t, enum cudaMemPoolAttr, void *value) {
-    *(unsigned long long *)value = 0; // nothing is kept that was given back
+cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t pool, enum cudaMemPoolAttr, void *value) {
+    *(unsigned long long *)value = pool->used; // nothing is kept that was given back
     return cudaSuccess;
 }
 
@@ -245,12 +270,13 @@ cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, size_t) {
 }
 
 cudaError_t cudaMemPoolDestroy(cudaMemPool_t pool) {
+    if (pool->used) emulator_fail("a pool that is gone before what was taken from it");
     delete pool;
     return cudaSuccess;
 }
 
-cudaError_t cudaMallocFromPoolAsync(void **out, size_t bytes, cudaMemPool_t, cudaStream_t) {
-    return take(out, bytes);
+cudaError_t cudaMallocFromPoolAsync(void **out, size_t bytes, cudaMemPool_t pool, cudaStream_t) {
+    return take(out, bytes, pool);
 }
 
 cudaError_t cudaFreeAsync(void *memory, cudaStream_t) {
@@ -277,12 +303,20 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
     return cudaSuccess;
 }
 
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned, int) {
+    *stream = new CUstream_st();
+    (*stream)->may_be_late = true;
+    return cudaSuccess;
+}
+
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+    catch_up(stream);
     delete stream;
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+    if (stream) catch_up(stream);
     return stream && stream->recording ? say(cudaErrorInvalidValue) : cudaSuccess;
 }
 

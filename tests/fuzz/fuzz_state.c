@@ -50,6 +50,19 @@ static void try_latent(void) {
     free(latent.values);
 }
 
+static nv_device *device;
+
+static void close_device(void) {
+    nv_device_destroy(device);
+}
+
+static void open_device(void) {
+    const nv_device_options options = {.threads = 1};
+    if (device) return;
+    if (nv_device_create(&options, &device, NULL) != NABLA_OK) abort();
+    atexit(close_device);
+}
+
 static void try_state(void) {
     float x[12], history[12];
     nv_st_file *file;
@@ -62,9 +75,13 @@ static void try_state(void) {
     const nv_sample_settings settings = {
         .rule = &rule, .prompt = "a", .negative = "", .policy = "dense", .noise = "", .dtype = "fp32", .seed = 1};
     nv_denoise_totals totals = {0};
+    char note[NV_ORIGIN_NOTE];
     const nabla_status status = nv_sample_state_open(path, &file, &err);
     check(status, &err);
     if (status != NABLA_OK) return;
+    check(nv_sample_state_go_on(file, path, device, note, &err), &err);
+    if (!memchr(note, '\0', sizeof note)) abort();
+    err = (nv_error){0};
     nv_sample_state_defaults(file, &index, &rule.dense_steps);
     if (index.frames < 0 || index.steps < 0 || !memchr(index.policy, '\0', sizeof index.policy)) abort();
     rule.dense_steps = 0;
@@ -80,6 +97,7 @@ static void try_state(void) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     write_file(data, size);
+    open_device();
     try_latent();
     try_state();
     return 0;

@@ -35,3 +35,12 @@ nabla_status nabla_cpu_count(nabla_context *ctx, const nabla_plan *plan, nabla_k
     if (kept_mass) *kept_mass = plan->kept_mass;
     return NABLA_OK;
 }
+
+nabla_status nabla_cpu_count_pairs(nabla_context *ctx, const nabla_plan *plan, int64_t *pairs) {
+#pragma omp parallel for num_threads(ctx->threads) schedule(static)
+    for (int64_t set = 0; set < plan->sets; set++)
+        pairs[set] = (int64_t)count_set(plan, set).pairs;
+    for (int64_t i = plan->sets; i < plan->batch * plan->heads; i++)
+        pairs[i] = pairs[0];
+    return NABLA_OK;
+}

@@ -18,6 +18,7 @@ nabla_status nabla_cpu_import_lists(nabla_context *ctx, nabla_plan *plan, const 
 nabla_status nabla_cpu_export_bitmap(nabla_context *ctx, const nabla_plan *plan, uint8_t *bytes);
 nabla_status nabla_cpu_import_bitmap(nabla_context *ctx, nabla_plan *plan, const uint8_t *bytes);
 nabla_status nabla_cpu_count(nabla_context *ctx, const nabla_plan *plan, nabla_kept *kept, double *kept_mass);
+nabla_status nabla_cpu_count_pairs(nabla_context *ctx, const nabla_plan *plan, int64_t *pairs);
 nabla_status nabla_cpu_forward_memory(const nabla_call *call, size_t *bytes);
 nabla_status nabla_cpu_backward_memory(const nabla_call *call, size_t *bytes);
 nabla_status nabla_cpu_forward(const nabla_call *call);

@@ -53,6 +53,10 @@ static nabla_status reserve(nabla_context *ctx, size_t bytes) {
     return nabla_context_scratch(ctx, bytes, &scratch);
 }
 
+static size_t reserved(const nabla_context *ctx) {
+    return ctx->scratch_size;
+}
+
 static nabla_status allocate(nabla_context *ctx, size_t bytes, void **out) {
     *out = aligned_alloc(NABLA_ALIGN, rounded(bytes));
     return *out ? NABLA_OK : nabla_fail(ctx, NABLA_OUT_OF_MEMORY, "no memory for %zu bytes", bytes);
@@ -106,6 +110,7 @@ const nabla_device_ops nabla_cpu_ops = {
     .close = close_context,
     .synchronize = synchronize,
     .reserve = reserve,
+    .reserved = reserved,
     .allocate = allocate,
     .release = release,
     .upload = copy,
@@ -125,6 +130,7 @@ const nabla_device_ops nabla_cpu_ops = {
     .export_bitmap = nabla_cpu_export_bitmap,
     .import_bitmap = nabla_cpu_import_bitmap,
     .count = nabla_cpu_count,
+    .count_pairs = nabla_cpu_count_pairs,
     .forward_memory = nabla_cpu_forward_memory,
     .backward_memory = nabla_cpu_backward_memory,
     .forward = nabla_cpu_forward,

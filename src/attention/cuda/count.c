@@ -12,8 +12,8 @@ static nabla_status bring_counts(nabla_context *ctx, const nabla_plan *plan, nab
     if (status) return status;
     int64_t *blocks = scratch, *pairs = blocks + plan->sets, *host = malloc(bytes);
     if (!host) return nabla_fail(ctx, NABLA_OUT_OF_MEMORY, "no memory for the counts of a plan");
-    status =
-        nabla_cuda_check(ctx, nabla_cuda_count(&view, blocks, pairs, ctx->cuda->stream), "counting a plan's blocks");
+    status = nabla_cuda_check(ctx, nabla_cuda_count(&view, plan->sets, blocks, pairs, ctx->cuda->stream),
+                              "counting a plan's blocks");
     if (!status) status = nabla_cuda_copy(ctx, host, scratch, bytes);
     for (int64_t i = 0; i < plan->sets && !status; i++)
         kept[i] = (nabla_kept){.blocks = host[i], .pairs = (double)host[plan->sets + i]};
@@ -33,6 +33,12 @@ static nabla_status bring_mass(nabla_context *ctx, const nabla_plan *plan, doubl
     *kept_mass = sum / (double)rows;
     free(mass);
     return status;
+}
+
+nabla_status nabla_cuda_count_pairs(nabla_context *ctx, const nabla_plan *plan, int64_t *pairs) {
+    const nabla_cuda_plan view = nabla_cuda_view(plan);
+    return nabla_cuda_check(ctx, nabla_cuda_count(&view, plan->batch * plan->heads, NULL, pairs, ctx->cuda->stream),
+                            "counting a plan's blocks");
 }
 
 nabla_status nabla_cuda_count_sets(nabla_context *ctx, const nabla_plan *plan, nabla_kept *kept, double *kept_mass) {

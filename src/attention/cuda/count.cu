@@ -17,11 +17,11 @@ static __device__ int64_t count_tokens(uint64_t bits, const int32_t *offsets) {
     return tokens;
 }
 
-/* A thread block a set. */
+/* A thread block a set, or a head of those that share one. */
 static __global__ void __launch_bounds__(THREADS) count_set(nabla_cuda_plan plan, int64_t *blocks, int64_t *pairs) {
     __shared__ int64_t room[THREADS / NABLA_WARP];
     const int64_t words = (int64_t)plan.q.blocks * plan.k.words;
-    const uint64_t *rows = plan.rows + blockIdx.x * words;
+    const uint64_t *rows = plan.rows + (plan.sets == 1 ? 0 : blockIdx.x) * words;
     int64_t kept = 0, tokens = 0;
     for (int64_t i = threadIdx.x; i < words; i += THREADS) {
         const int64_t q = i / plan.k.words, word = i % plan.k.words;
@@ -32,12 +32,13 @@ static __global__ void __launch_bounds__(THREADS) count_set(nabla_cuda_plan plan
     kept = block_sum(kept, room);
     tokens = block_sum(tokens, room);
     if (threadIdx.x == 0) {
-        blocks[blockIdx.x] = kept;
+        if (blocks) blocks[blockIdx.x] = kept;
         pairs[blockIdx.x] = tokens;
     }
 }
 
-int nabla_cuda_count(const nabla_cuda_plan *plan, int64_t *blocks, int64_t *pairs, nabla_cuda_stream stream) {
-    NABLA_LAUNCH(count_set, (unsigned)plan->sets, THREADS, 0, stream)(*plan, blocks, pairs);
+int nabla_cuda_count(const nabla_cuda_plan *plan, int64_t count, int64_t *blocks, int64_t *pairs,
+                     nabla_cuda_stream stream) {
+    NABLA_LAUNCH(count_set, (unsigned)count, THREADS, 0, stream)(*plan, blocks, pairs);
     return nabla_launched();
 }

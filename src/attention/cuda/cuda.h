@@ -139,8 +139,10 @@ int nabla_cuda_export_bitmap(const nabla_cuda_plan *plan, uint8_t *bytes, nabla_
 /* error[3] = {row, key block, value} of the first byte above 1. */
 int nabla_cuda_import_bitmap(const nabla_cuda_plan *plan, const uint8_t *bytes, int32_t *error,
                              nabla_cuda_stream stream);
-/* blocks[set]: kept blocks; pairs[set]: kept token pairs. */
-int nabla_cuda_count(const nabla_cuda_plan *plan, int64_t *blocks, int64_t *pairs, nabla_cuda_stream stream);
+/* blocks[i]: kept blocks (NULL: not asked for); pairs[i]: kept token pairs; of the first `count` sets, or of heads that
+   share one. */
+int nabla_cuda_count(const nabla_cuda_plan *plan, int64_t count, int64_t *blocks, int64_t *pairs,
+                     nabla_cuda_stream stream);
 
 /* ---- tokens */
 

@@ -116,13 +116,16 @@ static nabla_status choose_level(nabla_context *ctx, const char *wanted) {
                       (int)ordinal, (int)major, (int)minor, runs > 1 ? ", sm90" : "");
 }
 
-static nabla_status make_pool(nabla_context *ctx) {
+static nabla_status open_pool(nabla_context *ctx, void *given) {
     const struct cudaMemPoolProps properties = {.allocType = cudaMemAllocationTypePinned,
                                                 .location = {cudaMemLocationTypeDevice, ctx->place.ordinal}};
     unsigned long long keep = UINT64_MAX; /* what is freed stays ours: plans of one size come and go */
     if (!attribute(ctx->place.ordinal, cudaDevAttrMemoryPoolsSupported))
         return nabla_fail(ctx, NABLA_UNSUPPORTED, "GPU %d has no memory pools (cudaMallocAsync)",
                           (int)ctx->place.ordinal);
+    ctx->cuda->pool = given;
+    ctx->cuda->own_pool = !given;
+    if (given) return NABLA_OK;
     cudaError_t error = cudaMemPoolCreate(&ctx->cuda->pool, &properties);
     if (!error) error = cudaMemPoolSetAttribute(ctx->cuda->pool, cudaMemPoolAttrReleaseThreshold, &keep);
     return nabla_cuda_check(ctx, error, "making a memory pool");
@@ -131,7 +134,7 @@ static nabla_status make_pool(nabla_context *ctx) {
 static nabla_status open_here(nabla_context *ctx, const nabla_context_options *options) {
     nabla_cuda_state *s = ctx->cuda;
     nabla_status status = choose_level(ctx, options->level);
-    if (!status) status = make_pool(ctx);
+    if (!status) status = open_pool(ctx, options->memory_pool);
     if (status) return status;
     s->limit = options->memory_limit;
     s->processors = attribute(ctx->place.ordinal, cudaDevAttrMultiProcessorCount);
@@ -196,7 +199,8 @@ static void close_context(nabla_context *ctx) {
         cudaStreamSynchronize(s->stream);
         cudaStreamDestroy(s->stream);
     }
-    if (s->pool) cudaMemPoolDestroy(s->pool); /* gone once work on a stream of the caller's is done with its memory */
+    if (s->pool && s->own_pool)
+        cudaMemPoolDestroy(s->pool); /* gone once work on a stream of the caller's is done with its memory */
     leave(ctx, before);
     free(s);
 }
@@ -209,6 +213,10 @@ static nabla_status synchronize(nabla_context *ctx) {
 static nabla_status reserve(nabla_context *ctx, size_t bytes) {
     void *scratch;
     return nabla_cuda_scratch(ctx, bytes, &scratch);
+}
+
+static size_t reserved(const nabla_context *ctx) {
+    return ctx->cuda->scratch_size;
 }
 
 static void release(nabla_context *ctx, void *memory) {
@@ -249,6 +257,7 @@ ENTRY(import_lists, (CTX, nabla_plan *plan, const int32_t *num, const int32_t *i
 ENTRY(export_bitmap, (CTX, PLAN, uint8_t *bytes), ctx, nabla_cuda_bitmap_out(ctx, plan, bytes))
 ENTRY(import_bitmap, (CTX, nabla_plan *plan, const uint8_t *bytes), ctx, nabla_cuda_bitmap_in(ctx, plan, bytes))
 ENTRY(count, (CTX, PLAN, nabla_kept *kept, double *kept_mass), ctx, nabla_cuda_count_sets(ctx, plan, kept, kept_mass))
+ENTRY(count_pairs, (CTX, PLAN, int64_t *pairs), ctx, nabla_cuda_count_pairs(ctx, plan, pairs))
 ENTRY(forward_memory, (const nabla_call *call, size_t *bytes), call->ctx, nabla_cuda_forward_memory(call, bytes))
 ENTRY(backward_memory, (const nabla_call *call, size_t *bytes), call->ctx, nabla_cuda_backward_memory(call, bytes))
 ENTRY(forward, (const nabla_call *call), call->ctx, nabla_cuda_forward(call))
@@ -261,6 +270,7 @@ const nabla_device_ops nabla_cuda_ops = {
     .close = close_context,
     .synchronize = enter_synchronize,
     .reserve = enter_reserve,
+    .reserved = reserved,
     .allocate = enter_allocate,
     .release = release,
     .upload = enter_copy,
@@ -280,6 +290,7 @@ const nabla_device_ops nabla_cuda_ops = {
     .export_bitmap = enter_export_bitmap,
     .import_bitmap = enter_import_bitmap,
     .count = enter_count,
+    .count_pairs = enter_count_pairs,
     .forward_memory = enter_forward_memory,
     .backward_memory = enter_backward_memory,
     .forward = enter_forward,

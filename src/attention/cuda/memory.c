@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Memory of a context's GPU. Scratch, plans and orders come from a pool of the context, in the order of its stream, so
-   that they can be made and freed while work is queued; what callers ask for comes from cudaMalloc. */
+/* Memory of a context's GPU. Scratch, plans and orders come from a pool, the context's own or its
+   caller's, in the order of its stream, so that they can be made and freed while work is queued; what callers ask for
+   comes from cudaMalloc. */
 #include "state.h"
 
 static bool capturing(const nabla_context *ctx) {

@@ -27,6 +27,7 @@ typedef struct nabla_cuda_state {
     cudaStream_t stream;
     bool own_stream;
     cudaMemPool_t pool;
+    bool own_pool;
     int32_t capability; /* of the kernels in use: 80 or 90 */
     int32_t processors;
     size_t limit, in_use; /* bytes; limit 0: none */
@@ -89,6 +90,7 @@ nabla_status nabla_cuda_lists_in(nabla_context *ctx, nabla_plan *plan, const int
 nabla_status nabla_cuda_bitmap_out(nabla_context *ctx, const nabla_plan *plan, uint8_t *bytes);
 nabla_status nabla_cuda_bitmap_in(nabla_context *ctx, nabla_plan *plan, const uint8_t *bytes);
 nabla_status nabla_cuda_count_sets(nabla_context *ctx, const nabla_plan *plan, nabla_kept *kept, double *kept_mass);
+nabla_status nabla_cuda_count_pairs(nabla_context *ctx, const nabla_plan *plan, int64_t *pairs);
 nabla_status nabla_cuda_forward_memory(const nabla_call *call, size_t *bytes);
 nabla_status nabla_cuda_backward_memory(const nabla_call *call, size_t *bytes);
 nabla_status nabla_cuda_forward(const nabla_call *call);

@@ -86,10 +86,11 @@ nabla_status nv_cpu_embed(nv_device *dev, const float *table, const int32_t *ids
                           float *out, nv_error *err);
 nabla_status nv_cpu_embed_backward(nv_device *dev, const float *d_out, const int32_t *ids, int64_t count, int64_t dim,
                                    float *d_table, nv_error *err);
+nabla_status nv_cpu_solve(nv_device *dev, const nv_solve *a, nv_error *err);
 nabla_status nv_cpu_mse(nv_device *dev, int64_t batch, int64_t n, const float *weight, const float *target,
                         float *output, double *loss, nv_error *err);
-nabla_status nv_cpu_sum_squares(nv_device *dev, const float *x, size_t n, double *sum, nv_error *err);
-nabla_status nv_cpu_adamw(nv_device *dev, const nv_adamw *a, size_t n, float *value, const float *grad, float *m,
-                          float *v, float *ema, nv_error *err);
+nabla_status nv_cpu_noise(nv_device *dev, const nv_noising *a, nv_error *err);
+nabla_status nv_cpu_sum_squares(nv_device *dev, const nv_piece *pieces, int64_t count, double *sum, nv_error *err);
+nabla_status nv_cpu_adamw(nv_device *dev, const nv_adamw *a, const nv_piece *pieces, int64_t count, nv_error *err);
 
 #endif

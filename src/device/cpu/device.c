@@ -17,6 +17,18 @@ static nabla_status wait(nv_device *dev, nv_error *err) {
     return NABLA_OK;
 }
 
+static nabla_status choices(nv_device *dev, char **out, nv_error *err) {
+    (void)dev;
+    *out = calloc(1, 1);
+    return *out ? NABLA_OK : nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a text");
+}
+
+static nabla_status choose(nv_device *dev, const char *text, int32_t *lost, nv_error *err) {
+    (void)dev;
+    *lost = 0;
+    return text[0] ? nv_fail(err, NABLA_CORRUPT, "the CPU chooses nothing, and was told \"%.40s\"", text) : NABLA_OK;
+}
+
 /* ------------------------------------------------------------------------------------------ time */
 
 static nv_phase change_phase(nv_device *dev, nv_phase phase) {
@@ -89,6 +101,21 @@ static nabla_status download(nv_device *dev, void *dst, const void *src, size_t 
     return NABLA_OK;
 }
 
+/* The device's memory is the host's. */
+static nabla_status host_allocate(nv_device *dev, size_t bytes, void **out, nv_error *err) {
+    return allocate(dev, bytes, out, err);
+}
+
+static void fetch(nv_device *dev, int32_t lane, void *dst, const void *src, size_t bytes) {
+    (void)lane;
+    copy(dev, dst, src, bytes);
+}
+
+static void nothing_under_way(nv_device *dev, int32_t lane) {
+    (void)dev;
+    (void)lane;
+}
+
 nabla_status nv_cpu_scratch(nv_cpu *cpu, nv_scratch_use use, size_t bytes, void **out, nv_error *err) {
     struct nv_scratch *s = &cpu->scratch[use];
     if (bytes > s->bytes) {
@@ -126,6 +153,8 @@ static const nv_device_ops cpu_ops = {
     .destroy = destroy,
     .products = products,
     .wait = wait,
+    .choices = choices,
+    .choose = choose,
     .phase = change_phase,
     .clock_reset = clock_reset,
     .clock_read = clock_read,
@@ -136,6 +165,11 @@ static const nv_device_ops cpu_ops = {
     .copy = copy,
     .upload = copy,
     .download = download,
+    .host_allocate = host_allocate,
+    .host_release = release,
+    .fetch = fetch,
+    .await = nothing_under_way,
+    .fetched = nothing_under_way,
     .linear = nv_cpu_linear,
     .linear_activate = nv_cpu_linear_activate,
     .linear_backward_input = nv_cpu_linear_backward_input,
@@ -163,6 +197,8 @@ static const nv_device_ops cpu_ops = {
     .modulation_backward = nv_cpu_modulation_backward,
     .embed = nv_cpu_embed,
     .embed_backward = nv_cpu_embed_backward,
+    .noise = nv_cpu_noise,
+    .solve = nv_cpu_solve,
     .mse = nv_cpu_mse,
     .sum_squares = nv_cpu_sum_squares,
     .adamw = nv_cpu_adamw,

@@ -31,7 +31,7 @@ typedef struct nv_row_kernels {
     void (*channel_norm)(const nv_channel_norm *a, int64_t first, int64_t last);
     void (*add)(float *sum, const float *x, int64_t n); /* sum += x */
     double (*sum_squares)(const float *x, int64_t n);
-    void (*adamw)(const nv_adamw *a, int64_t n, float *value, const float *grad, float *m, float *v, float *ema);
+    void (*adamw)(const nv_adamw *a, float grad_scale, const nv_piece *piece); /* the gradient stays */
     /* tile[6, 32] = sum over k of a[k, 6] b[k, 32], packed k by k. */
     void (*product_tile)(const float *a, const float *b, int64_t k, float *tile);
 } nv_row_kernels;

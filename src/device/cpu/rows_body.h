@@ -453,19 +453,20 @@ static double sum_squares(const float *x, int64_t n) {
     return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
 }
 
-static void adamw(const nv_adamw *a, int64_t n, float *restrict value, const float *restrict grad, float *restrict m,
-                  float *restrict v, float *restrict ema) {
-    const float b1 = a->beta1, b2 = a->beta2, scale = a->grad_scale, eps = a->eps;
+static void adamw(const nv_adamw *a, float scale, const nv_piece *piece) {
+    float *restrict value = piece->value, *restrict m = piece->m, *restrict v = piece->v, *restrict ema = piece->ema;
+    const float *restrict grad = piece->grad;
+    const int64_t n = piece->count;
+    const float b1 = a->beta1, b2 = a->beta2, eps = a->eps;
     const float m_scale = (float)(1.0 / (1.0 - pow((double)b1, (double)a->step)));
     const float v_scale = (float)(1.0 / (1.0 - pow((double)b2, (double)a->step)));
-    const float lr = a->lr, keep = 1.0f - a->lr * a->weight_decay, mix = 1.0f - a->ema_decay;
+    const float lr = a->lr, keep = 1.0f - a->lr * piece->weight_decay, mix = 1.0f - a->ema_decay;
     for (int64_t i = 0; i < n; i++) {
         const float g = grad[i] * scale;
         m[i] = b1 * m[i] + (1.0f - b1) * g;
         v[i] = b2 * v[i] + (1.0f - b2) * g * g;
         value[i] = keep * value[i] - lr * (m[i] * m_scale) / (sqrtf(v[i] * v_scale) + eps);
     }
-    if (!ema) return;
     for (int64_t i = 0; i < n; i++)
         ema[i] += mix * (value[i] - ema[i]);
 }

@@ -24,6 +24,7 @@ static int find(nv_cublaslt *lt, const char **missing) {
                      {"cublasLtMatmulPreferenceDestroy", &lt->preference_destroy},
                      {"cublasLtMatmulPreferenceSetAttribute", &lt->preference_set},
                      {"cublasLtMatmulAlgoGetHeuristic", &lt->heuristic},
+                     {"cublasLtMatmulAlgoConfigGetAttribute", &lt->config_get},
                      {"cublasLtMatmul", &lt->matmul}};
     for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
         void *found = dlsym(lt->library, functions[i].name);

@@ -45,7 +45,9 @@ enum {
     NV_LT_ALIGNMENT_A = 5, /* then B, C, D */
     NV_LT_REDUCE_NONE = 0,
     NV_LT_REDUCE_IN_FP32 = 2, /* partial products in fp32, added up in order by a second kernel */
-    NV_LT_NOT_SUPPORTED = 15
+    NV_LT_NOT_SUPPORTED = 15,
+    NV_LT_CONFIG = 9 /* what an algorithm is: its number, tile, splits of K, reduction, swizzle, option and stages, 32
+                        bits each, then inner shape and cluster shape, 16 bits each; the attributes count from 0 */
 };
 
 /* Column-major: D = epilogue(alpha op(A) op(B) + beta C). Functions return 0 or an error. */
@@ -64,6 +66,7 @@ typedef struct nv_cublaslt {
     int (*preference_set)(nv_lt_preference preference, int attribute, const void *value, size_t size);
     int (*heuristic)(nv_lt_handle handle, nv_lt_desc desc, nv_lt_layout a, nv_lt_layout b, nv_lt_layout c,
                      nv_lt_layout d, nv_lt_preference preference, int asked, nv_lt_heuristic *out, int *count);
+    int (*config_get)(const nv_lt_algo *algo, int attribute, void *value, size_t size, size_t *written);
     int (*matmul)(nv_lt_handle handle, nv_lt_desc desc, const void *alpha, const void *a, nv_lt_layout a_layout,
                   const void *b, nv_lt_layout b_layout, const void *beta, const void *c, nv_lt_layout c_layout, void *d,
                   nv_lt_layout d_layout, const nv_lt_algo *algo, void *workspace, size_t workspace_bytes, void *stream);

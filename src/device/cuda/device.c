@@ -6,6 +6,7 @@
 #include "device/cuda/products.h"
 #include <cuda_runtime_api.h>
 #include <omp.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 nabla_status nv_cuda_check(const nv_cuda *d, int error, const char *doing, nv_error *err) {
@@ -30,9 +31,15 @@ static const nv_device_ops cuda_ops = {
     .destroy = destroy,
     .products = nv_cuda_products_name,
     .wait = nv_cuda_wait,
+    .choices = nv_cuda_choices,
+    .choose = nv_cuda_choose,
     .phase = nv_cuda_phase,
     .clock_reset = nv_cuda_clock_reset,
     .clock_read = nv_cuda_clock_read,
+    .record = nv_cuda_record,
+    .replay = nv_cuda_replay,
+    .replays = nv_cuda_replays,
+    .recording_release = nv_cuda_recording_release,
     .memory = nv_cuda_memory_left,
     .allocate = nv_cuda_allocate,
     .release = nv_cuda_release,
@@ -40,6 +47,12 @@ static const nv_device_ops cuda_ops = {
     .copy = nv_cuda_copy,
     .upload = nv_cuda_upload,
     .download = nv_cuda_download,
+    .host_allocate = nv_cuda_host_allocate,
+    .host_release = nv_cuda_host_release,
+    .fetch = nv_cuda_fetch,
+    .await = nv_cuda_await,
+    .fetched = nv_cuda_fetched,
+    .stow = nv_cuda_stow,
     .linear = nv_cuda_linear,
     .linear_activate = nv_cuda_linear_activate,
     .linear_backward_input = nv_cuda_linear_backward_input,
@@ -67,6 +80,8 @@ static const nv_device_ops cuda_ops = {
     .modulation_backward = nv_cuda_modulation_backward,
     .embed = nv_cuda_embed,
     .embed_backward = nv_cuda_embed_backward,
+    .noise = nv_cuda_noise,
+    .solve = nv_cuda_solve,
     .mse = nv_cuda_mse,
     .sum_squares = nv_cuda_sum_squares,
     .adamw = nv_cuda_adamw,
@@ -79,6 +94,7 @@ static nabla_status make_context(nv_cuda *d, const nv_device_options *options, n
     co.ordinal = options->ordinal;
     co.level = options->level;
     co.stream = d->stream;
+    co.memory_pool = nv_cuda_pool(d);
     const nabla_status status = nabla_context_create(&co, &d->base.context, message, sizeof message);
     return status ? nv_fail(err, status, "%s", message) : NABLA_OK;
 }
@@ -90,11 +106,12 @@ static nabla_status start(nv_cuda *d, const nv_device_options *options, nv_error
     const nabla_status status = nabla_device_describe(NABLA_CUDA, options->ordinal, &info, message, sizeof message);
     if (status) return nv_fail(err, status, "%s", message);
     d->ordinal = options->ordinal;
+    snprintf(d->base.name, sizeof d->base.name, "%s", info.name);
     NV_TRY(nv_cuda_check(d, cudaSetDevice(d->ordinal), "choosing a GPU", err));
     NV_TRY(nv_cuda_check(d, cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "making a stream", err));
     d->stream = stream;
-    NV_TRY(make_context(d, options, err));
     NV_TRY(nv_cuda_memory_open(d, err));
+    NV_TRY(make_context(d, options, err));
     NV_TRY(nv_cuda_timer_open(d, err));
     NV_TRY(nv_cuda_products_open(d, err));
     d->base.ops = &cuda_ops;

@@ -32,12 +32,12 @@ static __global__ void __launch_bounds__(THREADS)
     if (threadIdx.x == 0) sums[b * gridDim.y + blockIdx.y] = (double)weight[b] * sum * mean;
 }
 
-static __global__ void __launch_bounds__(THREADS) sum_of_chunks(double *sums, int64_t count) {
+static __global__ void __launch_bounds__(THREADS) sum_of_chunks(const double *sums, int64_t count, double *loss) {
     double sum = 0.0;
     for (int64_t i = threadIdx.x; i < count; i += THREADS)
         sum += sums[i];
     sum = block_sum(sum);
-    if (threadIdx.x == 0) sums[count] = sum;
+    if (threadIdx.x == 0) *loss = sum;
 }
 
 nabla_status nv_cuda_mse(nv_device *dev, int64_t batch, int64_t n, const float *weight, const float *target,
@@ -45,16 +45,13 @@ nabla_status nv_cuda_mse(nv_device *dev, int64_t batch, int64_t n, const float *
     nv_cuda *d = nv_cuda_of(dev);
     int64_t chunk = CHUNK;
     void *scratch;
-    *loss = 0.0;
-    if (batch == 0 || n == 0) return NABLA_OK;
     while ((n + chunk - 1) / chunk > MOST_CHUNKS)
         chunk *= 2;
     const int64_t chunks = (n + chunk - 1) / chunk, count = batch * chunks;
-    NV_TRY(nv_cuda_scratch(d, (size_t)(count + 1) * sizeof(double), &scratch, err));
+    NV_TRY(nv_cuda_scratch(d, (size_t)count * sizeof(double), &scratch, err));
     double *sums = (double *)scratch;
     NABLA_LAUNCH(mse_of_chunks, dim3((unsigned)batch, (unsigned)chunks), THREADS, 0, (cudaStream_t)d->stream)
     (n, chunk, 1.0 / ((double)batch * (double)n), weight, target, output, sums);
-    NABLA_LAUNCH(sum_of_chunks, 1, THREADS, 0, (cudaStream_t)d->stream)(sums, count);
-    NV_TRY(nv_cuda_launched(err, "a squared error"));
-    return dev->ops->download(dev, loss, sums + count, sizeof *loss, err);
+    NABLA_LAUNCH(sum_of_chunks, 1, THREADS, 0, (cudaStream_t)d->stream)(sums, count, loss);
+    return nv_cuda_launched(err, "a squared error");
 }

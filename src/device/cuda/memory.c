@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Memory of the GPU, from a pool in the order of the stream; copies from and to the host through pinned staging. Fills,
-   and copies that nobody waits for, have no status to return: the first that fails is kept until somebody waits. */
+/* Memory of the GPU, from a pool in the order of the stream, which libnabla's context shares; copies from and to the
+   host through pinned staging, or on a stream of their own from memory that the caller took pinned. Fills, and copies
+   that nobody waits for, have no status to return: the first that fails is kept until somebody waits. */
 #include "device/cuda/cuda.h"
 #include <cuda_runtime_api.h>
 #include <stdlib.h>
@@ -13,7 +14,9 @@ struct nv_cuda_memory {
     unsigned char *staging;     /* pinned, [SLOTS][SLOT_BYTES] */
     cudaEvent_t emptied[SLOTS]; /* what was last copied out of a slot has left it */
     int32_t next;
-    cudaError_t failed; /* the first failure of a copy or a fill since somebody waited */
+    cudaStream_t aside;                          /* of what is fetched */
+    cudaEvent_t queued, arrived[NV_FETCH_LANES]; /* what it waits for; the end of each lane's last copy */
+    cudaError_t failed;                          /* the first failure of a copy or a fill since somebody waited */
 };
 
 /* ------------------------------------------------------------------------------------------ life */
@@ -30,14 +33,23 @@ nabla_status nv_cuda_memory_open(nv_cuda *d, nv_error *err) {
     if (!error) error = cudaMallocHost((void **)&m->staging, (size_t)SLOTS * SLOT_BYTES);
     for (int i = 0; i < SLOTS && !error; i++)
         error = cudaEventCreateWithFlags(&m->emptied[i], cudaEventDisableTiming);
+    if (!error) error = cudaStreamCreateWithPriority(&m->aside, cudaStreamNonBlocking, 0);
+    if (!error) error = cudaEventCreateWithFlags(&m->queued, cudaEventDisableTiming);
+    for (int i = 0; i < NV_FETCH_LANES && !error; i++)
+        error = cudaEventCreateWithFlags(&m->arrived[i], cudaEventDisableTiming);
     return nv_cuda_check(d, error, "setting up memory", err);
 }
 
 void nv_cuda_memory_close(nv_cuda *d) {
     struct nv_cuda_memory *m = d->memory;
     if (!m) return;
+    if (m->aside) cudaStreamSynchronize(m->aside);
     if (d->stream) cudaStreamSynchronize(d->stream);
     if (d->scratch) cudaFreeAsync(d->scratch, d->stream);
+    for (int i = 0; i < NV_FETCH_LANES; i++)
+        if (m->arrived[i]) cudaEventDestroy(m->arrived[i]);
+    if (m->queued) cudaEventDestroy(m->queued);
+    if (m->aside) cudaStreamDestroy(m->aside);
     for (int i = 0; i < SLOTS; i++)
         if (m->emptied[i]) cudaEventDestroy(m->emptied[i]);
     if (m->staging) cudaFreeHost(m->staging);
@@ -46,14 +58,25 @@ void nv_cuda_memory_close(nv_cuda *d) {
     d->memory = NULL;
 }
 
+void *nv_cuda_pool(const nv_cuda *d) {
+    return d->memory->pool;
+}
+
 static void note(nv_cuda *d, cudaError_t error) {
     if (!error) return;
     cudaGetLastError(); /* kept here, and not laid to the next launch */
     if (!d->memory->failed) d->memory->failed = error;
 }
 
+/* A copy from or to the host of what is being recorded: it would be replayed from memory that holds something else. */
+static int refused(nv_cuda *d) {
+    if (d->recording) note(d, cudaErrorStreamCaptureUnsupported);
+    return d->recording;
+}
+
 nabla_status nv_cuda_wait(nv_device *dev, nv_error *err) {
     nv_cuda *d = nv_cuda_of(dev);
+    NV_TRY(nv_cuda_not_recording(d, "waiting", err));
     note(d, cudaStreamSynchronize(d->stream));
     const cudaError_t failed = d->memory->failed;
     d->memory->failed = cudaSuccess;
@@ -102,6 +125,7 @@ nabla_status nv_cuda_take(nv_cuda *d, size_t bytes, void **out, nv_error *err) {
     const size_t least = bytes ? bytes : 1;
     double total;
     *out = NULL;
+    NV_TRY(nv_cuda_not_recording(d, "taking memory", err));
     cudaError_t error = cudaMallocFromPoolAsync(out, least, m->pool, d->stream);
     if (error == cudaErrorMemoryAllocation) { /* the pool may hold pieces that are free and too small */
         cudaGetLastError();
@@ -131,6 +155,8 @@ void nv_cuda_release(nv_device *dev, void *data) {
 nabla_status nv_cuda_scratch(nv_cuda *d, size_t bytes, void **out, nv_error *err) {
     *out = NULL;
     if (bytes > d->scratch_bytes) {
+        NV_TRY(nv_cuda_not_recording(d, "taking memory", err));
+        d->moves++;
         nv_cuda_release(&d->base, d->scratch); /* once what uses it now is done */
         d->scratch = NULL;
         d->scratch_bytes = 0;
@@ -165,6 +191,7 @@ static int32_t free_slot(nv_cuda *d) {
 void nv_cuda_upload(nv_device *dev, void *dst, const void *src, size_t bytes) {
     nv_cuda *d = nv_cuda_of(dev);
     struct nv_cuda_memory *m = d->memory;
+    if (refused(d)) return;
     for (size_t at = 0; at < bytes; at += SLOT_BYTES) {
         const size_t count = bytes - at < SLOT_BYTES ? bytes - at : SLOT_BYTES;
         const int32_t slot = free_slot(d);
@@ -181,6 +208,7 @@ nabla_status nv_cuda_download(nv_device *dev, void *dst, const void *src, size_t
     nv_cuda *d = nv_cuda_of(dev);
     struct nv_cuda_memory *m = d->memory;
     int32_t slots[2] = {0};
+    NV_TRY(nv_cuda_not_recording(d, "copying to the host", err));
     for (size_t at = 0, piece = 0; at < bytes + SLOT_BYTES; at += SLOT_BYTES, piece++) {
         if (at < bytes) {
             const size_t count = bytes - at < SLOT_BYTES ? bytes - at : SLOT_BYTES;
@@ -197,4 +225,50 @@ nabla_status nv_cuda_download(nv_device *dev, void *dst, const void *src, size_t
         memcpy((unsigned char *)dst + before, m->staging + (size_t)slot * SLOT_BYTES, count);
     }
     return nv_cuda_check(d, m->failed, "copying to the host", err);
+}
+
+/* ------------------------------------------------------------------------------------------ beside the queue */
+
+nabla_status nv_cuda_host_allocate(nv_device *dev, size_t bytes, void **out, nv_error *err) {
+    *out = NULL;
+    const cudaError_t error = cudaMallocHost(out, bytes ? bytes : 1);
+    if (error) *out = NULL;
+    if (error != cudaErrorMemoryAllocation)
+        return nv_cuda_check(nv_cuda_of(dev), error, "taking host memory that a GPU can copy from", err);
+    cudaGetLastError();
+    return nv_fail(err, NABLA_OUT_OF_MEMORY,
+                   "the host has no %.1f MB of memory to lock for a GPU (swap does not count): free some",
+                   (double)bytes / 1e6);
+}
+
+void nv_cuda_host_release(nv_device *dev, void *data) {
+    nv_cuda *d = nv_cuda_of(dev);
+    if (!data) return;
+    note(d, cudaStreamSynchronize(d->memory->aside));
+    note(d, cudaStreamSynchronize(d->stream)); /* of what is stowed */
+    note(d, cudaFreeHost(data));
+}
+
+void nv_cuda_fetch(nv_device *dev, int32_t lane, void *dst, const void *src, size_t bytes) {
+    nv_cuda *d = nv_cuda_of(dev);
+    struct nv_cuda_memory *m = d->memory;
+    note(d, cudaEventRecord(m->queued, d->stream));
+    note(d, cudaStreamWaitEvent(m->aside, m->queued, 0));
+    note(d, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyHostToDevice, m->aside));
+    note(d, cudaEventRecord(m->arrived[lane], m->aside));
+}
+
+void nv_cuda_await(nv_device *dev, int32_t lane) {
+    nv_cuda *d = nv_cuda_of(dev);
+    note(d, cudaStreamWaitEvent(d->stream, d->memory->arrived[lane], 0));
+}
+
+void nv_cuda_fetched(nv_device *dev, int32_t lane) {
+    nv_cuda *d = nv_cuda_of(dev);
+    note(d, cudaEventSynchronize(d->memory->arrived[lane]));
+}
+
+void nv_cuda_stow(nv_device *dev, void *dst, const void *src, size_t bytes) {
+    nv_cuda *d = nv_cuda_of(dev);
+    note(d, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, d->stream));
 }

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Entries of the CUDA device's table that are kernels of our own; see device.h for what each does. All but sum_squares
-   and mse only queue work on the device's stream. Pointers in their arguments, patches' raster and ids too, are GPU
-   memory. */
+/* Entries of the CUDA device's table that are kernels of our own; see device.h for what each does. They only queue work
+   on the device's stream. Pointers in their arguments, patches' raster and ids too, are GPU memory. */
 #ifndef NV_CUDA_OPS_H
 #define NV_CUDA_OPS_H
 
@@ -52,14 +51,19 @@ nabla_status nv_cuda_embed(nv_device *dev, const float *table, const int32_t *id
 nabla_status nv_cuda_embed_backward(nv_device *dev, const float *d_out, const int32_t *ids, int64_t count, int64_t dim,
                                     float *d_table, nv_error *err);
 
+/* noise.cu */
+nabla_status nv_cuda_noise(nv_device *dev, const nv_noising *a, nv_error *err);
+
+/* solve.cu */
+nabla_status nv_cuda_solve(nv_device *dev, const nv_solve *a, nv_error *err);
+
 /* loss.cu */
 nabla_status nv_cuda_mse(nv_device *dev, int64_t batch, int64_t n, const float *weight, const float *target,
-                         float *output, double *loss, nv_error *err); /* waits */
+                         float *output, double *loss, nv_error *err);
 
 /* optimizer.cu */
-nabla_status nv_cuda_sum_squares(nv_device *dev, const float *x, size_t n, double *sum, nv_error *err); /* waits */
-nabla_status nv_cuda_adamw(nv_device *dev, const nv_adamw *a, size_t n, float *value, const float *grad, float *m,
-                           float *v, float *ema, nv_error *err);
+nabla_status nv_cuda_sum_squares(nv_device *dev, const nv_piece *pieces, int64_t count, double *sum, nv_error *err);
+nabla_status nv_cuda_adamw(nv_device *dev, const nv_adamw *a, const nv_piece *pieces, int64_t count, nv_error *err);
 
 #ifdef __cplusplus
 }

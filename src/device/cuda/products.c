@@ -1,46 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Matrix products by cuBLASLt: factors in bf16 or fp32, sums in fp32 (never TF32). What it is asked is kept with the
-   algorithm that it advised, the first of its list, so that equal shapes always get the same one: results depend on
-   shapes, the card and the library, not on time. A row-major matrix is the transpose of a column-major one, so it is
-   asked for y^T = w x^T. */
+   algorithm that was chosen, so that equal shapes always get the same one: results depend on shapes, the card, the
+   library and, where a product is large enough for a trial, on that choice, which checkpoints keep. A row-major matrix
+   is the transpose of a column-major one, so it is asked for y^T = w x^T. */
 #include "device/cuda/products.h"
-#include "device/cuda/cublaslt.h"
+#include "device/cuda/answers.h"
 #include "device/cuda/ops.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_ALIGNMENT = 256 };
-
-/* Column-major D [m, n] = op(A) op(B): what decides over an algorithm. Compared as bytes. */
-typedef struct question {
-    int64_t m, n, k, a_ld, b_ld, d_ld;
-    int32_t a_turned, b_turned; /* op is the transpose */
-    int32_t in, out;            /* cuBLASLt's types */
-    int32_t epilogue, add;
-    uint32_t alignment[3]; /* of A, B, D: bytes */
-    uint32_t unused;
-} question;
-
-typedef struct answer {
-    question q;
-    nv_lt_desc desc;
-    nv_lt_layout a, b, d;
-    nv_lt_heuristic advice;
-} answer;
-
-struct nv_cuda_products {
-    nv_cublaslt lt;
-    nv_lt_handle handle;
-    nv_lt_preference preference;
-    struct room {
-        void *data; /* grows as products ask for it */
-        size_t bytes;
-    } workspace, bias; /* bias: one, in bf16 */
-    answer **answers;
-    int32_t count, room, last; /* last: the answer that was used last, where the next search begins */
-    char name[64];
-};
+enum { MOST_ALIGNMENT = 256, BIAS_BYTES = 128 << 10 };
 
 /* ------------------------------------------------------------------------------------------ life */
 
@@ -48,6 +18,19 @@ static nabla_status lt_check(int error, const char *doing, nv_error *err) {
     if (error == 0) return NABLA_OK;
     return nv_fail(err, error == NV_LT_NOT_SUPPORTED ? NABLA_UNSUPPORTED : NABLA_INTERNAL, "cuBLASLt, %s: error %d",
                    doing, error);
+}
+
+/* Room for a bias in bf16. */
+static nabla_status make_room(nv_cuda *d, size_t bytes, nv_error *err) {
+    struct nv_cuda_products *p = d->products;
+    void *larger;
+    if (bytes <= p->bias_bytes) return NABLA_OK;
+    NV_TRY(nv_cuda_take(d, bytes, &larger, err));
+    d->moves++;
+    nv_cuda_release(&d->base, p->bias); /* once what uses it now is done */
+    p->bias = larger;
+    p->bias_bytes = bytes;
+    return NABLA_OK;
 }
 
 nabla_status nv_cuda_products_open(nv_cuda *d, nv_error *err) {
@@ -64,36 +47,20 @@ nabla_status nv_cuda_products_open(nv_cuda *d, nv_error *err) {
                     err));
     const size_t version = p->lt.version(); /* 130100 is 13.1.0; before 11 it was 10000 a major version */
     snprintf(p->name, sizeof p->name, "cuBLASLt %zu.%zu.%zu", version / 10000, version / 100 % 100, version % 100);
-    return NABLA_OK;
-}
-
-static nabla_status make_room(nv_cuda *d, struct room *room, size_t bytes, nv_error *err) {
-    void *larger;
-    if (bytes <= room->bytes) return NABLA_OK;
-    NV_TRY(nv_cuda_take(d, bytes, &larger, err));
-    nv_cuda_release(&d->base, room->data); /* once what uses it now is done */
-    *room = (struct room){larger, bytes};
-    return NABLA_OK;
-}
-
-static void forget(struct nv_cuda_products *p, answer *a) {
-    if (a->desc) p->lt.desc_destroy(a->desc);
-    if (a->a) p->lt.layout_destroy(a->a);
-    if (a->b) p->lt.layout_destroy(a->b);
-    if (a->d) p->lt.layout_destroy(a->d);
-    free(a);
+    return make_room(d, BIAS_BYTES, err);
 }
 
 void nv_cuda_products_close(nv_cuda *d) {
     struct nv_cuda_products *p = d->products;
     if (!p) return;
     for (int32_t i = 0; i < p->count; i++)
-        forget(p, p->answers[i]);
+        nv_cuda_answer_close(p, p->answers[i]);
     free(p->answers);
+    nv_cuda_trial_close(p);
     if (p->preference) p->lt.preference_destroy(p->preference);
     if (p->handle) p->lt.destroy(p->handle);
-    nv_cuda_release(&d->base, p->workspace.data);
-    nv_cuda_release(&d->base, p->bias.data);
+    nv_cuda_release(&d->base, p->workspace);
+    nv_cuda_release(&d->base, p->bias);
     nv_cublaslt_close(&p->lt);
     free(p);
     d->products = NULL;
@@ -104,7 +71,13 @@ const char *nv_cuda_products_name(const nv_device *dev, nabla_dtype dtype) {
     return ((const nv_cuda *)(const void *)dev)->products->name;
 }
 
-/* ------------------------------------------------------------------------------------------ questions */
+/* ------------------------------------------------------------------------------------------ one product */
+
+/* A factor as stored, row-major; `turned`: its transpose is meant. */
+typedef struct factor {
+    nv_matrix m;
+    int32_t turned;
+} factor;
 
 static uint32_t alignment_of(const void *data, int64_t stride, nabla_dtype dtype) {
     const uintptr_t bits = (uintptr_t)data | ((uintptr_t)stride * nabla_dtype_size(dtype)) | MOST_ALIGNMENT;
@@ -115,98 +88,12 @@ static int type_of(nabla_dtype dtype) {
     return dtype == NABLA_BF16 ? NV_LT_BF16 : NV_LT_FP32;
 }
 
-static int describe(struct nv_cuda_products *p, answer *a) {
-    const question *q = &a->q;
-    const nv_cublaslt *lt = &p->lt;
-    const int32_t turned = 1;
-    int error = lt->desc_create(&a->desc, NV_LT_COMPUTE_FP32, NV_LT_FP32);
-    if (!error && q->a_turned) error = lt->desc_set(a->desc, NV_LT_TRANSPOSE_A, &turned, sizeof turned);
-    if (!error && q->b_turned) error = lt->desc_set(a->desc, NV_LT_TRANSPOSE_B, &turned, sizeof turned);
-    if (!error) error = lt->desc_set(a->desc, NV_LT_EPILOGUE, &q->epilogue, sizeof q->epilogue);
-    if (!error && (q->epilogue & NV_LT_EPILOGUE_BIAS))
-        error = lt->desc_set(a->desc, NV_LT_BIAS_POINTER, &p->bias.data, sizeof p->bias.data);
-    const int64_t a_rows = q->a_turned ? q->k : q->m, a_cols = q->a_turned ? q->m : q->k,
-                  b_rows = q->b_turned ? q->n : q->k, b_cols = q->b_turned ? q->k : q->n;
-    if (!error) error = lt->layout_create(&a->a, q->in, (uint64_t)a_rows, (uint64_t)a_cols, q->a_ld);
-    if (!error) error = lt->layout_create(&a->b, q->in, (uint64_t)b_rows, (uint64_t)b_cols, q->b_ld);
-    if (!error) error = lt->layout_create(&a->d, q->out, (uint64_t)q->m, (uint64_t)q->n, q->d_ld);
-    for (int i = 0; i < 4 && !error; i++) {
-        const uint32_t *alignment = &q->alignment[i < 2 ? i : 2];
-        error = lt->preference_set(p->preference, NV_LT_ALIGNMENT_A + i, alignment, sizeof *alignment);
-    }
-    return error;
-}
-
-static nabla_status ask(struct nv_cuda_products *p, answer *a, nv_error *err) {
-    const question *q = &a->q;
-    int count = 0, error = describe(p, a);
-    if (!error)
-        error = p->lt.heuristic(p->handle, a->desc, a->a, a->b, a->d, a->d, p->preference, 1, &a->advice, &count);
-    if (!error && count > 0) return NABLA_OK;
-    return nv_fail(err, NABLA_UNSUPPORTED,
-                   "%s has no way to multiply %s matrices of %lld x %lld and %lld x %lld (rows %lld, %lld and %lld "
-                   "apart), error %d",
-                   p->name, q->in == NV_LT_BF16 ? "bf16" : "fp32", (long long)q->n, (long long)q->k, (long long)q->k,
-                   (long long)q->m, (long long)q->b_ld, (long long)q->a_ld, (long long)q->d_ld, error);
-}
-
-static nabla_status add_answer(struct nv_cuda_products *p, const question *q, answer **out, nv_error *err) {
-    if (p->count == p->room) {
-        const int32_t room = p->room ? 2 * p->room : 64;
-        answer **grown = realloc(p->answers, (size_t)room * sizeof *grown);
-        if (!grown) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a product");
-        p->answers = grown;
-        p->room = room;
-    }
-    answer *a = calloc(1, sizeof *a);
-    if (!a) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a product");
-    a->q = *q;
-    const nabla_status status = ask(p, a, err);
-    if (status != NABLA_OK) {
-        forget(p, a);
-        return status;
-    }
-    p->last = p->count;
-    p->answers[p->count++] = *out = a;
-    return NABLA_OK;
-}
-
-/* Models go through the same shapes in the same order: the next is mostly the one after the last. */
-static nabla_status answer_to(struct nv_cuda_products *p, const question *q, answer **out, nv_error *err) {
-    for (int32_t i = 0; i < p->count; i++) {
-        const int32_t at = (p->last + i) % p->count;
-        if (memcmp(&p->answers[at]->q, q, sizeof *q) != 0) continue;
-        p->last = at;
-        *out = p->answers[at];
-        return NABLA_OK;
-    }
-    return add_answer(p, q, out, err);
-}
-
-/* ------------------------------------------------------------------------------------------ one product */
-
-/* A factor as stored, row-major; `turned`: its transpose is meant. */
-typedef struct factor {
-    nv_matrix m;
-    int32_t turned;
-} factor;
-
-/* y (+)= left right, then the epilogue. */
-static nabla_status multiply(nv_cuda *d, factor left, factor right, nv_matrix y, int add, int epilogue, nv_error *err) {
-    struct nv_cuda_products *p = d->products;
-    const float one = 1.0f, beta = add ? 1.0f : 0.0f;
-    question q;
-    answer *a;
+static nv_cuda_question question_of(factor left, factor right, nv_matrix y, int add, int epilogue) {
+    nv_cuda_question q;
     memset(&q, 0, sizeof q);
     q.m = y.cols;
     q.n = y.rows;
     q.k = left.turned ? left.m.rows : left.m.cols;
-    if (q.m == 0 || q.n == 0) return NABLA_OK;
-    if (q.k == 0 && add) return NABLA_OK; /* a sum over nothing; cuBLASLt knows no such matrices */
-    if (q.k == 0)
-        return nv_fail(err, NABLA_INVALID_ARGUMENT,
-                       "a product of %lld x 0 and 0 x %lld numbers: give factors that have columns", (long long)q.n,
-                       (long long)q.m);
     q.a_ld = right.m.stride;
     q.b_ld = left.m.stride;
     q.d_ld = y.stride;
@@ -219,13 +106,40 @@ static nabla_status multiply(nv_cuda *d, factor left, factor right, nv_matrix y,
     q.alignment[0] = alignment_of(right.m.data, right.m.stride, right.m.dtype);
     q.alignment[1] = alignment_of(left.m.data, left.m.stride, left.m.dtype);
     q.alignment[2] = alignment_of(y.data, y.stride, y.dtype);
-    NV_TRY(answer_to(p, &q, &a, err));
+    return q;
+}
+
+/* A small product gets what is advised first. */
+static nabla_status answer_to(nv_cuda *d, const nv_cuda_question *q, const nv_cuda_operands *o, nv_cuda_answer **out,
+                              nv_error *err) {
+    struct nv_cuda_products *p = d->products;
+    nv_lt_heuristic advice[NV_CUDA_ADVISED];
+    int count = nv_cuda_worth_trying(q) ? NV_CUDA_ADVISED : 1;
+    *out = nv_cuda_answer_find(p, q);
+    if (*out) return NABLA_OK;
+    NV_TRY(nv_cuda_answer_open(d, q, advice, &count, out, err));
+    const nabla_status status = count > 1 ? nv_cuda_try(d, *out, advice, count, o, err) : NABLA_OK;
+    if (status == NABLA_OK) return nv_cuda_answer_keep(p, *out, err);
+    nv_cuda_answer_close(p, *out);
+    return status;
+}
+
+/* y (+)= left right, then the epilogue. */
+static nabla_status multiply(nv_cuda *d, factor left, factor right, nv_matrix y, int add, int epilogue, nv_error *err) {
+    struct nv_cuda_products *p = d->products;
+    const nv_cuda_question q = question_of(left, right, y, add, epilogue);
+    const nv_cuda_operands o = {right.m.data, left.m.data, y.data};
+    nv_cuda_answer *a;
+    if (q.m == 0 || q.n == 0) return NABLA_OK;
+    if (q.k == 0 && add) return NABLA_OK; /* a sum over nothing; cuBLASLt knows no such matrices */
+    if (q.k == 0)
+        return nv_fail(err, NABLA_INVALID_ARGUMENT,
+                       "a product of %lld x 0 and 0 x %lld numbers: give factors that have columns", (long long)q.n,
+                       (long long)q.m);
+    NV_TRY(answer_to(d, &q, &o, &a, err));
     if (epilogue & NV_LT_EPILOGUE_BIAS)
-        NV_TRY(lt_check(p->lt.desc_set(a->desc, NV_LT_BIAS_POINTER, &p->bias.data, sizeof p->bias.data),
-                        "setting a bias", err));
-    NV_TRY(make_room(d, &p->workspace, a->advice.workspace, err));
-    const int error = p->lt.matmul(p->handle, a->desc, &one, right.m.data, a->a, left.m.data, a->b, &beta, y.data, a->d,
-                                   y.data, a->d, &a->advice.algo, p->workspace.data, p->workspace.bytes, d->stream);
+        NV_TRY(lt_check(p->lt.desc_set(a->desc, NV_LT_BIAS_POINTER, &p->bias, sizeof p->bias), "setting a bias", err));
+    const int error = nv_cuda_answer_run(d, a, &a->algo, &o, y.data);
     nv_cuda_count_flop(d, 2.0 * (double)q.m * (double)q.n * (double)q.k);
     return lt_check(error, "multiplying", err);
 }
@@ -247,9 +161,9 @@ nabla_status nv_cuda_multiply(nv_cuda *d, nv_matrix x, nv_matrix w, nv_matrix y,
 /* An epilogue's bias has the type of the output. */
 static nabla_status round_bias(nv_cuda *d, const float *bias, int64_t count, nv_error *err) {
     struct nv_cuda_products *p = d->products;
-    NV_TRY(make_room(d, &p->bias, (size_t)count * nabla_dtype_size(NABLA_BF16), err));
-    return nv_cuda_cast(&d->base, nv_matrix_of(bias, NABLA_FP32, 1, count),
-                        nv_matrix_of(p->bias.data, NABLA_BF16, 1, count), err);
+    NV_TRY(make_room(d, (size_t)count * nabla_dtype_size(NABLA_BF16), err));
+    return nv_cuda_cast(&d->base, nv_matrix_of(bias, NABLA_FP32, 1, count), nv_matrix_of(p->bias, NABLA_BF16, 1, count),
+                        err);
 }
 
 /* Into fp32 the bias goes unrounded: it is there before the product is added. */

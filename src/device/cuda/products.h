@@ -13,6 +13,10 @@ nabla_status nv_cuda_products_open(nv_cuda *d, nv_error *err);
 void nv_cuda_products_close(nv_cuda *d);
 const char *nv_cuda_products_name(const nv_device *dev, nabla_dtype dtype);
 
+/* choices.c: the algorithms that trials chose. */
+nabla_status nv_cuda_choices(nv_device *dev, char **out, nv_error *err);
+nabla_status nv_cuda_choose(nv_device *dev, const char *text, int32_t *lost, nv_error *err);
+
 nabla_status nv_cuda_linear(nv_device *dev, nv_matrix x, nv_matrix w, const float *bias, nv_matrix y, nv_error *err);
 nabla_status nv_cuda_linear_activate(nv_device *dev, nv_activation act, nv_matrix x, nv_matrix w, const float *bias,
                                      nv_matrix y, nv_error *err);

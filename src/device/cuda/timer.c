@@ -11,7 +11,9 @@ enum { MARKS = 4096 };
 struct nv_cuda_timer {
     cudaEvent_t events[MARKS]; /* made when first needed; mark i: from here on phases[i] */
     nv_phase phases[MARKS];
+    const nv_clock *shares[MARKS]; /* not NULL: the time from mark i on is shared out so */
     int32_t count;
+    nv_phase phase; /* of what is queued now, marked or being recorded */
     nv_clock clock; /* of the marks read so far */
 };
 
@@ -39,7 +41,19 @@ static void mark(nv_cuda *d, nv_phase phase) {
         cudaGetLastError();
         return;
     }
+    t->shares[t->count] = NULL;
     t->phases[t->count++] = phase;
+}
+
+static void add_time(nv_clock *clock, double seconds, nv_phase phase, const nv_clock *shares) {
+    double all = 0;
+    for (int i = 0; shares && i < NV_PHASES; i++)
+        all += shares->seconds[i];
+    if (all > 0)
+        for (int i = 0; i < NV_PHASES; i++)
+            clock->seconds[i] += seconds * shares->seconds[i] / all;
+    else
+        clock->seconds[phase] += seconds;
 }
 
 /* Adds up the time between marks, of which the last stays as the first. Where they cannot be read they are dropped, so
@@ -55,7 +69,7 @@ static void settle(nv_cuda *d) {
     for (int32_t i = 0; i + 1 < t->count; i++) {
         float milliseconds = 0;
         if (cudaEventElapsedTime(&milliseconds, t->events[i], t->events[i + 1]) == cudaSuccess)
-            t->clock.seconds[t->phases[i]] += 1e-3 * (double)milliseconds;
+            add_time(&t->clock, 1e-3 * (double)milliseconds, t->phases[i], t->shares[i]);
         else
             cudaGetLastError();
     }
@@ -63,37 +77,48 @@ static void settle(nv_cuda *d) {
     t->events[t->count - 1] = t->events[0];
     t->events[0] = last;
     t->phases[0] = t->phases[t->count - 1];
+    t->shares[0] = t->shares[t->count - 1];
     t->count = 1;
-}
-
-static nv_phase phase_of(const struct nv_cuda_timer *t) {
-    return t->count ? t->phases[t->count - 1] : NV_OTHER;
 }
 
 nv_phase nv_cuda_phase(nv_device *dev, nv_phase phase) {
     nv_cuda *d = nv_cuda_of(dev);
-    const nv_phase before = phase_of(d->timer);
-    if (before == phase && d->timer->count) return before;
-    if (d->timer->count == MARKS) settle(d);
+    struct nv_cuda_timer *t = d->timer;
+    const nv_phase before = t->phase;
+    t->phase = phase;
+    if (d->recording) return before; /* a replay goes faster without marks: see nv_cuda_shared_phase */
+    if (before == phase && t->count) return before;
+    if (t->count == MARKS) settle(d);
     mark(d, phase);
     return before;
 }
 
 void nv_cuda_clock_reset(nv_device *dev) {
     nv_cuda *d = nv_cuda_of(dev);
-    const nv_phase phase = phase_of(d->timer);
+    if (d->recording) return; /* whoever replays it resets it */
     d->timer->count = 0;
     d->timer->clock = (nv_clock){0};
-    mark(d, phase);
+    mark(d, d->timer->phase);
 }
 
 void nv_cuda_clock_read(nv_device *dev, nv_clock *out) {
     nv_cuda *d = nv_cuda_of(dev);
-    const nv_phase phase = phase_of(d->timer);
     if (d->timer->count == MARKS) settle(d);
-    mark(d, phase);
+    mark(d, d->timer->phase);
     settle(d);
     *out = d->timer->clock;
+}
+
+void nv_cuda_shared_phase(nv_cuda *d, const nv_clock *shares) {
+    struct nv_cuda_timer *t = d->timer;
+    if (t->count == MARKS) settle(d);
+    const int32_t before = t->count;
+    mark(d, t->phase);
+    if (t->count > before) t->shares[before] = shares;
+}
+
+double nv_cuda_flop(const nv_cuda *d) {
+    return d->timer->clock.product_flop;
 }
 
 void nv_cuda_count_flop(nv_cuda *d, double product_flop) {
