@@ -8,8 +8,10 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "device/device.h"
 #include "media/media.h"
 #include "tiny_model.h"
+#include "video/profile.h"
 
 /* The model that all of these use. */
 static void a_model(void **state) {
@@ -54,6 +56,60 @@ static void generates_pictures(void **state) {
     assert_int_equal(result.width, WIDTH);
     assert_int_equal(result.steps, 3);
     assert_true(result.sparsity >= 0.0 && result.sparsity < 1.0);
+}
+
+/* Parts take turns: together they are the call, and none is more than itself. */
+static void a_profile_adds_up(void **state) {
+    (void)state;
+    nabla_video_error err = {0};
+    nabla_video_profile profile = {.size = sizeof profile};
+    nabla_video_machine machine = machine_of(NULL, NULL);
+    nabla_generate_options o = prompt(at("whole"));
+    double sum = 0;
+    o.output = at("profiled/");
+    machine.profile = &profile;
+    const double begin = nv_now();
+    if (nabla_generate(&o, &machine, NULL, &err) != NABLA_OK) fail_msg("%s", err.text);
+    const double took = nv_now() - begin;
+    for (int i = 0; i < NABLA_PARTS; i++) {
+        const nabla_video_part_time *t = &profile.part[i];
+        assert_non_null(nabla_video_part_name((nabla_video_part)i));
+        assert_true(t->seconds >= -1e-9);
+        assert_true(t->products_s + t->attention_s + t->plan_s <= t->seconds + 1e-4); /* of two clocks on a GPU */
+        sum += t->seconds;
+    }
+    assert_null(nabla_video_part_name(NABLA_PARTS));
+    assert_true(sum <= took && sum > 0.9 * took - 1e-3);
+    const nabla_video_part_time *transformer = &profile.part[NABLA_PART_TRANSFORMER];
+    assert_true(transformer->products_s > 0 && transformer->product_flop > 0);
+    assert_true(transformer->attention_s > 0 && transformer->attention_flop > 0);
+    assert_true(profile.part[NABLA_PART_MEDIA].seconds > 0);
+    assert_true(profile.part[NABLA_PART_OPTIMIZER].seconds == 0);
+    profile.size--;
+    assert_int_equal(nabla_generate(&o, &machine, NULL, &err), NABLA_INVALID_ARGUMENT);
+    assert_non_null(strstr(err.text, "nabla_video_profile"));
+}
+
+/* A pass leaves the part that queued it, with its wait for offloaded weights; what was done beside it stays there. */
+static void a_pass_is_shared_out(void **state) {
+    (void)state;
+    nabla_video_profile profile = {.size = sizeof profile, .now = NABLA_PART_SAMPLER};
+    const nabla_video_machine machine = {.compute = NABLA_BF16, .profile = &profile};
+    const nv_dit_stats pass = {.plan_s = 1,
+                               .attention_s = 2,
+                               .products_s = 4,
+                               .other_s = 8,
+                               .weights_s = 16,
+                               .update_s = 32,
+                               .product_flop = 64,
+                               .attention_flop = 128};
+    profile.part[NABLA_PART_SAMPLER].seconds = 100;
+    nv_profile_pass(&machine, &pass);
+    const nabla_video_part_time *t = &profile.part[NABLA_PART_TRANSFORMER];
+    assert_true(t->seconds == 15 && t->plan_s == 1 && t->attention_s == 2 && t->products_s == 4);
+    assert_true(t->product_flop == 64 && t->attention_flop == 128 && t->compute == NABLA_BF16);
+    assert_true(profile.part[NABLA_PART_WAIT].seconds == 16);
+    assert_true(profile.part[NABLA_PART_SAMPLER].seconds == 100 - 15 - 16);
 }
 
 /* Noise from a file gives what its seed gave; another policy or no guidance gives something else. */
@@ -218,6 +274,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_model),
         cmocka_unit_test(generates_pictures),
+        cmocka_unit_test(a_profile_adds_up),
+        cmocka_unit_test(a_pass_is_shared_out),
         cmocka_unit_test(generates_the_same_again),
         cmocka_unit_test(generates_videos),
         cmocka_unit_test(cancelled_generation_leaves_nothing),

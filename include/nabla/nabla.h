@@ -226,10 +226,12 @@ typedef struct nabla_policy {
     float thr;         /* in (0, 1]; probability mass kept */
     int32_t has_sta;   /* sliding tile window around the query's tile */
     int32_t sta_frames, sta_height, sta_width; /* window in tiles: |df| <= sta_frames / 2 (integer division) ... */
+    int32_t int8; /* attention over its plans computes in 8 bits, see nabla_attention_forward; CPU, forward only */
 } nabla_policy;
 
 /* Terms joined by '_': "dense", "nabla-<thr>", "sta-<wT>-<wH>-<wW>", the grammar of the reference
-   (gen-ai-team/Wan2.1-NABLA, --sparse_algo). Each kind at most once; dense stands alone. */
+   (gen-ai-team/Wan2.1-NABLA, --sparse_algo). Each kind at most once; of terms that choose blocks dense stands alone.
+   "int8" is joined to these: "nabla-0.7_sta-11-3-3_int8". */
 NABLA_API nabla_status nabla_policy_parse(nabla_context *ctx, const char *text, nabla_policy *out);
 /* The canonical text; returns the length it needs without the NUL, as snprintf does. */
 NABLA_API int nabla_policy_format(const nabla_policy *policy, char *text, size_t text_size);
@@ -328,14 +330,20 @@ NABLA_API nabla_attention_params nabla_attention_params_default(void);
 
 /* Scratch that a forward (backward: or backward) call over a plan of this desc with these params (NULL: the defaults),
    or building the plan, may allocate inside the context (on a GPU: in its memory), kept there for the next; what
-   nabla_context_reserve() takes. */
+   nabla_context_reserve() takes. Forward it is enough for plans with and without int8. */
 NABLA_API nabla_status nabla_attention_memory(nabla_context *ctx, const nabla_plan_desc *desc,
                                               const nabla_attention_params *params, nabla_dtype dtype, int64_t head_dim,
                                               int32_t backward, size_t *bytes);
 
 /* q, o: [B, Sq, H, D]; k, v: [B, Sk, H, D]; q, k, v of one dtype (fp32 or bf16, on a GPU also fp16), o that or fp32;
    lse: fp32 [B, H, Sq] contiguous, natural logarithm, may be NULL. D is 16 to 256 in steps of 8. Tokens in the order of
-   the plan's blocks. A query block that keeps nothing gives O = 0 (times alpha, plus beta O) and LSE = -inf. */
+   the plan's blocks. A query block that keeps nothing gives O = 0 (times alpha, plus beta O) and LSE = -inf.
+   Over a plan that was built of a policy with int8, q, k and v of either type are rounded to 8 bits for the products
+   (the head's mean key is taken off first; scales are of a query, of a block of keys, of a block's channel of values),
+   and the probabilities of a block to 8 bits of its largest: faster where the processor has AVX512_VNNI, correct and
+   slow elsewhere. The error of O is about 1 % of its size on random tensors, and grows where single channels of q or k
+   are far larger than the others: measure it on your own. A NaN or infinity in a block of keys makes the output of
+   every query that keeps it NaN. */
 NABLA_API nabla_status nabla_attention_forward(nabla_context *ctx, const nabla_plan *plan,
                                                const nabla_attention_params *params, const nabla_tensor *q,
                                                const nabla_tensor *k, const nabla_tensor *v, const nabla_tensor *o,
@@ -343,8 +351,8 @@ NABLA_API nabla_status nabla_attention_forward(nabla_context *ctx, const nabla_p
 
 /* From q, k, v, the o and lse of a forward with alpha 1 and beta 0, and the gradient d_o (dtype of q, or fp32) to d_q,
    d_k, d_v, each fp32 or the dtype of q and overwritten; any of the three may be NULL to leave it out. d_k and d_v need
-   a plan with backward = 1. alpha scales d_o; beta is not used. A key block that no query block keeps gets d_k = d_v =
-   0. */
+   a plan with backward = 1, and none of them is to be had over a plan of a policy with int8 (NABLA_UNSUPPORTED). alpha
+   scales d_o; beta is not used. A key block that no query block keeps gets d_k = d_v = 0. */
 NABLA_API nabla_status nabla_attention_backward(nabla_context *ctx, const nabla_plan *plan,
                                                 const nabla_attention_params *params, const nabla_tensor *q,
                                                 const nabla_tensor *k, const nabla_tensor *v, const nabla_tensor *o,

@@ -27,6 +27,40 @@ typedef struct nabla_video_error {
    resumed. */
 typedef int (*nabla_video_progress)(void *user, const char *phase, int64_t done, int64_t total, const char *note);
 
+/* Where the time of a call goes. Its parts take turns on the calling thread, so that their seconds add up to the
+   call's. A GPU's work counts for the part that waits for it. */
+typedef enum nabla_video_part {
+    NABLA_PART_OTHER,       /* what is none of the below */
+    NABLA_PART_LOAD,        /* configurations and weights read, memory taken */
+    NABLA_PART_TEXT,        /* the text encoder */
+    NABLA_PART_TRANSFORMER, /* forward and backward */
+    NABLA_PART_SAMPLER,     /* the solver and what lies between it and the transformer */
+    NABLA_PART_OPTIMIZER,   /* the loss and the optimizer */
+    NABLA_PART_VAE,
+    NABLA_PART_DATA,  /* clips and captions drawn for training, and noise; or checked */
+    NABLA_PART_MEDIA, /* frames, pictures and other results written */
+    NABLA_PART_FILES, /* checkpoints and latents */
+    NABLA_PART_WAIT,  /* for another thread of the host, or for weights that are offloaded */
+    NABLA_PARTS
+} nabla_video_part;
+
+typedef struct nabla_video_part_time {
+    double seconds;
+    /* Of these, by the clock of the device; the rest is norms and all else. */
+    double products_s, attention_s, plan_s; /* matrix products and convolutions; kept blocks; choosing them */
+    double product_flop, attention_flop;    /* 2 a multiply-add; of attention kept pairs only */
+    nabla_dtype compute;                    /* of these products; of no meaning where there are none */
+} nabla_video_part_time;
+
+/* Calls add to it: begin with {.size = sizeof(nabla_video_profile)}. Not for two calls at once. */
+typedef struct nabla_video_profile {
+    size_t size;
+    nabla_video_part_time part[NABLA_PARTS];
+    nabla_video_part now; /* of the call under way, and since when: the library's own */
+    double since;
+} nabla_video_profile;
+NABLA_API const char *nabla_video_part_name(nabla_video_part part); /* "text encoder"; NULL: no such part */
+
 typedef struct nabla_video_machine {
     size_t size;
     nabla_device device;           /* default NABLA_CPU */
@@ -37,6 +71,7 @@ typedef struct nabla_video_machine {
     nabla_dtype compute;           /* default NABLA_BF16 */
     nabla_video_progress progress; /* may be NULL */
     void *user;
+    nabla_video_profile *profile; /* NULL: nobody asks. A GPU is waited for a few times more where somebody does */
 } nabla_video_machine;
 NABLA_API nabla_video_machine nabla_video_machine_default(void);
 

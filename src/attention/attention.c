@@ -71,6 +71,10 @@ nabla_status nabla_attention_forward(nabla_context *ctx, const nabla_plan *plan,
 static nabla_status check_backward(const nabla_call *call) {
     const nabla_plan *plan = call->plan;
     const int64_t sq = plan->q_tokens, sk = plan->k_tokens;
+    if (plan->int8)
+        return nabla_fail(call->ctx, NABLA_UNSUPPORTED,
+                          "the plan's policy asks for int8, which has no backward pass: build it of the policy without "
+                          "_int8 to train");
     nabla_status status = check_side(call, "o", call->o, sq, NABLA_READ);
     if (!status) status = check_lse(call, call->lse, NABLA_READ);
     if (!status) status = check_side(call, "d_o", call->d_o, sq, NABLA_READ);

@@ -106,6 +106,14 @@ typedef NABLA_DECL_PACK((*nabla_pack_fn));
 
 enum { NABLA_CPU_DTYPES = 2 }; /* NABLA_FP32, NABLA_BF16 */
 
+/* Forward kernels. */
+typedef struct nabla_forward_kernels {
+    nabla_forward_fn run;
+    nabla_pack_fn pack_k, pack_v;                            /* NULL: the level reads rows as they are */
+    size_t (*packed_size)(int64_t pieces, int32_t head_dim); /* bytes of one head's packed K (or V) */
+    size_t (*scratch)(int32_t head_dim);
+} nabla_forward_kernels;
+
 typedef struct nabla_kernels {
     const char *level;
     nabla_score_rows_fn score_rows;
@@ -113,11 +121,11 @@ typedef struct nabla_kernels {
     nabla_delta_fn delta;
     struct {
         nabla_block_mean_fn block_mean;
-        nabla_forward_fn forward;
+        nabla_forward_kernels forward;
+        /* The products in 8 bits (int8.inc.h). A head's packed keys begin with room for a mean [D], fp32 and finite,
+           that is there before pack_k is called and is taken off every key. */
+        nabla_forward_kernels forward_int8;
         nabla_backward_fn backward_kv, backward_q;
-        nabla_pack_fn pack_k, pack_v;                            /* NULL: the level reads rows as they are */
-        size_t (*packed_size)(int64_t pieces, int32_t head_dim); /* bytes of one head's packed K (or V) */
-        size_t (*forward_scratch)(int32_t head_dim);
         size_t (*backward_scratch)(int32_t head_dim);
         size_t ds_size; /* bytes of a pair's dS, a multiple of 64; 0: the level cannot keep it */
         /* Pack what the backward kernels read of the task's own block, of queries or of keys, into packed_q or
@@ -132,6 +140,7 @@ typedef struct nabla_kernels {
 void nabla_kernels_generic(nabla_kernels *table);
 void nabla_kernels_avx2(nabla_kernels *table);
 void nabla_kernels_avx512(nabla_kernels *table);
+void nabla_kernels_avx512vnni(nabla_kernels *table);
 void nabla_kernels_avx512bf16(nabla_kernels *table);
 void nabla_kernels_amx(nabla_kernels *table);
 

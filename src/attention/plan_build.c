@@ -67,5 +67,7 @@ nabla_status nabla_plan_build(nabla_context *ctx, nabla_plan *plan, const nabla_
     if (!status) status = nabla_check_policy(ctx, policy);
     if (!status && policy->has_sta) status = check_window(ctx, plan);
     if (!status && policy->has_nabla && !policy->dense) status = check_inputs(ctx, plan, inputs, &scored);
-    return status ? status : ctx->ops->build(ctx, plan, policy, &scored);
+    if (!status) status = ctx->ops->build(ctx, plan, policy, &scored);
+    if (!status) plan->int8 = policy->int8 != 0;
+    return status;
 }

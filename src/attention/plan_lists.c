@@ -8,10 +8,12 @@ nabla_status nabla_plan_export_lists(nabla_context *ctx, const nabla_plan *plan,
 }
 
 nabla_status nabla_plan_import_lists(nabla_context *ctx, nabla_plan *plan, const int32_t *num, const int32_t *indices) {
-    const nabla_status status = nabla_check_plan(ctx, plan);
+    nabla_status status = nabla_check_plan(ctx, plan);
     if (status) return status;
     if (!num || !indices) return nabla_fail(ctx, NABLA_INVALID_ARGUMENT, "%s is NULL", num ? "indices" : "num");
-    return ctx->ops->import_lists(ctx, plan, num, indices);
+    status = ctx->ops->import_lists(ctx, plan, num, indices);
+    if (!status) plan->int8 = false;
+    return status;
 }
 
 nabla_status nabla_plan_export_bitmap(nabla_context *ctx, const nabla_plan *plan, uint8_t *bytes) {
@@ -22,10 +24,12 @@ nabla_status nabla_plan_export_bitmap(nabla_context *ctx, const nabla_plan *plan
 }
 
 nabla_status nabla_plan_import_bitmap(nabla_context *ctx, nabla_plan *plan, const uint8_t *bytes) {
-    const nabla_status status = nabla_check_plan(ctx, plan);
+    nabla_status status = nabla_check_plan(ctx, plan);
     if (status) return status;
     if (!bytes) return nabla_fail(ctx, NABLA_INVALID_ARGUMENT, "bytes is NULL");
-    return ctx->ops->import_bitmap(ctx, plan, bytes);
+    status = ctx->ops->import_bitmap(ctx, plan, bytes);
+    if (!status) plan->int8 = false;
+    return status;
 }
 
 nabla_status nabla_fail_list(nabla_context *ctx, int64_t heads, int64_t nq, int64_t nk, int64_t row, int64_t entry,

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The grammar of policies: terms joined by '_'. Numbers are read and written without the locale. */
+/* The grammar of policies: terms joined by '_', of which int8 says how to compute and the others which blocks. Numbers
+   are read and written without the locale. */
 #include "policy.h"
+#include "device.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #define USAGE "use dense, nabla-<thr>, sta-<wT>-<wH>-<wW>, or terms joined by _ such as nabla-0.7_sta-11-3-3"
+#define NO_BLOCKS "int8 says how to compute, not which blocks to keep: join it to a term that does, such as dense_int8"
+#define CPU_ALONE "int8 attention runs on the CPU alone, this context is %s's: leave _int8 out"
 
 enum { MAX_WINDOW = 1000000, MAX_FRACTION = 18, SHOWN = 80 /* characters of foreign text in a message */ };
 
@@ -88,13 +92,31 @@ static nabla_status parse_sta(nabla_context *ctx, cursor term, nabla_policy *p) 
     return NABLA_OK;
 }
 
+static bool is(cursor c, const char *word) {
+    return starts(c, word) && c.end - c.at == (ptrdiff_t)strlen(word);
+}
+
 static nabla_status parse_term(nabla_context *ctx, cursor term, nabla_policy *p) {
     if (starts(term, "nabla-")) return parse_nabla(ctx, term, p);
     if (starts(term, "sta-")) return parse_sta(ctx, term, p);
-    if (!starts(term, "dense") || term.end - term.at != (ptrdiff_t)strlen("dense"))
-        return bad(ctx, term, "is unknown; " USAGE);
+    if (is(term, "int8")) {
+        if (p->int8) return bad(ctx, term, "comes after another int8 term; give one");
+        p->int8 = 1;
+        return NABLA_OK;
+    }
+    if (!is(term, "dense")) return bad(ctx, term, "is unknown; " USAGE);
     if (p->dense) return bad(ctx, term, "comes after another dense term; give one");
     p->dense = 1;
+    return NABLA_OK;
+}
+
+/* What a policy must be however it was made. */
+static nabla_status check_terms(nabla_context *ctx, const nabla_policy *p) {
+    if (!p->dense && !p->has_nabla && !p->has_sta)
+        return p->int8 ? nabla_fail(ctx, NABLA_INVALID_ARGUMENT, NO_BLOCKS)
+                       : nabla_fail(ctx, NABLA_INVALID_ARGUMENT, "the policy has no term; " USAGE);
+    if (p->int8 && ctx && ctx->place.device != NABLA_CPU)
+        return nabla_fail(ctx, NABLA_UNSUPPORTED, CPU_ALONE, ctx->ops->name);
     return NABLA_OK;
 }
 
@@ -112,16 +134,17 @@ nabla_status nabla_policy_parse(nabla_context *ctx, const char *text, nabla_poli
     if (parsed.dense && (parsed.has_nabla || parsed.has_sta))
         return nabla_fail(ctx, NABLA_INVALID_ARGUMENT,
                           "policy '%.80s' joins dense with other terms; dense keeps everything and stands alone", text);
-    *out = parsed;
-    return NABLA_OK;
+    const nabla_status status = check_terms(ctx, &parsed);
+    if (!status) *out = parsed;
+    return status;
 }
 
 nabla_status nabla_check_policy(nabla_context *ctx, const nabla_policy *p) {
     if (!p) return nabla_fail(ctx, NABLA_INVALID_ARGUMENT, "policy is NULL");
     nabla_status status = nabla_check_struct(ctx, "nabla_policy", p->size, sizeof *p);
     if (status) return status;
-    if (!p->dense && !p->has_nabla && !p->has_sta)
-        return nabla_fail(ctx, NABLA_INVALID_ARGUMENT, "the policy has no term; " USAGE);
+    status = check_terms(ctx, p);
+    if (status) return status;
     if (p->dense && (p->has_nabla || p->has_sta))
         return nabla_fail(ctx, NABLA_INVALID_ARGUMENT,
                           "the policy joins dense with other terms; dense keeps everything and stands alone");
@@ -155,6 +178,6 @@ int nabla_policy_format(const nabla_policy *p, char *text, size_t text_size) {
     if (p->has_nabla) format_thr(p->thr, nabla, sizeof nabla);
     if (p->has_sta)
         snprintf(sta, sizeof sta, "sta-%d-%d-%d", (int)p->sta_frames, (int)p->sta_height, (int)p->sta_width);
-    if (p->dense) return snprintf(text, text_size, "dense");
-    return snprintf(text, text_size, "%s%s%s", nabla, *nabla && *sta ? "_" : "", sta);
+    return snprintf(text, text_size, "%s%s%s%s%s", p->dense ? "dense" : "", nabla, *nabla && *sta ? "_" : "", sta,
+                    p->int8 ? "_int8" : "");
 }

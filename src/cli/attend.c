@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/machine.h"
+#include "cli/profile.h"
 #include "cli/progress.h"
 #include "cli/qkv.h"
 #include "cli/report.h"
@@ -29,6 +30,7 @@ typedef struct work {
     int32_t *counts, *indices; /* the plan as lists */
     double *plan_s, *forward_s, *backward_s;
     nabla_plan_stats stats;
+    double load_s, write_s, began; /* of it all, reordering included */
 } work;
 
 /* ------------------------------------------------------------------ memory */
@@ -258,6 +260,30 @@ static int write_results(work *w, const settings *s) {
     return status == NABLA_OK ? 0 : cli_fail_status(c->verb, status, err.text);
 }
 
+static double sum(const double *values, int32_t count) {
+    double total = 0;
+    for (int32_t i = 0; i < count; i++)
+        total += values[i];
+    return total;
+}
+
+/* Of all repeats together. */
+static int report_profile(const work *w, const settings *s, double flop, json_t *figures) {
+    const nabla_dtype dtype = w->in.compute;
+    const double plan = sum(w->plan_s, s->repeat), forward = sum(w->forward_s, s->repeat),
+                 backward = sum(w->backward_s, s->repeat) * (w->in.do_entry != NULL), all = cli_seconds() - w->began,
+                 all_flop = flop * s->repeat;
+    cli_profile p = {0};
+    cli_profile_add(&p, "load", NULL, w->load_s, 0, dtype);
+    cli_profile_add(&p, "attention", NULL, plan + forward + backward, all_flop * (backward > 0 ? 3.5 : 1), dtype);
+    cli_profile_add(&p, "attention", "plan", plan, 0, dtype);
+    cli_profile_add(&p, "attention", "forward", forward, all_flop, dtype);
+    cli_profile_add(&p, "attention", "backward", backward, 2.5 * all_flop, dtype);
+    cli_profile_add(&p, "files", NULL, w->write_s, 0, dtype);
+    cli_profile_add(&p, "other", NULL, all - w->load_s - plan - forward - backward - w->write_s, 0, dtype);
+    return cli_profile_report(w->in.verb, &s->common, &p, figures);
+}
+
 static int report(work *w, const settings *s) {
     const cli_qkv *c = &w->in;
     char policy[96];
@@ -279,7 +305,10 @@ static int report(work *w, const settings *s) {
             json_object_set_new(figures, "backward_s", json_real(backward_s));
             json_object_set_new(figures, "backward_gflops", json_real(2.5 * work_units / backward_s));
         }
-        return cli_print_json(c->verb, figures);
+        const int code = figures ? report_profile(w, s, 1e9 * work_units, figures) : 0;
+        if (!code) return cli_print_json(c->verb, figures);
+        json_decref(figures);
+        return code;
     }
     printf("policy    %s, %lld x %lld blocks\n", policy, (long long)w->stats.q_blocks, (long long)w->stats.k_blocks);
     printf("density   %.4f (sparsity %.1f %%)\n", w->stats.density, 100 * (1 - w->stats.density));
@@ -288,18 +317,23 @@ static int report(work *w, const settings *s) {
     printf("forward   %.3f ms, %.1f GFLOP/s (%s, %s, %d threads)\n", 1e3 * forward_s, work_units / forward_s, level,
            dtype, nabla_context_threads(c->ctx));
     if (c->do_entry) printf("backward  %.3f ms, %.1f GFLOP/s\n", 1e3 * backward_s, 2.5 * work_units / backward_s);
-    return CLI_DONE;
+    fflush(stdout);
+    return report_profile(w, s, 1e9 * work_units, NULL);
 }
 
 static int attend(work *w, const settings *s) {
+    w->began = cli_seconds();
     int code = cli_qkv_open("attend", &s->common, &s->qkv, 1, &w->in);
     if (code) return code;
     w->o_dtype = w->in.compute == NABLA_BF16 && w->in.input == NABLA_BF16 ? NABLA_BF16 : NABLA_FP32;
     code = check_memory(w, s->output != NULL);
     if (!code) code = load(w);
+    w->load_s = cli_seconds() - w->began;
     if (!code) code = allocate(w);
     if (!code) code = compute(w, s);
+    const double computed = cli_seconds();
     if (!code && s->output) code = write_results(w, s);
+    w->write_s = cli_seconds() - computed;
     return code ? code : report(w, s);
 }
 
@@ -312,6 +346,7 @@ static const cli_option options[] = {
     CLI_THREADS,
     CLI_LEVEL,
     CLI_DEVICE,
+    CLI_PROFILE,
     CLI_JSON,
     CLI_QUIET,
 };

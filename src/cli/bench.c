@@ -80,6 +80,7 @@ static const cli_option options[] = {
     CLI_FLAG("guided", SWITCH, NULL, to.guided, "of bench dit: a step of two passes, as with guidance"),
     CLI_FLAG("replay", SWITCH, NULL, to.replay, "of bench dit on a GPU: passes as one recorded graph"),
     CLI_FLAG("seed", SEED, NULL, to.seed, "of the tensors or the noise [0]"),
+    CLI_FLAG("profile", SWITCH, NULL, common.profile, "of bench dit: where each pass spends its time"),
 };
 
 /* Flags of another benchmark would be ignored: their figures would not be what was asked for. */
@@ -97,6 +98,7 @@ static int check_flags(const cli_verb *verb, const cli_common *common, const cha
                 {"size", {"dit"}},
                 {"density", {"dit"}},
                 {"guided", {"dit"}},
+                {"profile", {"dit"}},
                 {"layers", {"dit"}},
                 {"replay", {"dit"}},
                 {"offload", {"dit"}},

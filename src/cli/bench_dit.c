@@ -9,11 +9,12 @@
 #include "cli/bench_lists.h"
 #include "cli/bench_step.h"
 #include "cli/machine.h"
+#include "cli/product_peak.h"
+#include "cli/profile.h"
 #include "cli/report.h"
 #include "cli/signals.h"
 #include "device/repeat.h"
 #include "dit/dit.h"
-#include "tensor/bf16.h"
 #include "tensor/memory.h"
 
 typedef struct size {
@@ -65,6 +66,7 @@ typedef struct bench {
     json_t *json;
     cli_bench_csv csv;
     int printed;
+    cli_profile profile;
 } bench;
 
 static int fail(nabla_status status, const nv_error *err) {
@@ -191,23 +193,9 @@ static int check_memory(bench *b) {
     return 0;
 }
 
-/* The caller's to free; NULL: there is no memory. */
-static float *random_numbers(const bench *b, size_t count, uint64_t stream, float scale, nv_error *err) {
-    float *host = malloc(count * sizeof *host);
-    nv_philox g = nv_philox_at(b->s->seed.value, stream);
-    if (!host) {
-        nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for %zu numbers", count);
-        return NULL;
-    }
-    nv_philox_normal(&g, host, count);
-    for (size_t i = 0; i < count; i++)
-        host[i] *= scale;
-    return host;
-}
-
 static nabla_status take(bench *b, size_t count, uint64_t stream, float scale, float **out, nv_error *err) {
     nv_device *dev = b->device;
-    float *host = random_numbers(b, count, stream, scale, err);
+    float *host = cli_random_numbers(b->s->seed.value, stream, count, scale, err);
     if (!host) return NABLA_OUT_OF_MEMORY;
     const nabla_status status = dev->ops->allocate(dev, count * sizeof *host, (void **)out, err);
     if (status == NABLA_OK) dev->ops->upload(dev, *out, host, count * sizeof *host);
@@ -285,72 +273,41 @@ static nabla_status run_once(bench *b, int backward, result *r, nv_error *err) {
     return NABLA_OK;
 }
 
-/* Random numbers: with equal ones, as fresh memory has, a GPU draws less power and clocks higher. Rounded here, so that
-   the device holds nothing but the factor: what it held at most is reported. */
-static nabla_status fill_factor(bench *b, const nv_matrix *factor, uint64_t stream, nv_error *err) {
-    const size_t count = (size_t)(factor->rows * factor->cols);
-    float *host = random_numbers(b, count, stream, 1.0f, err);
-    if (!host) return NABLA_OUT_OF_MEMORY;
-    for (size_t i = 0; i < count && b->dtype == NABLA_BF16; i++) {
-        const nv_bf16 rounded = nv_bf16_from_float(host[i]);
-        memcpy((char *)host + i * sizeof rounded, &rounded, sizeof rounded); /* at or before what was read */
-    }
-    b->device->ops->upload(b->device, factor->data, host, count * nabla_dtype_size(b->dtype));
-    free(host);
-    return NABLA_OK;
-}
-
-/* The best of five square products of that side; *seconds: what it took. */
-static nabla_status time_product(bench *b, int64_t n, double *seconds, nv_error *err) {
-    nv_device *dev = b->device;
-    nv_matrix m[3] = {{0}};
-    nabla_status status = NABLA_OK;
-    *seconds = INFINITY;
-    for (int i = 0; i < 3 && status == NABLA_OK; i++) {
-        m[i] = nv_matrix_of(NULL, b->dtype, n, n);
-        status = dev->ops->allocate(dev, (size_t)(n * n) * nabla_dtype_size(b->dtype), &m[i].data, err);
-    }
-    for (int i = 0; i < 2 && status == NABLA_OK; i++)
-        status = fill_factor(b, &m[i], (uint64_t)i, err);
-    for (int i = 0; i < 5 && status == NABLA_OK; i++) {
-        nv_clock clock;
-        dev->ops->clock_reset(dev);
-        status = dev->ops->linear(dev, m[0], m[1], NULL, m[2], err);
-        dev->ops->clock_read(dev, &clock);
-        *seconds = fmin(*seconds, clock.seconds[NV_PRODUCTS]);
-    }
-    for (int i = 0; i < 3; i++)
-        dev->ops->release(dev, m[i].data);
-    return status;
-}
-
-/* Operations a second of a product that fills the machine: the larger, the faster the machine. */
-static nabla_status find_peak(bench *b, nv_error *err) {
-    double seconds = 0;
-    for (int64_t n = 1024; n <= 8192 && seconds < 1e-3; n *= 2) {
-        NV_TRY(time_product(b, n, &seconds, err));
-        b->peak = fmax(b->peak, 2.0 * (double)n * (double)n * (double)n / seconds);
-    }
-    return NABLA_OK;
-}
-
-static void report(bench *b, const char *what, const result *r) {
+/* The pass as a part of the engine, and its wait for weights as another, as where the engine samples. */
+static int report_profile(bench *b, const char *what, const result *r, json_t *figures) {
     const nv_dit_stats *s = &r->stats;
+    const nabla_video_part_time wait = {.seconds = s->weights_s};
+    const nabla_video_part_time pass = {.seconds = r->seconds - s->weights_s,
+                                        .products_s = s->products_s,
+                                        .attention_s = s->attention_s,
+                                        .plan_s = s->plan_s,
+                                        .product_flop = s->product_flop,
+                                        .attention_flop = s->attention_flop,
+                                        .compute = b->dtype};
+    b->profile.count = 0;
+    b->profile.peak[b->dtype == NABLA_BF16] = b->peak;
+    cli_profile_add_part(&b->profile, nabla_video_part_name(NABLA_PART_TRANSFORMER), &pass);
+    cli_profile_add_part(&b->profile, nabla_video_part_name(NABLA_PART_WAIT), &wait);
+    if (b->common->profile && !figures) cli_note("%s, %s", what, r->pass);
+    return cli_profile_report("bench", b->common, &b->profile, figures);
+}
+
+static int report(bench *b, const char *what, const result *r) {
+    const nv_dit_stats *s = &r->stats;
+    json_t *figures = NULL;
     const double flop = s->product_flop + s->attention_flop;
     const long long tokens = (long long)b->shape.frames / b->size.config.patch[0] * b->shape.height /
                              b->size.config.patch[1] * b->shape.width / b->size.config.patch[2];
     const char *dtype = b->dtype == NABLA_BF16 ? "bf16" : "fp32";
     if (b->json)
-        json_array_append_new(
-            b->json,
-            json_pack(
-                "{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}",
-                "size", b->size.name, "policy", what, "pass", r->pass, "dtype", dtype, "device", b->device->kind,
-                "level", b->device->level, "batch", (int)b->shape.batch, "tokens", (json_int_t)tokens, "density",
-                s->density, "seconds", r->seconds, "products_s", s->products_s, "attention_s", s->attention_s, "plan_s",
-                s->plan_s, "other_s", s->other_s, "flops", flop / r->seconds, "product_flops",
-                s->product_flop / s->products_s, "attention_flops", s->attention_flop / s->attention_s,
-                "peak_product_flops", b->peak, "memory", r->memory, "weights_s", s->weights_s));
+        figures = json_pack(
+            "{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}",
+            "size", b->size.name, "policy", what, "pass", r->pass, "dtype", dtype, "device", b->device->kind, "level",
+            b->device->level, "batch", (int)b->shape.batch, "tokens", (json_int_t)tokens, "density", s->density,
+            "seconds", r->seconds, "products_s", s->products_s, "attention_s", s->attention_s, "plan_s", s->plan_s,
+            "other_s", s->other_s, "flops", flop / r->seconds, "product_flops", s->product_flop / s->products_s,
+            "attention_flops", s->attention_flop / s->attention_s, "peak_product_flops", b->peak, "memory", r->memory,
+            "weights_s", s->weights_s);
     else if (!b->printed++)
         printf("%-22s %-8s %7s %9s %10s %11s %8s %7s %9s %9s %9s %6s%s\n", "policy", "pass", "density", "seconds",
                "products s", "attention s", "mask s", "rest s", "GFLOP/s", "products", "attention", "GB",
@@ -368,6 +325,9 @@ static void report(bench *b, const char *what, const result *r) {
                 s->density, r->seconds, s->products_s, s->attention_s, s->plan_s, s->other_s, 1e-9 * flop / r->seconds,
                 1e-9 * s->product_flop / s->products_s, 1e-9 * s->attention_flop / s->attention_s, 1e-9 * b->peak,
                 r->memory, s->weights_s);
+    const int code = report_profile(b, what, r, figures);
+    if (figures) json_array_append_new(b->json, figures);
+    return code;
 }
 
 static const char *pass_name(const bench *b, int backward) {
@@ -393,8 +353,7 @@ static int measure(bench *b, const char *what, const nabla_policy *policy, int b
     }
     b->device->ops->memory(b->device, &memory);
     r.memory = memory.held;
-    report(b, what, &r);
-    return 0;
+    return report(b, what, &r);
 }
 
 static int measure_both(bench *b, const char *what, const nabla_policy *policy) {
@@ -432,7 +391,7 @@ static int run(bench *b, const cli_list *policies) {
             cli_misuse("bench", "--replay needs all weights on the GPU: what is offloaded comes there as it is used");
     b->repeat = nv_repeat_of(b->device, b->s->replay ? NV_REPLAY_ALWAYS : NV_REPLAY_NEVER);
     if (!code) code = fail(make(b, &err), &err);
-    if (!code) code = fail(find_peak(b, &err), &err);
+    if (!code) code = fail(cli_product_peak(b->device, b->dtype, b->s->seed.value, &b->peak, &err), &err);
     if (!code && !b->common->quiet)
         cli_note("%s, level %s, products by %s, at most %.0f GFLOP/s", b->device->kind, b->device->level,
                  nv_device_products(b->device, b->dtype), 1e-9 * b->peak);

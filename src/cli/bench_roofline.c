@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the processor can do at most: the roof over the figures of the other benchmarks. */
 #include <omp.h>
-#include <string.h>
+#include <stdio.h>
 
 #include "cli/bench.h"
 #include "cli/report.h"
 #include "device/cpu/peak.h"
 
 static void report(const nv_peak *peak, int32_t threads, FILE *csv, json_t *json) {
-    const char *unit = strcmp(peak->name, "read") == 0 ? "GB/s" : "GFLOP/s";
+    const char *unit = peak->unit;
     const double all = peak->rate * threads;
     if (json)
         json_array_append_new(json, json_pack("{s:s, s:i, s:s, s:f, s:f}", "what", peak->name, "threads", threads,

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "cli/engine.h"
+#include "cli/profile.h"
 #include "cli/progress.h"
 #include "cli/report.h"
 #include "cli/verbs.h"
@@ -14,26 +15,28 @@ typedef struct settings {
     nabla_decode_options to;
 } settings;
 
-static int report(const settings *s, const nabla_decode_result *r, double seconds) {
+static int report(const settings *s, const nabla_decode_result *r, const nabla_video_profile *profile, double seconds) {
     char size[32];
     if (s->common.json)
-        return cli_print_json("decode", json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:f}",
-                                                  "output", s->to.output, "model", s->to.model, "latent", s->to.latent,
-                                                  "width", r->width, "height", r->height, "frames", r->frames, "fps",
-                                                  r->fps, "tile", r->tile, "memory", r->memory, "load_s", r->load_s,
-                                                  "decode_s", r->decode_s, "write_s", r->write_s, "total_s", seconds));
+        return cli_profile_print_json("decode", &s->common, profile,
+                                      json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:f}",
+                                                "output", s->to.output, "model", s->to.model, "latent", s->to.latent,
+                                                "width", r->width, "height", r->height, "frames", r->frames, "fps",
+                                                r->fps, "tile", r->tile, "memory", r->memory, "load_s", r->load_s,
+                                                "decode_s", r->decode_s, "write_s", r->write_s, "total_s", seconds));
     if (!s->common.quiet)
         cli_note("%dx%d, %d frames; %.2f s: load %.2f, decode %.2f, write %.2f; %s beside the weights", r->width,
                  r->height, r->frames, seconds, r->load_s, r->decode_s, r->write_s,
                  cli_format_bytes(r->memory, size, sizeof size));
     printf("%s\n", s->to.output);
-    return CLI_DONE;
+    return cli_profile_print("decode", &s->common, profile);
 }
 
 static int decode(settings *s) {
     nabla_video_error err = {0};
     nabla_decode_result result = {.size = sizeof result};
     cli_progress progress = cli_progress_make(s->common.quiet);
+    nabla_video_profile profile = {.size = sizeof profile};
     nabla_video_machine machine;
     if (!s->common.argument_count)
         return cli_misuse("decode", "no latent given: name a file that nabla generate --save-latent wrote");
@@ -44,12 +47,13 @@ static int decode(settings *s) {
     int code = cli_check_output("decode", s->to.output);
     if (!code) code = cli_engine_machine("decode", &s->common, &progress, &machine);
     if (code) return code;
+    if (s->common.profile) machine.profile = &profile;
     const double began = cli_seconds();
     const nabla_status status = nabla_decode(&s->to, &machine, &result, &err);
     cli_progress_clear(&progress);
     if (status != NABLA_OK) return cli_fail_status("decode", status, err.text);
     if (result.warning[0]) cli_note("warning: %s", result.warning);
-    return report(s, &result, cli_seconds() - began);
+    return report(s, &result, &profile, cli_seconds() - began);
 }
 
 static const cli_option options[] = {
@@ -60,6 +64,7 @@ static const cli_option options[] = {
     CLI_RANGE("crf", INT32, to.crf, 0, NV_MOST_CRF, "H.264 quality, 0 the best [18]"),
     CLI_DTYPE("of the convolutions [fp32]"),
     CLI_THREADS,
+    CLI_PROFILE,
     CLI_LEVEL,
     CLI_DEVICE,
     CLI_JSON,

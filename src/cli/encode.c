@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "cli/engine.h"
+#include "cli/profile.h"
 #include "cli/progress.h"
 #include "cli/report.h"
 #include "cli/verbs.h"
@@ -26,19 +27,21 @@ static int check(settings *s) {
     return cli_check_output("encode", to->output);
 }
 
-static int report(const settings *s, const nabla_encode_result *r, const nabla_video_machine *machine) {
+static int report(const settings *s, const nabla_encode_result *r, const nabla_video_machine *machine,
+                  const nabla_video_profile *profile) {
     const char *dtype = machine->compute == NABLA_FP32 ? "fp32" : "bf16";
     char memory[32];
     if (s->common.json)
-        return cli_print_json("encode", json_pack("{s:s, s:s, s:i, s:i, s:I, s:i, s:I, s:f, s:f}", "output",
-                                                  s->to.output, "dtype", dtype, "tokens", r->tokens, "dim", r->dim,
-                                                  "cut", (json_int_t)r->cut, "layers", r->layers, "memory",
-                                                  (json_int_t)r->memory, "load_s", r->load_s, "encode_s", r->encode_s));
+        return cli_profile_print_json("encode", &s->common, profile,
+                                      json_pack("{s:s, s:s, s:i, s:i, s:I, s:i, s:I, s:f, s:f}", "output", s->to.output,
+                                                "dtype", dtype, "tokens", r->tokens, "dim", r->dim, "cut",
+                                                (json_int_t)r->cut, "layers", r->layers, "memory",
+                                                (json_int_t)r->memory, "load_s", r->load_s, "encode_s", r->encode_s));
     if (!s->common.quiet)
         cli_note("%d tokens through %d layers in %s: %.2f s, %s of memory", r->tokens, r->layers, dtype, r->encode_s,
                  cli_format_bytes(r->memory, memory, sizeof memory));
     printf("%s (context [%d, %d])\n", s->to.output, r->tokens, r->dim);
-    return CLI_DONE;
+    return cli_profile_print("encode", &s->common, profile);
 }
 
 static const cli_option options[] = {
@@ -50,6 +53,7 @@ static const cli_option options[] = {
     CLI_DTYPE("to compute in [bf16]"),
     CLI_JSON,
     CLI_QUIET,
+    CLI_PROFILE,
     CLI_LEVEL,
     CLI_DEVICE,
 };
@@ -58,6 +62,7 @@ static int run(const cli_verb *verb, int argc, char **argv) {
     settings s = {.to = nabla_encode_options_default()};
     nabla_video_error err = {0};
     nabla_encode_result result = {.size = sizeof result};
+    nabla_video_profile profile = {.size = sizeof profile};
     nabla_video_machine machine;
     int code = cli_parse(verb, argc, argv, &s);
     if (code >= 0) return code;
@@ -65,11 +70,12 @@ static int run(const cli_verb *verb, int argc, char **argv) {
     code = check(&s);
     if (!code) code = cli_engine_machine("encode", &s.common, &progress, &machine);
     if (code) return code;
+    if (s.common.profile) machine.profile = &profile;
     const nabla_status status = nabla_encode(&s.to, &machine, &result, &err);
     cli_progress_clear(&progress);
     if (status != NABLA_OK) return cli_fail_status("encode", status, err.text);
     if (result.warning[0]) cli_note("warning: %s", result.warning);
-    return report(&s, &result, &machine);
+    return report(&s, &result, &machine, &profile);
 }
 
 const cli_verb cli_verb_encode = {

@@ -8,6 +8,7 @@
 #include "cli/engine.h"
 #include "cli/list.h"
 #include "cli/machine.h"
+#include "cli/profile.h"
 #include "cli/progress.h"
 #include "cli/report.h"
 #include "cli/verbs.h"
@@ -31,8 +32,11 @@ static nabla_eval_difference compare(const nabla_eval_result *a, const nabla_eva
     return nabla_eval_compare(a->right, b->right, a->prompts, (uint8_t)(1u << trait));
 }
 
-static int report_json(const cli_list *policies, const nabla_eval_result *results) {
+static int report_json(const cli_common *common, const cli_list *policies, const nabla_eval_result *results,
+                       const nabla_video_profile *profiles) {
     json_t *all = json_array();
+    cli_profile p = {0};
+    int code = 0;
     for (int32_t i = 0; i < policies->count; i++) {
         const nabla_eval_result *r = &results[i];
         json_t *one =
@@ -47,12 +51,18 @@ static int report_json(const cli_list *policies, const nabla_eval_result *result
         }
         if (i > 0) json_object_set(one, "against", against);
         json_decref(against);
+        if (!code) code = cli_profile_engine("eval", common, &p, &profiles[i], one);
         json_array_append_new(all, one);
     }
-    return cli_print_json("eval", all);
+    if (!code) return cli_print_json("eval", all);
+    json_decref(all);
+    return code;
 }
 
-static int report(const cli_list *policies, const nabla_eval_result *results) {
+static int report(const cli_common *common, const cli_list *policies, const nabla_eval_result *results,
+                  const nabla_video_profile *profiles) {
+    cli_profile p = {0};
+    int code = 0;
     printf("%-26s %8s %8s %8s %9s %7s\n", "policy", "colour", "shape", "motion", "sparsity", "s/clip");
     for (int32_t i = 0; i < policies->count; i++) {
         const nabla_eval_result *r = &results[i];
@@ -71,7 +81,12 @@ static int report(const cli_list *policies, const nabla_eval_result *results) {
         }
         printf("\n");
     }
-    return CLI_DONE;
+    fflush(stdout);
+    for (int32_t i = 0; i < policies->count && common->profile && !code; i++) {
+        cli_note("policy %s", policies->item[i]);
+        code = cli_profile_engine("eval", common, &p, &profiles[i], NULL);
+    }
+    return code;
 }
 
 /* The policies asked for, each checked; without the flag dense and the model's own. */
@@ -101,7 +116,7 @@ static int choose_policies(const settings *s, const char *model, cli_list *list)
     return code;
 }
 
-static int evaluate(settings *s, const cli_list *policies, nabla_eval_result *results) {
+static int evaluate(settings *s, const cli_list *policies, nabla_eval_result *results, nabla_video_profile *profiles) {
     cli_progress progress = cli_progress_make(s->common.quiet);
     nabla_video_machine machine;
     nabla_video_error err = {0};
@@ -109,6 +124,8 @@ static int evaluate(settings *s, const cli_list *policies, nabla_eval_result *re
     if (code) return code;
     for (int32_t i = 0; i < policies->count; i++) {
         results[i].size = sizeof results[i];
+        profiles[i].size = sizeof profiles[i];
+        if (s->common.profile) machine.profile = &profiles[i];
         results[i].right = calloc((size_t)s->to.prompts, 1);
         if (!results[i].right) return cli_fail("eval", "out of memory: give fewer --prompts");
         s->to.policy = policies->item[i];
@@ -117,7 +134,8 @@ static int evaluate(settings *s, const cli_list *policies, nabla_eval_result *re
         cli_progress_clear(&progress);
         if (status != NABLA_OK) return cli_fail_status("eval", status, err.text);
     }
-    return s->common.json ? report_json(policies, results) : report(policies, results);
+    return s->common.json ? report_json(&s->common, policies, results, profiles)
+                          : report(&s->common, policies, results, profiles);
 }
 
 static const cli_option options[] = {
@@ -135,6 +153,7 @@ static const cli_option options[] = {
     CLI_DTYPE("to compute in [bf16]"),
     CLI_JSON,
     CLI_QUIET,
+    CLI_PROFILE,
     CLI_LEVEL,
     CLI_DEVICE,
 };
@@ -143,6 +162,7 @@ static int run(const cli_verb *verb, int argc, char **argv) {
     char model[4096];
     settings s = {.to = nabla_eval_options_default()};
     nabla_eval_result results[CLI_LIST_MOST] = {0};
+    nabla_video_profile profiles[CLI_LIST_MOST] = {{0}};
     cli_list policies;
     int code = cli_parse(verb, argc, argv, &s);
     if (code >= 0) return code;
@@ -153,7 +173,7 @@ static int run(const cli_verb *verb, int argc, char **argv) {
     s.to.width = s.size[0];
     s.to.height = s.size[1];
     if (s.seed.given) s.to.seed = s.seed.value;
-    code = evaluate(&s, &policies, results);
+    code = evaluate(&s, &policies, results, profiles);
     for (int32_t i = 0; i < CLI_LIST_MOST; i++)
         free(results[i].right);
     return code;

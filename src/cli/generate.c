@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "cli/engine.h"
+#include "cli/profile.h"
 #include "cli/progress.h"
 #include "cli/report.h"
 #include "cli/verbs.h"
@@ -132,6 +133,7 @@ static int generate(settings *s) {
     nabla_video_error err = {0};
     nabla_generate_result result = {.size = sizeof result, .densities = s->densities};
     cli_progress progress = cli_progress_make(s->common.quiet);
+    nabla_video_profile profile = {.size = sizeof profile};
     nabla_video_machine machine;
     int code = check(s);
     if (!code) code = cli_engine_machine("generate", &s->common, &progress, &machine);
@@ -142,10 +144,11 @@ static int generate(settings *s) {
     }
     if (code) return code;
     if (!s->common.quiet && !s->seed.given) cli_note("seed %llu", (unsigned long long)s->to.seed);
+    if (s->common.profile) machine.profile = &profile;
     const double began = cli_seconds();
     const nabla_status status = nabla_generate(&s->to, &machine, &result, &err);
     cli_progress_clear(&progress);
-    if (status == NABLA_OK) return cli_generate_report(s, &result, cli_seconds() - began);
+    if (status == NABLA_OK) return cli_generate_report(s, &result, &profile, cli_seconds() - began);
     cli_generate_left(s, &result);
     return cli_fail_status("generate", status, err.text);
 }
@@ -187,6 +190,7 @@ static const cli_option options[] = {
     CLI_RANGE("preview-every", INT32, to.preview_every, 1, NV_MOST_SAMPLE_STEPS, "steps between pictures []"),
     CLI_FLAG("init-noise", TEXT, "FILE", to.init_noise, "its tensor `noise`, fp32 [C, F, h, w], to start from"),
     CLI_FLAG("save-latent", TEXT, "FILE", to.save_latent, "gets tensor `latent`, fp32 [C, F, h, w]"),
+    CLI_PROFILE,
     CLI_LEVEL,
     CLI_DEVICE,
 };

@@ -26,6 +26,7 @@ int cli_generate_announce(void *user, const nabla_generate_result *settled);
 /* What an interrupted run left, and how to go on. */
 void cli_generate_left(const cli_generate *s, const nabla_generate_result *r);
 /* Figures and the files' names; the exit code. */
-int cli_generate_report(const cli_generate *s, const nabla_generate_result *r, double seconds);
+int cli_generate_report(const cli_generate *s, const nabla_generate_result *r, const nabla_video_profile *profile,
+                        double seconds);
 
 #endif

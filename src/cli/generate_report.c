@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/generate.h"
+#include "cli/profile.h"
 #include "cli/report.h"
 #include "video/files.h"
 
@@ -100,7 +101,8 @@ static json_t *densities_json(const cli_generate *s, const nabla_generate_result
     return list;
 }
 
-static int print_json(const cli_generate *s, const nabla_generate_result *r, double seconds) {
+static int print_json(const cli_generate *s, const nabla_generate_result *r, const nabla_video_profile *profile,
+                      double seconds) {
     char path[NV_PATH_SIZE];
     json_t *figures = json_pack(
         "{s:s, s:s, s:o, s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:f, s:f, s:s, s:s, s:i, s:f}", "output",
@@ -118,7 +120,7 @@ static int print_json(const cli_generate *s, const nabla_generate_result *r, dou
                                      "sample_memory", (json_int_t)r->sample_memory, "decode_memory",
                                      (json_int_t)r->decode_memory, "peak_memory", (json_int_t)r->peak_memory,
                                      "offloaded_memory", (json_int_t)r->offloaded_memory, "weights_s", r->weights_s));
-    return cli_print_json("generate", figures);
+    return cli_profile_print_json("generate", &s->common, profile, figures);
 }
 
 /* "; kept 100 % in 12 steps, 31.0 to 35.2 % in 38", of the steps of this run. */
@@ -162,10 +164,13 @@ static void print_notes(const cli_generate *s, const nabla_generate_result *r, d
         cli_note("peak memory %s", peak);
 }
 
-int cli_generate_report(const cli_generate *s, const nabla_generate_result *r, double seconds) {
+int cli_generate_report(const cli_generate *s, const nabla_generate_result *r, const nabla_video_profile *profile,
+                        double seconds) {
     char path[NV_PATH_SIZE];
-    if (s->common.json) return print_json(s, r, seconds);
+    if (s->common.json) return print_json(s, r, profile, seconds);
     if (!s->common.quiet) print_notes(s, r, seconds);
+    const int code = cli_profile_print("generate", &s->common, profile);
+    if (code) return code;
     for (int32_t i = 0; i < clips(s); i++)
         printf("%s (seed %llu)\n", output_of(s, i, path), (unsigned long long)s->to.seed + (unsigned long long)i);
     return CLI_DONE;

@@ -58,7 +58,7 @@ enum { CLI_MAX_ARGUMENTS = 8 };
 typedef struct cli_common {
     const char *device, *level, *dtype, *policy;
     int32_t threads; /* 0: all */
-    int32_t json, quiet;
+    int32_t json, quiet, profile;
     const char *arguments[CLI_MAX_ARGUMENTS]; /* what is not a flag */
     int32_t argument_count;
     uint64_t given; /* a bit for each row of the verb's table whose flag was there */
@@ -86,6 +86,7 @@ typedef struct cli_verb {
 #define CLI_DTYPE(help) CLI_FLAG("dtype", CHOICE, "fp32|bf16", common.dtype, help)
 #define CLI_POLICY(help) CLI_FLAG("policy", TEXT, "POLICY", common.policy, help)
 #define CLI_JSON CLI_FLAG("json", SWITCH, NULL, common.json, "figures as JSON on stdout")
+#define CLI_PROFILE CLI_FLAG("profile", SWITCH, NULL, common.profile, "where the time went, a line a part and phase")
 #define CLI_QUIET CLI_FLAG("q,quiet", SWITCH, NULL, common.quiet, "no progress, errors only")
 
 /* Reads argv[1..] into settings, which hold the defaults. Returns -1 to go on, else the exit code: 0 after help was

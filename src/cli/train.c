@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/engine.h"
+#include "cli/profile.h"
 #include "cli/progress.h"
 #include "cli/report.h"
 #include "cli/signals.h"
@@ -37,14 +38,15 @@ static int watch_progress(void *user, const char *phase, int64_t done, int64_t t
     return cli_progress_report(&w->progress, phase, done, total, note);
 }
 
-static int report(const settings *s, const nabla_train_result *r, double seconds) {
+static int report(const settings *s, const nabla_train_result *r, const nabla_video_profile *profile, double seconds) {
     char time[24];
     if (s->common.json)
-        return cli_print_json(
-            "train", json_pack("{s:s, s:I, s:o, s:f, s:o, s:f, s:f, s:f, s:f}", "output", s->to.output, "steps",
-                               (json_int_t)r->steps, "loss", cli_json_real(r->loss), "samples_per_second",
-                               r->samples_per_second, "sparsity", cli_json_real(r->sparsity), "gflops", r->gflops,
-                               "model_share", r->model_share, "data_share", r->data_share, "total_s", seconds));
+        return cli_profile_print_json("train", &s->common, profile,
+                                      json_pack("{s:s, s:I, s:o, s:f, s:o, s:f, s:f, s:f, s:f}", "output", s->to.output,
+                                                "steps", (json_int_t)r->steps, "loss", cli_json_real(r->loss),
+                                                "samples_per_second", r->samples_per_second, "sparsity",
+                                                cli_json_real(r->sparsity), "gflops", r->gflops, "model_share",
+                                                r->model_share, "data_share", r->data_share, "total_s", seconds));
     if (isnan(r->loss)) {
         printf("%s: all %lld steps were done already; --steps with a larger number adds some\n", s->to.output,
                (long long)r->steps);
@@ -54,7 +56,7 @@ static int report(const settings *s, const nabla_train_result *r, double seconds
            "sparsity %.1f %%, %s\n",
            s->to.output, (long long)r->steps, r->loss, r->samples_per_second, r->gflops, 100 * r->model_share,
            100 * r->data_share, 100 * r->sparsity, cli_format_time(seconds, time, sizeof time));
-    return CLI_DONE;
+    return cli_profile_print("train", &s->common, profile);
 }
 
 static int check(settings *s) {
@@ -71,12 +73,14 @@ static int train(settings *s) {
     nabla_video_error err = {0};
     nabla_train_result result = {.size = sizeof result};
     watch w = {.progress = cli_progress_make(s->common.quiet), .result = &result};
+    nabla_video_profile profile = {.size = sizeof profile};
     nabla_video_machine machine;
     int code = check(s);
     if (!code) code = cli_engine_machine("train", &s->common, &w.progress, &machine);
     if (code) return code;
     machine.progress = watch_progress;
     machine.user = &w;
+    if (s->common.profile) machine.profile = &profile;
     const nabla_train_options *to = &s->to;
     if (!s->common.quiet)
         cli_note("training %s: %lld steps of %d clips, %d frames of %dx%d, policy %s, lr %g, seed %llu", to->output,
@@ -91,7 +95,7 @@ static int train(settings *s) {
         return cli_interrupted("train");
     }
     if (status != NABLA_OK) return cli_fail_status("train", status, err.text);
-    return report(s, &result, cli_seconds() - began);
+    return report(s, &result, &profile, cli_seconds() - began);
 }
 
 static const cli_option options[] = {
@@ -138,6 +142,7 @@ static const cli_option options[] = {
     CLI_RANGE("sample-steps", INT32, to.sample_steps, 1, NV_MOST_SAMPLE_STEPS, "steps that generate will take []"),
     CLI_RANGE("guidance", REAL, to.guidance, 0, NV_MOST_GUIDANCE, "guidance that generate will use []"),
     CLI_RANGE("log-every", INT64, to.log_every, 1, (double)NV_MOST_STEPS, "steps between lines of log.csv []"),
+    CLI_PROFILE,
     CLI_LEVEL,
     CLI_DEVICE,
 };

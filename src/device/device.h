@@ -183,6 +183,7 @@ typedef enum nv_phase {
     NV_ATTENTION,
     NV_PLAN,
     NV_WEIGHTS, /* waiting for weights that the host holds */
+    NV_UPDATE,  /* what a model's passes are for: a sampler's step; the loss, an optimizer's step */
     NV_PHASES
 } nv_phase;
 

@@ -127,6 +127,7 @@ typedef struct nv_dit_stats {
     double density; /* mean over layers of kept token pairs / all */
     double plan_s, attention_s, products_s, other_s;
     double weights_s;                    /* waiting for offloaded weights */
+    double update_s;                     /* beside the passes: NV_UPDATE */
     double product_flop, attention_flop; /* 2 a multiply-add; attention counts kept pairs only. What the backward pass
                                             computes again counts too */
 } nv_dit_stats;

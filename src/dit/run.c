@@ -364,6 +364,7 @@ nabla_status nv_dit_get_stats(const nv_dit_run *run, nv_dit_stats *stats, nv_err
                             .attention_s = clock.seconds[NV_ATTENTION],
                             .products_s = clock.seconds[NV_PRODUCTS],
                             .weights_s = clock.seconds[NV_WEIGHTS],
+                            .update_s = clock.seconds[NV_UPDATE],
                             .other_s = clock.seconds[NV_OTHER],
                             .product_flop = clock.product_flop};
     stats->attention_flop = row * (density * (double)run->tokens + (double)run->shape.text_length);

@@ -144,7 +144,10 @@ nabla_status nv_sampler_step(nv_sampler *s, float *x, const float *output, nv_er
                         .corrected = latent_of(s, NV_LAST_CORRECTED),
                         .numbers = &s->numbers->solve,
                         .failed = &s->numbers->failed};
-    return s->device->ops->solve(s->device, &a, err);
+    const nv_phase before = s->device->ops->phase(s->device, NV_UPDATE);
+    const nabla_status status = s->device->ops->solve(s->device, &a, err);
+    s->device->ops->phase(s->device, before);
+    return status;
 }
 
 const float *nv_sampler_clean(const nv_sampler *s) {

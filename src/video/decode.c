@@ -8,6 +8,7 @@
 #include "video/latent_file.h"
 #include "video/limits.h"
 #include "video/machine.h"
+#include "video/profile.h"
 #include "video/report.h"
 
 enum { WAN_FPS = 16, CRF = 18 };
@@ -76,7 +77,7 @@ static nabla_status check_memory(job *j, nv_error *err) {
 
 static nabla_status decode(job *j, nv_error *err) {
     const double start = nv_now();
-    NV_TRY(nv_frames_out_open(j->options->output, &j->media, &j->out, err));
+    NV_TRY(nv_frames_out_open(j->options->output, &j->media, j->machine, &j->out, err));
     NV_TRY(nv_decoder_run(&j->decoder, j->latent.values, nv_frames_out_give, j->out, err));
     nv_frames_out *out = j->out;
     j->out = NULL; /* finish frees it whatever happens */
@@ -99,6 +100,7 @@ static nabla_status run(job *j, nv_error *err) {
     NV_TRY(check_memory(j, err));
     NV_TRY(nv_decoder_load(&j->decoder, err));
     j->result->load_s = nv_now() - start;
+    nv_profile_enter(j->machine, NABLA_PART_OTHER);
     return decode(j, err);
 }
 
@@ -112,10 +114,13 @@ nabla_status nabla_decode(const nabla_decode_options *options, const nabla_video
     *j.result = ignored;
     if (options->size != sizeof *options) return nv_report_version(err, "nabla_decode_options");
     if (machine && machine->size != sizeof *machine) return nv_report_version(err, "nabla_video_machine");
-    const nabla_status status = run(&j, &inner);
+    nabla_status status = nv_profile_start(j.machine, err);
+    if (status != NABLA_OK) return status;
+    status = run(&j, &inner);
     nv_frames_out_abandon(j.out);
     nv_decoder_close(&j.decoder);
     nv_device_destroy(j.device);
     free(j.latent.values);
+    nv_profile_stop(j.machine);
     return nv_report(err, status, &inner);
 }

@@ -3,6 +3,8 @@
 
 #include <stdio.h>
 
+#include "video/profile.h"
+
 enum { MEMORY_TILE = 256 /* pixels, where the whole frame does not fit; as diffusers' */ };
 
 nabla_status nv_decoder_open(const nv_wan_parts *parts, nv_device *device, const nabla_video_machine *machine,
@@ -31,9 +33,10 @@ nabla_status nv_decoder_plan(nv_decoder *d, int32_t frames, int32_t height, int3
 }
 
 nabla_status nv_decoder_load(nv_decoder *d, nv_error *err) {
-    if (nv_vae_create(d->device, &d->config, d->compute, NV_VAE_DECODER, d->file, &d->vae, err) == NABLA_OK)
-        return NABLA_OK;
-    return nv_fail_in(err, "%s", d->path);
+    const nabla_video_part part = nv_profile_enter(d->machine, NABLA_PART_LOAD);
+    const nabla_status status = nv_vae_create(d->device, &d->config, d->compute, NV_VAE_DECODER, d->file, &d->vae, err);
+    nv_profile_enter(d->machine, part);
+    return status == NABLA_OK ? status : nv_fail_in(err, "%s", d->path);
 }
 
 /* ------------------------------------------------------------------ running */
@@ -73,7 +76,12 @@ nabla_status nv_decoder_run(nv_decoder *d, const float *latent, nv_vae_frame fra
     o.user = &r;
     d->done = 0;
     d->total = nv_vae_frames(&d->config, o.frames);
-    NV_TRY(nv_vae_decode(d->vae, &o, latent, give, err));
+    const nabla_video_part part = nv_profile_enter(d->machine, NABLA_PART_VAE);
+    nv_profile_begin(d->machine, d->device);
+    const nabla_status status = nv_vae_decode(d->vae, &o, latent, give, err);
+    nv_profile_end(d->machine, d->device, d->compute);
+    nv_profile_enter(d->machine, part);
+    NV_TRY(status);
     tell(d); /* the end, which is too late to stop */
     return NABLA_OK;
 }

@@ -20,7 +20,7 @@ struct nv_denoiser {
     nv_repeat repeat;                        /* of a step under in.policy */
     float *latent, *output, *time, *context; /* the device's: [entries, latent] twice, [entries], [entries, context] */
     float *times;                            /* [entries] */
-    double density;                          /* of the last step */
+    nv_dit_stats stats;                      /* of the last step */
 };
 
 static int guided(const nv_denoise_rule *rule) {
@@ -174,8 +174,8 @@ const nv_dit_run *nv_denoiser_run(const nv_denoiser *d) {
     return d->run;
 }
 
-double nv_denoiser_density(const nv_denoiser *d) {
-    return d->density;
+const nv_dit_stats *nv_denoiser_stats(const nv_denoiser *d) {
+    return &d->stats;
 }
 
 nv_sampler *nv_denoiser_sampler(const nv_denoiser *d) {
@@ -215,8 +215,8 @@ static void set_step(nv_denoiser *d, int32_t i, const nv_denoise_watch *watch) {
     nv_sampler_prepare(d->sampler, i);
 }
 
-static void count_step(nv_denoiser *d, const nv_dit_stats *stats, nv_denoise_totals *totals) {
-    d->density = stats->density;
+static void count_step(const nv_denoiser *d, nv_denoise_totals *totals) {
+    const nv_dit_stats *stats = &d->stats;
     totals->steps++;
     totals->density += stats->density / (double)d->rule.steps;
     totals->plan_s += stats->plan_s;
@@ -240,15 +240,14 @@ static nabla_status check_finite(const nv_denoiser *d, nv_error *err) {
 static nabla_status take_step(nv_denoiser *d, int32_t i, const nv_denoise_watch *watch, nv_denoise_totals *totals,
                               nv_error *err) {
     const int32_t layers = nv_dit_get_config(d->dit)->layers;
-    nv_dit_stats stats;
     set_step(d, i, watch);
     if (watch->layer && nv_repeat_replays(&d->repeat) && watch->layer(watch->user, 0, layers))
         return nv_fail(err, NABLA_CANCELLED, "stopped before step %d of %d", i + 1, d->rule.steps);
     NV_TRY(nv_repeat_queue(&d->repeat, queue_step, d, err));
-    NV_TRY(nv_dit_get_stats(d->run, &stats, err));
+    NV_TRY(nv_dit_get_stats(d->run, &d->stats, err));
     nv_repeat_done(&d->repeat);
     NV_TRY(check_finite(d, err));
-    count_step(d, &stats, totals);
+    count_step(d, totals);
     return NABLA_OK;
 }
 

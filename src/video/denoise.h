@@ -66,7 +66,7 @@ nabla_status nv_denoise(nv_denoiser *d, const float *contexts, const float *nega
 nabla_status nv_denoiser_read(nv_denoiser *d, float *x, nv_error *err);
 nabla_status nv_denoiser_read_clean(nv_denoiser *d, float *clean, nv_error *err);
 const nv_dit_run *nv_denoiser_run(const nv_denoiser *d);
-double nv_denoiser_density(const nv_denoiser *d);  /* of the last step */
-int32_t nv_denoiser_entries(const nv_denoiser *d); /* of the model's batch: prompts, or twice as many */
+const nv_dit_stats *nv_denoiser_stats(const nv_denoiser *d); /* of the last step */
+int32_t nv_denoiser_entries(const nv_denoiser *d);           /* of the model's batch: prompts, or twice as many */
 
 #endif

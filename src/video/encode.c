@@ -5,6 +5,7 @@
 #include "nabla/video.h"
 #include "video/files.h"
 #include "video/machine.h"
+#include "video/profile.h"
 #include "video/report.h"
 #include "video/text_encoder.h"
 #include "weights/safetensors.h"
@@ -70,7 +71,11 @@ static nabla_status run_encoder(job *j, nv_error *err) {
     j->result->memory = (double)memory;
     NV_TRY(nv_machine_open(j->machine, &device, err));
     nabla_status status = nv_memory_check(device, memory, "the text encoder", "free some, or compute in bf16", err);
+    nv_profile_enter(j->machine, NABLA_PART_TEXT);
+    nv_profile_begin(j->machine, device);
     if (status == NABLA_OK) status = nv_umt5_encode(j->encoder.umt5, device, &work, err);
+    nv_profile_end(j->machine, device, j->machine->compute);
+    nv_profile_enter(j->machine, NABLA_PART_OTHER);
     nv_device_destroy(device);
     return status;
 }
@@ -98,6 +103,7 @@ static nabla_status run(job *j, nv_error *err) {
     j->result->load_s = read - start;
     NV_TRY(run_encoder(j, err));
     j->result->encode_s = nv_now() - read;
+    nv_profile_enter(j->machine, NABLA_PART_MEDIA);
     return write(j, err);
 }
 
@@ -111,9 +117,12 @@ nabla_status nabla_encode(const nabla_encode_options *options, const nabla_video
     *j.result = ignored;
     if (options->size != sizeof *options) return nv_report_version(err, "nabla_encode_options");
     if (machine && machine->size != sizeof *machine) return nv_report_version(err, "nabla_video_machine");
-    nabla_status status = run(&j, &inner);
+    nabla_status status = nv_profile_start(j.machine, err);
+    if (status != NABLA_OK) return status;
+    status = run(&j, &inner);
     nv_text_encoder_close(&j.encoder);
     free(j.cleaned);
     free(j.context);
+    nv_profile_stop(j.machine);
     return nv_report(err, status, &inner);
 }

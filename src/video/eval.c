@@ -12,6 +12,7 @@
 #include "video/denoise.h"
 #include "video/limits.h"
 #include "video/model.h"
+#include "video/profile.h"
 #include "video/report.h"
 
 /* Tokens of a batch: what keeps a processor busy, and a GPU (32 clips of the demo model's size). */
@@ -114,10 +115,11 @@ static uint8_t check_clip(const job *j, int32_t slot) {
                      (agrees(wish->motion, seen.motion) ? MOTION_RIGHT : 0));
 }
 
-/* Between steps: only whether to stop. */
+/* Between steps. */
 static nabla_status watch(void *user, int32_t step, nv_error *err) {
     job *j = user;
     char note[128];
+    nv_profile_pass(j->machine, nv_denoiser_stats(j->denoiser));
     if (!j->machine->progress) return NABLA_OK;
     double n = j->done > 0 ? (double)j->done : 1.0;
     const nabla_eval_result *r = j->result;
@@ -135,12 +137,16 @@ static nabla_status run_batch(job *j, nv_error *err) {
     uint8_t right[MAX_BATCH];
     const int32_t batch = j->rule.prompts, first = j->done, left = j->options->prompts - first;
     const int32_t count = batch < left ? batch : left;
+    nv_profile_enter(j->machine, NABLA_PART_DATA);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(j->model.device->threads)
     for (int32_t slot = 0; slot < batch; slot++)
         draw_prompt(j, first + slot, slot);
+    nv_profile_enter(j->machine, NABLA_PART_TEXT);
     NV_TRY(nv_clip_model_contexts(&j->model, j->ids, batch + 1, j->contexts, err));
     const float *empty = j->contexts + (size_t)batch * j->context;
+    nv_profile_enter(j->machine, NABLA_PART_SAMPLER);
     NV_TRY(nv_denoise(j->denoiser, j->contexts, empty, j->x, &watched, &totals, err));
+    nv_profile_enter(j->machine, NABLA_PART_DATA);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(j->model.device->threads)
     for (int32_t slot = 0; slot < count; slot++)
         right[slot] = check_clip(j, slot);
@@ -185,12 +191,15 @@ nabla_status nabla_evaluate(const nabla_eval_options *options, const nabla_video
     *j.result = (nabla_eval_result){.size = sizeof ignored, .right = j.result->right};
     if (options->size != sizeof *options) return nv_report_version(err, "nabla_eval_options");
     if (machine && machine->size != sizeof *machine) return nv_report_version(err, "nabla_video_machine");
-    nabla_status status = run(&j, &inner);
+    nabla_status status = nv_profile_start(j.machine, err);
+    if (status != NABLA_OK) return status;
+    status = run(&j, &inner);
     nv_denoiser_destroy(j.denoiser);
     nv_clip_model_close(&j.model);
     free(j.ids);
     free(j.contexts);
     free(j.x);
+    nv_profile_stop(j.machine);
     return nv_report(err, status, &inner);
 }
 

@@ -6,10 +6,12 @@
 #include <strings.h>
 
 #include "device/device.h"
+#include "video/profile.h"
 #include "weights/safetensors.h"
 
 struct nv_frames_out {
     nv_media_options options;
+    const nabla_video_machine *machine;
     char *path;
     nv_media_writer *writer;
     uint8_t *rgb;  /* one frame, for the writer; NULL: tensors */
@@ -31,12 +33,13 @@ size_t nv_frames_out_memory(const char *path, const nv_media_options *o) {
     return wants_tensor(path) ? numbers * (size_t)o->frames * sizeof(float) : numbers;
 }
 
-nabla_status nv_frames_out_open(const char *path, const nv_media_options *options, nv_frames_out **out, nv_error *err) {
+nabla_status nv_frames_out_open(const char *path, const nv_media_options *options, const nabla_video_machine *machine,
+                                nv_frames_out **out, nv_error *err) {
     const size_t bytes = nv_frames_out_memory(path, options);
     nv_frames_out *f = calloc(1, sizeof *f);
     *out = NULL;
     if (!f) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for the frames");
-    *f = (nv_frames_out){.options = *options, .path = strdup(path)};
+    *f = (nv_frames_out){.options = *options, .machine = machine, .path = strdup(path)};
     void *frames = malloc(bytes);
     if (wants_tensor(path))
         f->frames = frames;
@@ -58,6 +61,7 @@ nabla_status nv_frames_out_give(void *out, int32_t frame, const float *planes, n
     const nv_media_options *o = &f->options;
     const size_t area = (size_t)o->width * (size_t)o->height;
     const double start = nv_now();
+    const nabla_video_part part = nv_profile_enter(f->machine, NABLA_PART_MEDIA);
     nabla_status status = NABLA_OK;
     for (size_t c = 0; c < 3 && f->frames; c++)
         memcpy(f->frames + (c * (size_t)o->frames + (size_t)frame) * area, planes + c * area, area * sizeof *planes);
@@ -65,6 +69,7 @@ nabla_status nv_frames_out_give(void *out, int32_t frame, const float *planes, n
         nv_media_to_rgb(planes, 1, o->height, o->width, 0, f->rgb);
         status = nv_media_frame(f->writer, f->rgb, err);
     }
+    nv_profile_enter(f->machine, part);
     f->seconds += nv_now() - start;
     return status;
 }
@@ -82,9 +87,11 @@ static nabla_status write_tensor(const nv_frames_out *f, nv_error *err) {
 
 nabla_status nv_frames_out_finish(nv_frames_out *f, double *seconds, nv_error *err) {
     const double start = nv_now();
+    const nabla_video_part part = nv_profile_enter(f->machine, NABLA_PART_MEDIA);
     nv_media_writer *writer = f->writer;
     f->writer = NULL; /* finish frees it whatever happens */
     const nabla_status status = writer ? nv_media_finish(writer, err) : write_tensor(f, err);
+    nv_profile_enter(f->machine, part);
     if (seconds) *seconds += f->seconds + nv_now() - start;
     nv_frames_out_abandon(f);
     return status;

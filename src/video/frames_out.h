@@ -5,6 +5,7 @@
 #define NV_FRAMES_OUT_H
 
 #include "media/media.h"
+#include "nabla/video.h"
 
 typedef struct nv_frames_out nv_frames_out;
 
@@ -12,7 +13,9 @@ typedef struct nv_frames_out nv_frames_out;
 nabla_status nv_frames_out_check(const char *path, const nv_media_options *options, nv_error *err);
 /* Bytes that it holds until the end. */
 size_t nv_frames_out_memory(const char *path, const nv_media_options *options);
-nabla_status nv_frames_out_open(const char *path, const nv_media_options *options, nv_frames_out **out, nv_error *err);
+/* machine: whose profile says what writing took; it must outlive *out. */
+nabla_status nv_frames_out_open(const char *path, const nv_media_options *options, const nabla_video_machine *machine,
+                                nv_frames_out **out, nv_error *err);
 /* Frames in order, planes [3, height, width]: an nv_vae_frame, whose user is the nv_frames_out. */
 nabla_status nv_frames_out_give(void *out, int32_t frame, const float *planes, nv_error *err);
 /* Frees it whatever happens. seconds (may be NULL) += what writing took, frames included. */

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "video/generation.h"
+#include "video/profile.h"
 #include "video/report.h"
 
 nabla_generate_options nabla_generate_options_default(void) {
@@ -26,7 +27,10 @@ static nabla_status encode(nv_generation *g, nv_error *err) {
     const size_t bytes = ((size_t)g->count + 1) * g->context * sizeof(float);
     g->contexts = malloc(bytes);
     if (!g->contexts) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for contexts of %zu bytes", bytes);
+    nv_profile_enter(g->machine, NABLA_PART_TEXT);
+    nv_profile_begin(g->machine, g->pipeline->device);
     NV_TRY(g->pipeline->ops->contexts(g->pipeline, g->contexts, &g->texts_hash, err));
+    nv_profile_end(g->machine, g->pipeline->device, g->machine->compute);
     g->result->text_s = nv_now() - start;
     return NABLA_OK;
 }
@@ -40,7 +44,9 @@ static const float *context_of(const nv_generation *g, int32_t i) {
 /* The state with the latent that is in clip->x. */
 static nabla_status save(nv_generation *g, nv_error *err) {
     const double start = nv_now();
+    const nabla_video_part part = nv_profile_enter(g->machine, NABLA_PART_FILES);
     NV_TRY(nv_generation_save(g, g->current, err));
+    nv_profile_enter(g->machine, part);
     g->saved_at = nv_now();
     g->save_s = g->saved_at - start;
     return NABLA_OK;
@@ -89,6 +95,13 @@ static int ask(void *user, int32_t layer, int32_t layers) {
     return tell(user, layer, layers);
 }
 
+static nabla_status draw_preview(const nv_generation *g, int32_t done, nv_error *err) {
+    const nabla_video_part part = nv_profile_enter(g->machine, NABLA_PART_MEDIA);
+    const nabla_status status = nv_generation_preview(g, done, err);
+    nv_profile_enter(g->machine, part);
+    return status;
+}
+
 static nabla_status step(void *user, int32_t done, nv_error *err) {
     nv_generation *g = user;
     const nabla_generate_options *o = g->options;
@@ -96,10 +109,11 @@ static nabla_status step(void *user, int32_t done, nv_error *err) {
     const int stop = tell(g, 0, 0);
     g->step_s = now - g->step_at;
     g->step_at = now;
-    if (g->result->densities) g->result->densities[done - 1] = (float)nv_denoiser_density(g->denoiser);
+    nv_profile_pass(g->machine, nv_denoiser_stats(g->denoiser));
+    if (g->result->densities) g->result->densities[done - 1] = (float)nv_denoiser_stats(g->denoiser)->density;
     if (keeps_state(g)) NV_TRY(save_step(g, stop || done == g->rule.steps, err));
     if (g->current->preview[0] && o->preview_every > 0 && done % o->preview_every == 0)
-        NV_TRY(nv_generation_preview(g, done, err));
+        NV_TRY(draw_preview(g, done, err));
     return stop ? nv_fail(err, NABLA_CANCELLED, "stopped") : NABLA_OK;
 }
 
@@ -132,6 +146,7 @@ static nabla_status sample_clip(nv_generation *g, int32_t i, nv_error *err) {
     const nv_denoise_watch watch = {.step = step, .layer = ask, .user = g};
     nv_generated *clip = g->current = &g->clips[i];
     const double start = g->step_at = nv_now();
+    nv_profile_enter(g->machine, NABLA_PART_SAMPLER);
     g->settings.prompt = clip->prompt;
     g->settings.seed = clip->seed;
     g->settings.weights = nv_dit_fingerprint(g->pipeline->dit) ^ g->texts_hash;
@@ -151,8 +166,10 @@ static nabla_status sample_clip(nv_generation *g, int32_t i, nv_error *err) {
     add_figures(g, clip, nv_now() - start);
     nv_generation_comment(g, clip);
     const double sampled = nv_now();
+    nv_profile_enter(g->machine, NABLA_PART_FILES);
     if (clip->latent[0]) NV_TRY(nv_generation_latent(g, clip, err));
     g->sampled = i + 1;
+    nv_profile_enter(g->machine, NABLA_PART_MEDIA);
     if (clip->mask[0]) NV_TRY(nv_generation_mask(g, clip, err));
     g->result->write_s += nv_now() - sampled;
     return NABLA_OK;
@@ -160,12 +177,14 @@ static nabla_status sample_clip(nv_generation *g, int32_t i, nv_error *err) {
 
 static nabla_status sample(nv_generation *g, nv_error *err) {
     const double start = nv_now();
+    nv_profile_enter(g->machine, NABLA_PART_LOAD);
     NV_TRY(g->pipeline->ops->load(g->pipeline, err));
     NV_TRY(nv_denoiser_create(g->pipeline->device, g->pipeline->dit, &g->rule, &g->denoiser, err));
     g->result->load_s += nv_now() - start;
     nabla_status status = NABLA_OK;
     for (int32_t i = 0; i < g->count && status == NABLA_OK; i++)
         status = sample_clip(g, i, err);
+    nv_profile_enter(g->machine, NABLA_PART_OTHER);
     nv_denoiser_destroy(g->denoiser);
     g->denoiser = NULL;
     nv_pipeline_unload(g->pipeline);
@@ -236,8 +255,11 @@ nabla_status nabla_generate(const nabla_generate_options *options, const nabla_v
     *g.result = (nabla_generate_result){.size = sizeof ignored, .densities = g.result->densities};
     if (options->size != sizeof *options) return nv_report_version(err, "nabla_generate_options");
     if (machine && machine->size != sizeof *machine) return nv_report_version(err, "nabla_video_machine");
-    const nabla_status status = run(&g, &inner);
+    nabla_status status = nv_profile_start(g.machine, err);
+    if (status != NABLA_OK) return status;
+    status = run(&g, &inner);
     find_peak(&g);
     release(&g);
+    nv_profile_stop(g.machine);
     return nv_report(err, status, &inner);
 }

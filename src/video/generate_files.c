@@ -148,7 +148,7 @@ nabla_status nv_generation_video(nv_generation *g, const nv_generated *clip, nv_
     double written = 0;
     media.title = clip->prompt;
     media.comment = clip->comment;
-    NV_TRY(nv_frames_out_open(clip->output, &media, &out, err));
+    NV_TRY(nv_frames_out_open(clip->output, &media, g->machine, &out, err));
     nabla_status status = g->pipeline->ops->frames(g->pipeline, &g->rule.shape, clip->x, nv_frames_out_give, out, err);
     if (status == NABLA_OK)
         status = nv_frames_out_finish(out, &written, err);

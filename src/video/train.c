@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "video/profile.h"
 #include "video/report.h"
 #include "video/trainer.h"
 
@@ -93,6 +94,7 @@ static nabla_status train(const nabla_train_options *options, const nabla_video_
     s.loss = s.sparsity = NAN; /* of a run with nothing left to do */
     memcpy(result->warning, t.warning, sizeof result->warning);
     s.interval_start = s.start;
+    nv_profile_enter(machine, NABLA_PART_OTHER);
     nabla_status status = run_steps(&t, &s, machine, err);
     fill_result(&t, &s, result);
     nv_trainer_close(&t);
@@ -121,5 +123,10 @@ nabla_status nabla_train(const nabla_train_options *options, const nabla_video_m
     if (options->size != sizeof *options) return nv_report_version(err, "nabla_train_options");
     if (machine && machine->size != sizeof *machine) return nv_report_version(err, "nabla_video_machine");
     const nabla_train_options filled = with_defaults(options);
-    return nv_report(err, train(&filled, machine ? machine : &defaults, result, &inner), &inner);
+    if (!machine) machine = &defaults;
+    nabla_status status = nv_profile_start(machine, err);
+    if (status != NABLA_OK) return status;
+    status = train(&filled, machine, result, &inner);
+    nv_profile_stop(machine);
+    return nv_report(err, status, &inner);
 }

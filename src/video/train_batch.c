@@ -8,6 +8,7 @@
 
 #include "train/draw.h"
 #include "video/files.h"
+#include "video/profile.h"
 #include "video/trainer.h"
 
 /* ------------------------------------------------------------------ memory */
@@ -126,7 +127,9 @@ nabla_status nv_batches_take(nv_trainer *t, nv_batch *out, nv_error *err) {
     nv_batches *b = &t->batches;
     nv_device *device = t->model.device;
     const int64_t step = t->state.step;
+    nv_profile_enter(t->machine, NABLA_PART_WAIT);
     join(b);
+    nv_profile_enter(t->machine, NABLA_PART_DATA);
     send(t, step);
     const nv_error *errors = errors_of(t, step);
     for (int32_t i = 0; i < t->options->batch; i++) {

@@ -2,6 +2,7 @@
 /* One step of training. Every sum has a fixed order and every random number a name, so that a step's bits depend on the
    state it starts from and nothing else. All of it is queued before anything is waited for. */
 #include "train/draw.h"
+#include "video/profile.h"
 #include "video/trainer.h"
 
 static nabla_status make_inputs(nv_trainer *t, const nv_batch *batch, nv_error *err) {
@@ -19,22 +20,38 @@ static nabla_status make_inputs(nv_trainer *t, const nv_batch *batch, nv_error *
                               nv_clip_model_text_dim(&t->model), t->context, err);
 }
 
-/* Queues the step. */
+/* Queues the loss of what is in t->output, which becomes the gradient. */
+static nabla_status take_loss(nv_trainer *t, const nv_batch *batch, nv_error *err) {
+    nv_device *device = t->model.device;
+    const nv_phase before = device->ops->phase(device, NV_UPDATE);
+    const nabla_status status = device->ops->mse(device, t->options->batch, (int64_t)t->values, batch->weight,
+                                                 batch->clean, t->output, &t->figures[0], err);
+    device->ops->phase(device, before);
+    return status;
+}
+
+static nabla_status update(nv_trainer *t, nv_error *err) {
+    nv_device *device = t->model.device;
+    const int64_t step = t->state.step;
+    const nv_phase before = device->ops->phase(device, NV_UPDATE);
+    nabla_status status = nv_optimizer_step(t->optimizer, step, nv_schedule_lr(&t->schedule, step),
+                                            nv_schedule_ema((double)t->options->ema, step), &t->figures[1], err);
+    if (status == NABLA_OK) status = nv_dit_update(t->model.dit, err);
+    device->ops->phase(device, before);
+    return status;
+}
+
+/* Queues the step, over the inputs that were made. */
 static nabla_status learn(nv_trainer *t, const nv_batch *batch, nv_error *err) {
     nv_device *device = t->model.device;
     nv_dit *dit = t->model.dit;
-    const int64_t step = t->state.step;
     nv_dit_inputs in = {.latent = t->latent, .time = batch->time, .context = t->context, .policy = &t->policy};
-    NV_TRY(make_inputs(t, batch, err));
     NV_TRY(nv_dit_forward(dit, t->run, &in, t->output, err));
-    NV_TRY(device->ops->mse(device, t->options->batch, (int64_t)t->values, batch->weight, batch->clean, t->output,
-                            &t->figures[0], err));
+    NV_TRY(take_loss(t, batch, err));
     NV_TRY(nv_dit_backward(dit, t->run, &in, t->output, t->d_context, err));
     NV_TRY(device->ops->embed_backward(device, t->d_context, batch->ids, (int64_t)t->options->batch * NV_CAPTION_WORDS,
                                        nv_clip_model_text_dim(&t->model), t->model.table_grad, err));
-    NV_TRY(nv_optimizer_step(t->optimizer, step, nv_schedule_lr(&t->schedule, step),
-                             nv_schedule_ema((double)t->options->ema, step), &t->figures[1], err));
-    return nv_dit_update(dit, err);
+    return update(t, err);
 }
 
 /* Waits for the step, and reads what it came to. */
@@ -48,8 +65,9 @@ static nabla_status read_figures(nv_trainer *t, nv_step_result *result, nv_error
     NV_TRY(nv_optimizer_norm(step, nv_schedule_lr(&t->schedule, step), figures[1], &result->grad_norm, err));
     NV_TRY(nv_dit_get_stats(t->run, &stats, err));
     result->density = stats.density;
-    result->model_s = stats.plan_s + stats.attention_s + stats.products_s + stats.other_s;
+    result->model_s = stats.plan_s + stats.attention_s + stats.products_s + stats.other_s + stats.update_s;
     result->flop = stats.product_flop + stats.attention_flop;
+    nv_profile_pass(t->machine, &stats);
     return NABLA_OK;
 }
 
@@ -59,9 +77,12 @@ nabla_status nv_trainer_step(nv_trainer *t, nv_step_result *result, nv_error *er
     *result = (nv_step_result){0};
     NV_TRY(nv_batches_take(t, &batch, err));
     result->data_s = nv_now() - begin;
+    NV_TRY(make_inputs(t, &batch, err));
+    nv_profile_enter(t->machine, NABLA_PART_OPTIMIZER);
     NV_TRY(learn(t, &batch, err));
     nv_batches_ahead(t);
     NV_TRY(read_figures(t, result, err));
+    nv_profile_enter(t->machine, NABLA_PART_OTHER);
     t->state.step++;
     t->state.interval_loss += result->loss;
     t->state.interval_density += result->density;

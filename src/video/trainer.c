@@ -8,6 +8,7 @@
 
 #include "video/files.h"
 #include "video/folder.h"
+#include "video/profile.h"
 #include "video/trainables.h"
 #include "video/warning.h"
 
@@ -187,7 +188,12 @@ static nabla_status read_rules(nv_trainer *t, nv_error *err) {
 static nabla_status parse_policy(nv_trainer *t, nv_error *err) {
     nabla_context *ctx = t->model.device->context;
     nabla_status status = nabla_policy_parse(ctx, t->options->policy, &t->policy);
-    return status == NABLA_OK ? status : nv_fail(err, status, "%s", nabla_context_message(ctx));
+    if (status != NABLA_OK) return nv_fail(err, status, "%s", nabla_context_message(ctx));
+    if (t->policy.int8)
+        return nv_fail(err, NABLA_INVALID_ARGUMENT,
+                       "policy %.80s: attention in int8 has no backward pass; train without _int8 and generate with it",
+                       t->options->policy);
+    return NABLA_OK;
 }
 
 /* A model without a run's state, perhaps somebody's only copy. A run that was killed before its first state was whole
@@ -265,7 +271,7 @@ static nabla_status open_parts(nv_trainer *t, const nabla_video_machine *machine
 
 nabla_status nv_trainer_open(const nabla_train_options *options, const nabla_video_machine *machine, nv_trainer *t,
                              nv_error *err) {
-    *t = (nv_trainer){.options = options};
+    *t = (nv_trainer){.options = options, .machine = machine};
     nabla_status status = open_parts(t, machine, err);
     if (status != NABLA_OK) nv_trainer_close(t);
     return status;
@@ -276,12 +282,19 @@ static const float *averaged(void *user, size_t i) {
     return nv_optimizer_at(t->optimizer, i)->ema;
 }
 
-nabla_status nv_trainer_save(nv_trainer *t, nv_error *err) {
+static nabla_status save(nv_trainer *t, nv_error *err) {
     char path[NV_PATH_SIZE];
     /* The state last: a run that has one can be resumed, and resuming reads the model's configuration and words. */
     NV_TRY(nv_path_join(path, t->options->output, state_file, err));
     NV_TRY(nv_clip_model_save(&t->model, t->options->output, averaged, t, err));
     return nv_checkpoint_write(path, t->optimizer, &t->state, t->settings, err);
+}
+
+nabla_status nv_trainer_save(nv_trainer *t, nv_error *err) {
+    const nabla_video_part part = nv_profile_enter(t->machine, NABLA_PART_FILES);
+    const nabla_status status = save(t, err);
+    nv_profile_enter(t->machine, part);
+    return status;
 }
 
 void nv_trainer_close(nv_trainer *t) {

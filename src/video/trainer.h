@@ -15,6 +15,7 @@ enum { NV_SETTINGS_SIZE = 8192, NV_FIGURES = 2 /* loss, squared norm of the grad
 
 typedef struct nv_trainer {
     const nabla_train_options *options;
+    const nabla_video_machine *machine;
     nv_clip_model model;
     nv_source source;
     nv_optimizer *optimizer;

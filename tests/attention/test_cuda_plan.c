@@ -372,11 +372,23 @@ static void bad_lists_are_named(void **state) {
     nabla_plan_destroy(plan);
 }
 
+/* Read by the CPU, 8 bits do not get onto the GPU by a plan either. */
+static void int8_is_refused(void **state) {
+    nabla_plan *plan = make_plan(gpu);
+    nabla_policy policy;
+    const nabla_policy read = parse("dense_int8");
+    const char *const sentence = "int8 attention runs on the CPU alone, this context is a GPU's: leave _int8 out";
+    (void)state;
+    refuse_on(gpu, nabla_policy_parse(gpu, "dense_int8", &policy), NABLA_UNSUPPORTED, sentence);
+    refuse_on(gpu, nabla_plan_build(gpu, plan, &read, NULL), NABLA_UNSUPPORTED, sentence);
+    nabla_plan_destroy(plan);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(plans_are_the_cpus),        cmocka_unit_test(nonsense_is_defined),
         cmocka_unit_test(means_stand_in_for_tokens), cmocka_unit_test(lists_come_back),
-        cmocka_unit_test(bad_lists_are_named),
+        cmocka_unit_test(bad_lists_are_named),       cmocka_unit_test(int8_is_refused),
     };
     return no_gpu() ? 0 : cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -37,6 +37,9 @@ static void reads_back_what_it_writes(void **state) {
         {"sta-1-1000000-03", "sta-1-1000000-3"},
         {"nabla-0.6_sta-11-5-5", "nabla-0.6_sta-11-5-5"},
         {"sta-11-5-5_nabla-0.6", "nabla-0.6_sta-11-5-5"},
+        {"dense_int8", "dense_int8"},
+        {"int8_sta-1-3-3", "sta-1-3-3_int8"},
+        {"nabla-0.6_int8_sta-11-5-5", "nabla-0.6_sta-11-5-5_int8"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
@@ -68,6 +71,9 @@ static void explains_what_is_wrong(void **state) {
         {"", "the policy is empty; " USAGE},
         {"foo", "policy term 'foo' is unknown; " USAGE},
         {"Dense", "policy term 'Dense' is unknown; " USAGE},
+        {"int8", "int8 says how to compute, not which blocks to keep: join it to a term that does, such as dense_int8"},
+        {"dense_int8_int8", "policy term 'int8' comes after another int8 term; give one"},
+        {"dense_int4", "policy term 'int4' is unknown; " USAGE},
         {"dense ", "policy term 'dense ' is unknown; " USAGE},
         {"nabla", "policy term 'nabla' is unknown; " USAGE},
         {"nabla-", "policy term 'nabla-' " MASS},

@@ -14,11 +14,11 @@ static size_t packed_size_amx(int64_t pieces, int32_t dim) {
 }
 
 void nabla_kernels_amx(nabla_kernels *table) {
-    table->of[NABLA_BF16].pack_k = pack_k_amx;
-    table->of[NABLA_BF16].pack_v = pack_v_amx;
-    table->of[NABLA_BF16].packed_size = packed_size_amx;
-    table->of[NABLA_BF16].forward = amx_forward;
-    table->of[NABLA_BF16].forward_scratch = amx_forward_scratch;
+    table->of[NABLA_BF16].forward.pack_k = pack_k_amx;
+    table->of[NABLA_BF16].forward.pack_v = pack_v_amx;
+    table->of[NABLA_BF16].forward.packed_size = packed_size_amx;
+    table->of[NABLA_BF16].forward.run = amx_forward;
+    table->of[NABLA_BF16].forward.scratch = amx_forward_scratch;
     table->of[NABLA_BF16].pack_queries = amx_pack_queries;
     table->of[NABLA_BF16].pack_keys = amx_pack_keys;
     table->of[NABLA_BF16].packed_queries = amx_packed_queries;

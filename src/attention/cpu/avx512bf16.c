@@ -50,11 +50,11 @@ static NABLA_DECL_BACKWARD(backward_q_bf16_avx512bf16) {
 }
 
 void nabla_kernels_avx512bf16(nabla_kernels *table) {
-    table->of[NABLA_BF16].pack_k = pack_k_bf16_avx512bf16;
-    table->of[NABLA_BF16].pack_v = pack_v_bf16_avx512bf16;
-    table->of[NABLA_BF16].forward = forward_bf16_avx512bf16;
-    table->of[NABLA_BF16].packed_size = packed_size;
-    table->of[NABLA_BF16].forward_scratch = forward_scratch_size;
+    table->of[NABLA_BF16].forward.pack_k = pack_k_bf16_avx512bf16;
+    table->of[NABLA_BF16].forward.pack_v = pack_v_bf16_avx512bf16;
+    table->of[NABLA_BF16].forward.run = forward_bf16_avx512bf16;
+    table->of[NABLA_BF16].forward.packed_size = packed_size;
+    table->of[NABLA_BF16].forward.scratch = forward_scratch_size;
     table->of[NABLA_BF16].backward_kv = backward_kv_bf16_avx512bf16;
     table->of[NABLA_BF16].backward_q = backward_q_bf16_avx512bf16;
     table->of[NABLA_BF16].backward_scratch = backward_scratch_size;

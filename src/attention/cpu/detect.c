@@ -47,9 +47,14 @@ static bool runs_avx512(void) {
            has(cpuid(7, 0).ebx, bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL);
 }
 
+static bool runs_avx512vnni(void) {
+    const unsigned avx512_vnni = 1u << 11;
+    return runs_avx512() && has(cpuid(7, 0).ecx, avx512_vnni);
+}
+
 static bool runs_avx512bf16(void) {
     const unsigned avx512_bf16 = 1u << 5;
-    return runs_avx512() && has(cpuid(7, 1).eax, avx512_bf16);
+    return runs_avx512vnni() && has(cpuid(7, 1).eax, avx512_bf16);
 }
 
 #ifdef NABLA_TILES_EMULATED /* by the tests */
@@ -94,6 +99,7 @@ static const level levels[] = {
 #ifdef NABLA_X86
     {"avx2", runs_avx2, always, nabla_kernels_avx2},
     {"avx512", runs_avx512, always, nabla_kernels_avx512},
+    {"avx512vnni", runs_avx512vnni, always, nabla_kernels_avx512vnni},
     {"avx512bf16", runs_avx512bf16, pays_avx512bf16, nabla_kernels_avx512bf16},
     {"amx", runs_amx, always, nabla_kernels_amx},
 #endif

@@ -4,6 +4,7 @@
 #include "layout.h"
 #include "tasks.h"
 
+#include <math.h>
 #include <omp.h>
 
 /* Packed keys and values of as many heads at a time as fit in this, and of at least one. */
@@ -19,22 +20,29 @@ typedef struct forward_layout {
 
 typedef struct forward_run {
     const nabla_call *call;
+    const nabla_forward_kernels *kernels;
     forward_layout at;
     char *base;
 } forward_run;
 
-static nabla_status lay_out(nabla_context *ctx, const nabla_plan *plan, nabla_dtype dtype, int32_t head_dim,
-                            forward_layout *at) {
+static const nabla_forward_kernels *kernels_of(const nabla_call *call, bool int8) {
+    return int8 ? &call->ctx->kernels.of[call->dtype].forward_int8 : &call->ctx->kernels.of[call->dtype].forward;
+}
+
+static nabla_status lay_out(const nabla_call *call, bool int8, forward_layout *at) {
+    nabla_context *ctx = call->ctx;
+    const nabla_plan *plan = call->plan;
+    const nabla_forward_kernels *kernels = kernels_of(call, int8);
     const int64_t heads = plan->batch * plan->heads, k_pieces = plan->k_piece_count;
     nabla_layout all = {0}, one = {0};
     *at = (forward_layout){.group = heads};
-    if (ctx->kernels.of[dtype].pack_k) {
-        at->packed = ctx->kernels.of[dtype].packed_size(k_pieces, head_dim);
+    if (kernels->pack_k) {
+        at->packed = kernels->packed_size(k_pieces, call->head_dim);
         at->packed = (at->packed + NABLA_ALIGN - 1) & ~(size_t)(NABLA_ALIGN - 1);
         const int64_t fit = (int64_t)(pack_limit / (2 * at->packed));
         at->group = fit < 1 ? 1 : fit < heads ? fit : heads;
     }
-    nabla_layout_take(&one, 1, ctx->kernels.of[dtype].forward_scratch(head_dim));
+    nabla_layout_take(&one, 1, kernels->scratch(call->head_dim));
     at->list = nabla_layout_take(&one, plan->nk, sizeof(int32_t));
     at->thread_bytes = one.bytes;
     at->packed_k = nabla_layout_take(&all, at->group, at->packed);
@@ -49,19 +57,37 @@ static nabla_status lay_out(nabla_context *ctx, const nabla_plan *plan, nabla_dt
     return NABLA_OK;
 }
 
+/* Of either precision: which one a plan asks for is known when it is built. */
 nabla_status nabla_cpu_forward_memory(const nabla_call *call, size_t *bytes) {
-    forward_layout at;
-    nabla_status status = lay_out(call->ctx, call->plan, call->dtype, call->head_dim, &at);
-    *bytes = at.bytes;
+    forward_layout at, at_int8;
+    nabla_status status = lay_out(call, false, &at);
+    if (!status) status = lay_out(call, true, &at_int8);
+    *bytes = status ? 0 : at.bytes > at_int8.bytes ? at.bytes : at_int8.bytes;
     return status;
+}
+
+/* The mean key of heads [first, first + count), ahead of their packed keys. Taking it off changes no softmax, and
+   leaves smaller numbers to round: means of K are large in video models. A mean that is no number is not used, so that
+   a NaN in a block that nobody keeps stays there. */
+static void find_means(const forward_run *r, int64_t first, int64_t count) {
+    const nabla_call *call = r->call;
+    const nabla_plan *plan = call->plan;
+#pragma omp parallel for num_threads(call->ctx->threads) schedule(static)
+    for (int64_t n = 0; n < count; n++) {
+        float *mean = (float *)(void *)(r->base + r->at.packed_k + (size_t)n * r->at.packed);
+        const nabla_rows k = nabla_tensor_rows(call->k, (first + n) / plan->heads, (first + n) % plan->heads);
+        call->ctx->kernels.of[call->dtype].block_mean(k, 0, (int32_t)plan->k_tokens, call->head_dim, mean);
+        for (int32_t d = 0; d < call->head_dim; d++)
+            if (!isfinite(mean[d])) mean[d] = 0.0f;
+    }
 }
 
 /* Packs keys and values of heads [first, first + count). */
 static void pack(const forward_run *r, int64_t first, int64_t count) {
     const nabla_call *call = r->call;
     const nabla_plan *plan = call->plan;
-    const nabla_pack_fn pack_k = call->ctx->kernels.of[call->dtype].pack_k;
-    const nabla_pack_fn pack_v = call->ctx->kernels.of[call->dtype].pack_v;
+    const nabla_pack_fn pack_k = r->kernels->pack_k, pack_v = r->kernels->pack_v;
+    if (plan->int8) find_means(r, first, count);
 #pragma omp parallel for num_threads(call->ctx->threads) schedule(static)
     for (int64_t i = 0; i < count * plan->nk; i++) {
         const int64_t n = i / plan->nk, b = (first + n) / plan->heads, h = (first + n) % plan->heads,
@@ -130,15 +156,15 @@ static void run_task(const forward_run *r, const nabla_task *task, int64_t group
         .k_pieces = plan->k_pieces,
         .scratch = scratch,
     };
-    call->ctx->kernels.of[call->dtype].forward(&t);
+    r->kernels->run(&t);
 }
 
 nabla_status nabla_cpu_forward(const nabla_call *call) {
     nabla_context *ctx = call->ctx;
     const nabla_plan *plan = call->plan;
-    forward_run r = {.call = call};
+    forward_run r = {.call = call, .kernels = kernels_of(call, plan->int8)};
     void *base;
-    nabla_status status = lay_out(ctx, plan, call->dtype, call->head_dim, &r.at);
+    nabla_status status = lay_out(call, plan->int8, &r.at);
     if (!status) status = nabla_context_scratch(ctx, r.at.bytes, &base);
     if (status) return status;
     r.base = base;

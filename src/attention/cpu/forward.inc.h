@@ -13,9 +13,8 @@
 #include <float.h>
 #include <math.h>
 
+#include "finish.inc.h"
 #include "words.inc.h"
-
-#define RESCALE_ABOVE 8.0f
 
 typedef struct forward_scratch {
     float s[PANEL * PANEL]; /* lanes: S^T, and of floats also P^T */
@@ -38,16 +37,8 @@ static void softmax(const float *s, int32_t n, float scale_log2, float *p, float
         top_odd = v_max(v_mul(v_load(s + (r + 1 < n ? r + 1 : r) * TILE_N), scale), top_odd);
     }
     top = v_max(top, top_odd);
-    vf old = v_load(m), sum = v_load(l);
-    const uint32_t moves = v_above(top, v_add(old, v_set1(RESCALE_ABOVE)));
-    if (moves) {
-        const vf now = v_pick(moves, top, old), shrink = v_pick(moves, v_exp2(v_sub(old, now)), v_set1(1.0f));
-        sum = v_mul(sum, shrink);
-        for (int32_t d = 0; d < dim; d++)
-            v_store(o + d * TILE_N, v_mul(v_load(o + d * TILE_N), shrink));
-        v_store(m, now);
-        old = now;
-    }
+    vf sum;
+    const vf old = raise_reference(top, m, l, o, dim, &sum);
     const vf below = v_sub(v_zero(), v_max(v_set1(-FLT_MAX), old)); /* finite where every score so far is -inf */
     vf sum_odd = v_zero();
     for (int32_t r = 0; r < n; r += 2) {
@@ -59,25 +50,6 @@ static void softmax(const float *s, int32_t n, float scale_log2, float *p, float
         store_terms(p, r, n, even, odd);
     }
     v_store(l, v_add(sum, sum_odd));
-}
-
-/* O = beta O + alpha O^T / l, and LSE. */
-static void finish(const nabla_forward_task *t, forward_scratch *x, lanes o_lanes, float *rows) {
-    const int64_t ld = col_ld(t->head_dim);
-    rows_of_lanes(o_lanes, t->q_count, t->head_dim, rows, ld);
-    for (int32_t r = 0; r < t->q_count; r++) {
-        const nabla_rows o = {t->o, t->o_stride};
-        char *out = (char *)(uintptr_t)row_at(o, t->o_dtype, r);
-        const int32_t some = !(x->l[r] == 0); /* else no key had a probability: all scores are -inf */
-        const vf factor = v_set1(some ? t->alpha / x->l[r] : 0.0f), beta = v_set1(t->beta);
-        for (int32_t d = 0; d < t->head_dim; d += VL) {
-            const int32_t n = t->head_dim - d;
-            vf y = some ? v_mul(v_load(rows + r * ld + d), factor) : v_zero();
-            if (t->beta != 0) y = v_fma(beta, load_floats(out, t->o_dtype, d, n), y);
-            store_floats(out, t->o_dtype, d, n, y);
-        }
-        if (t->lse) t->lse[r] = some ? x->m[r] * LN_2 + logf(x->l[r]) : -INFINITY;
-    }
 }
 
 /* Keys and values are packed once a head, a panel a piece: every query block that keeps them then finds them dense. */
@@ -118,7 +90,7 @@ static void forward(const nabla_forward_task *t, nabla_dtype type) {
         for (int32_t at = t->k_offsets[block], piece = t->k_pieces[block]; at < last; at += PANEL, piece++)
             forward_panel(t, piece, last - at < PANEL ? last - at : PANEL, q, o);
     }
-    finish(t, x, o, rows);
+    finish(t, x->m, x->l, o, rows);
 }
 
 #endif

@@ -116,15 +116,16 @@ void nabla_kernels_generic(nabla_kernels *table) {
     table->select_row = select_row_generic;
     table->delta = delta_generic;
     table->of[NABLA_FP32].block_mean = block_mean_fp32_generic;
-    table->of[NABLA_FP32].forward = forward_fp32_generic;
+    table->of[NABLA_FP32].forward.run = forward_fp32_generic;
     table->of[NABLA_FP32].backward_kv = backward_kv_fp32_generic;
     table->of[NABLA_FP32].backward_q = backward_q_fp32_generic;
     table->of[NABLA_BF16].block_mean = block_mean_bf16_generic;
-    table->of[NABLA_BF16].forward = forward_bf16_generic;
+    table->of[NABLA_BF16].forward.run = forward_bf16_generic;
     table->of[NABLA_BF16].backward_kv = backward_kv_bf16_generic;
     table->of[NABLA_BF16].backward_q = backward_q_bf16_generic;
     for (int32_t dtype = 0; dtype < NABLA_CPU_DTYPES; dtype++) {
-        table->of[dtype].forward_scratch = forward_scratch_generic;
+        table->of[dtype].forward.scratch = forward_scratch_generic;
+        table->of[dtype].forward_int8 = int8_kernels_generic((nabla_dtype)dtype);
         table->of[dtype].backward_scratch = backward_scratch_generic;
     }
 }

@@ -18,6 +18,7 @@ NABLA_DECL_BACKWARD(backward_kv_bf16_generic);
 NABLA_DECL_BACKWARD(backward_q_fp32_generic);
 NABLA_DECL_BACKWARD(backward_q_bf16_generic);
 size_t forward_scratch_generic(int32_t head_dim);
+nabla_forward_kernels int8_kernels_generic(nabla_dtype dtype);
 size_t backward_scratch_generic(int32_t head_dim);
 
 /* rows [first, first + count) as fp32, row-major [count][D] or transposed [D][GENERIC_CHUNK]. */

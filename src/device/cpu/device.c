@@ -208,7 +208,7 @@ static const nv_device_ops cpu_ops = {
 static const nv_row_kernels *rows_for(const char *level) {
 #ifdef NV_X86
     if (strcmp(level, "avx512bf16") == 0 || strncmp(level, "amx", 3) == 0) return &nv_rows_avx512bf16;
-    if (strcmp(level, "avx512") == 0) return &nv_rows_avx512;
+    if (strncmp(level, "avx512", 6) == 0) return &nv_rows_avx512;
     if (strncmp(level, "avx2", 4) == 0) return &nv_rows_avx2;
 #endif
     (void)level;

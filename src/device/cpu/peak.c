@@ -40,6 +40,7 @@ enum { CHAINS = 12, STEPS = 1 << 20, TILE_CHAINS = 4, TILE_STEPS = 1 << 17 };
     }
 LOOP(fma_ymm, "avx2,fma", __m256, _mm256_setzero_ps(), sum[i] = _mm256_fmadd_ps(a, a, sum[i]))
 LOOP(fma_zmm, "avx512f", __m512, _mm512_setzero_ps(), sum[i] = _mm512_fmadd_ps(a, a, sum[i]))
+LOOP(bytes_zmm, "avx512f,avx512vnni", __m512i, _mm512_setzero_si512(), sum[i] = _mm512_dpbusd_epi32(sum[i], a, a))
 LOOP(dot_zmm, "avx512f,avx512bf16", __m512, _mm512_setzero_ps(),
      sum[i] = _mm512_dpbf16_ps(sum[i], (__m512bh)a, (__m512bh)a))
 
@@ -62,15 +63,17 @@ __attribute__((target("amx-tile,amx-bf16"))) static void dot_tiles(void) {
 
 typedef struct loop {
     const char *level, *name;
+    int32_t bits; /* of the numbers it multiplies */
     void (*run)(void);
     double flops;
 } loop;
 
 static const loop loops[] = {
-    {"avx2", "fma_ymm", fma_ymm, 2.0 * 8 * CHAINS *STEPS},
-    {"avx512", "fma_zmm", fma_zmm, 2.0 * 16 * CHAINS *STEPS},
-    {"avx512bf16", "vdpbf16ps_zmm", dot_zmm, 4.0 * 16 * CHAINS *STEPS},
-    {"amx", "tdpbf16ps", dot_tiles, 2.0 * 16 * 16 * 32 * TILE_CHAINS *TILE_STEPS},
+    {"avx2", "fma_ymm", 32, fma_ymm, 2.0 * 8 * CHAINS *STEPS},
+    {"avx512", "fma_zmm", 32, fma_zmm, 2.0 * 16 * CHAINS *STEPS},
+    {"avx512vnni", "vpdpbusd_zmm", 8, bytes_zmm, 8.0 * 16 * CHAINS *STEPS},
+    {"avx512bf16", "vdpbf16ps_zmm", 16, dot_zmm, 4.0 * 16 * CHAINS *STEPS},
+    {"amx", "tdpbf16ps", 16, dot_tiles, 2.0 * 16 * 16 * 32 * TILE_CHAINS *TILE_STEPS},
 };
 
 /* For amx the library has then asked the kernel for the tiles' state. */
@@ -96,10 +99,29 @@ static double rate_of(const loop *l, int32_t threads) {
 static int32_t instruction_peaks(int32_t threads, nv_peak *out) {
     int32_t count = 0;
     for (size_t i = 0; i < sizeof loops / sizeof *loops; i++)
-        if (has_level(loops[i].level)) out[count++] = (nv_peak){loops[i].name, rate_of(&loops[i], threads)};
+        if (has_level(loops[i].level))
+            out[count++] =
+                (nv_peak){loops[i].name, rate_of(&loops[i], threads), loops[i].bits == 8 ? "GOP/s" : "GFLOP/s"};
     return count;
 }
+
+double nv_cpu_peak(int32_t threads, nabla_dtype dtype) {
+    double best = 0.0;
+    for (size_t i = 0; i < sizeof loops / sizeof *loops; i++) {
+        /* Where there is no dot product of bf16, or it is slow, it is computed in fp32. */
+        if (loops[i].bits < (dtype == NABLA_FP32 ? 32 : 16) || !has_level(loops[i].level)) continue;
+        const double rate = rate_of(&loops[i], threads);
+        best = rate > best ? rate : best;
+    }
+    return best * threads;
+}
 #else
+double nv_cpu_peak(int32_t threads, nabla_dtype dtype) {
+    (void)threads;
+    (void)dtype;
+    return 0.0;
+}
+
 static int32_t instruction_peaks(int32_t threads, nv_peak *out) {
     (void)threads;
     (void)out;
@@ -137,7 +159,7 @@ static bool read_peak(int32_t threads, nv_peak *out) {
         if (i > 0 && time < least) least = time;
     }
     free(memory);
-    *out = (nv_peak){"read", (double)READ_WORDS * sizeof *memory / least * 1e-9};
+    *out = (nv_peak){"read", (double)READ_WORDS * sizeof *memory / least * 1e-9, "GB/s"};
     return true;
 }
 

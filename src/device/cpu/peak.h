@@ -5,12 +5,18 @@
 
 #include <stdint.h>
 
+#include "nabla/nabla.h"
+
 typedef struct nv_peak {
     const char *name; /* of the instruction, or "read" */
-    double rate;      /* a core's share: GFLOP/s; of "read" GB/s from memory */
+    double rate;      /* a core's share */
+    const char *unit; /* "GFLOP/s", of bytes "GOP/s"; of "read", from memory, "GB/s" */
 } nv_peak;
 
-enum { NV_PEAKS = 5 };
+enum { NV_PEAKS = 6 };
+
+/* GFLOP/s of `threads` cores with the best instruction for that dtype, measured in a second or so; 0: not known. */
+double nv_cpu_peak(int32_t threads, nabla_dtype dtype);
 
 /* Runs independent chains of each instruction that this machine has on `threads` cores at once, and reads memory;
    returns how many peaks there are. Reading takes 64 MB a thread and is left out where there is no memory for it. */
