@@ -38,12 +38,14 @@ step() {
 lscpu | grep -E 'Model name|^CPU\(s\)|L2|L3|NUMA node\(s\)' | tee "$out/machine.txt"
 # shellcheck disable=SC2016 # $1 is the inner shell's
 step build.txt 120 sh -c 'cmake -S . -B "$1" -DNABLA_ENGINE=OFF -DNABLA_CMOCKA=OFF -DNABLA_CUDA=OFF >/dev/null &&
-  cmake --build "$1" -j "$(nproc)" --target test_check_attention test_tiles bench_peak amx_parts >/dev/null' build "$build"
+  cmake --build "$1" -j "$(nproc)" --target test_check_attention test_tiles bench_peak amx_parts \
+    amx_gradient_parts >/dev/null' build "$build"
 step tiles.txt 20 "$bin/test_tiles"
 step check.txt 60 env OMP_WAIT_POLICY=passive "$bin/test_check_attention" --level amx
 step peak.csv 10 "$bin/bench_peak"
 step peak_all.csv 10 "$bin/bench_peak" "$threads"
 step parts.csv 60 "$bin/amx_parts"
+step gradient_parts.csv 30 "$bin/amx_gradient_parts"
 step perf.csv 20 "$bin/test_check_attention" perf --level amx
 step perf_all.csv 20 "$bin/test_check_attention" perf --level amx --threads "$threads"
 step mask.csv 10 "$bin/test_check_attention" mask --level amx

@@ -10,50 +10,9 @@
  * fp64. Exit code 1: a result is wrong. It runs where the tiles are emulated, too, for the results alone. See
  * amx_walks.h for the words in the names.
  */
-#include "amx_singles.h"
+#include "amx_bench.h"
 
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
-
-enum { MOST_PANELS = 256, MOST_DIM = 128 };
-static const tile_config config = FULL_TILES;
-static bool failed;
-static double peak_ns = 5; /* of a product of tiles */
-
-/* ---- time */
-
-static double now_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return 1e9 * (double)t.tv_sec + (double)t.tv_nsec;
-}
-
-#ifdef NABLA_TILES_EMULATED
-static const double span_ns = 0, total_ns = 0; /* once is enough */
-#else
-static const double span_ns = 3e5, total_ns = 6e7; /* of one timing; of all of them, of which the least counts */
-#endif
-
-static double time_of(part_fn run, job *j) {
-    double least = INFINITY, began = now_ns();
-    int64_t times = 1;
-    run(j);
-    for (;;) {
-        const double start = now_ns();
-        for (int64_t i = 0; i < times; i++)
-            run(j);
-        const double spent = now_ns() - start;
-        least = fmin(least, spent / (double)times);
-        if (spent < span_ns)
-            times = times * 2;
-        else if (now_ns() - began > total_ns)
-            return least;
-    }
-}
+enum { MOST_PANELS = 256 };
 
 /* ---- parts of a pair */
 
@@ -207,28 +166,6 @@ static void library(job *j) {
 
 /* ---- inputs and results */
 
-static void *take(size_t bytes) {
-    void *at = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
-    if (!at) {
-        fprintf(stderr, "amx_parts: no memory for %zu bytes\n", bytes);
-        exit(2);
-    }
-    return memset(at, 0, bytes);
-}
-
-static uint16_t *noise(size_t n) {
-    uint16_t *x = take(n * sizeof *x);
-    for (size_t i = 0; i < n; i++) {
-        const float f = (float)rand() / (float)RAND_MAX * 2 - 1;
-        x[i] = (uint16_t)((uint32_t)_mm_cvtsi128_si32(_mm_castps_si128(_mm_set_ss(f))) >> 16);
-    }
-    return x;
-}
-
-static double widen(uint16_t x) {
-    return (double)_mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128((int)((uint32_t)x << 16))));
-}
-
 static void make_inputs(int32_t dim, int32_t panels, job *j) {
     const size_t tokens = (size_t)panels * PANEL, size = tokens * (size_t)dim;
     in = (inputs){.q = noise(PANEL * (size_t)dim), .k = noise(size), .v = noise(size), .dim = dim};
@@ -306,41 +243,27 @@ static double error_of(const job *j, const double *o, bool of_library) {
 
 /* ---- the report */
 
-static void find_peak(job *j) {
-    peak_ns = time_of(dots_4, j) / EACH;
-}
-
-#define UNCHECKED_ERROR -1.0
-
-static void print_pair(const char *name, int32_t panels, int32_t tiles, double ns, double error) {
-    printf("\"%s\",%d,%d,%.1f,%.3f,", name, in.dim, panels, ns, tiles * peak_ns / ns);
-    if (error != UNCHECKED_ERROR) printf("%.2e", error);
-    printf("\n");
-    fflush(stdout);
-    if (!(error < 2e-3)) failed = true;
-}
-
 static void report_wholes(int32_t panels, job *j, const double *o) {
     const int32_t dim = in.dim, tiles = dim / 32 * 32;
     for (size_t i = 0; i <= sizeof wholes / sizeof *wholes; i++) {
         const whole *w = i ? wholes + i - 1 : NULL;
         const part_fn run = !w ? library : dim == 64 ? w->of_64 : w->of_128;
-        if (i % 4 == 0) find_peak(j);
+        if (i % 4 == 0) find_peak();
         j->v = w && w->word ? in.packed_v_words : in.packed_v;
         j->panels = panels;
         const double ns = time_of(run, j) / panels;
         if (w && j->top > (w->word ? 0x4380 : 256)) failed = true; /* m was too small */
-        print_pair(w ? w->name : "library", panels, tiles, ns, o ? error_of(j, o, !w) : UNCHECKED_ERROR);
+        print_pair(w ? w->name : "library", dim, panels, tiles, ns, o ? error_of(j, o, !w) : UNCHECKED_ERROR);
     }
 }
 
 static void report_parts(job *j, int32_t panels) {
     const int32_t dim = in.dim, tiles = dim / 32 * 16;
-    find_peak(j);
+    find_peak();
     j->panels = panels;
     for (size_t i = 0; i < sizeof products / sizeof *products; i++) {
         const part_fn run = dim == 64 ? products[i].of_64 : products[i].of_128;
-        if (run) print_pair(products[i].name, panels, tiles, time_of(run, j) / panels, UNCHECKED_ERROR);
+        if (run) print_pair(products[i].name, dim, panels, tiles, time_of(run, j) / panels, UNCHECKED_ERROR);
     }
 }
 
@@ -349,28 +272,24 @@ int main(void) {
     enum { L2_PANELS = 4, L3_PANELS = 4 };
 #else
     enum { L2_PANELS = 16, L3_PANELS = MOST_PANELS };
-    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
-    if (syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)) {
-        fprintf(stderr, "amx_parts: this machine has no AMX tiles, or its kernel does not lend them\n");
-        return 2;
-    }
 #endif
+    if (!ask_for_tiles("amx_parts")) return 2;
     job j;
     printf("what,head_dim,panels,ns,of_peak,error\n");
     for (int32_t dim = MOST_DIM; dim >= 64; dim -= 64) {
         make_inputs(dim, L3_PANELS, &j);
         tile_configure(&config);
         if (dim == MOST_DIM) {
-            find_peak(&j);
+            find_peak();
             for (size_t i = 0; i < sizeof singles / sizeof *singles; i++) {
                 const double ns = time_of(singles[i].run, &j) / EACH;
                 printf("\"%s\",,,%.2f,%.3f,\n", singles[i].name, ns, singles[i].tiles ? peak_ns / ns : 0);
             }
             softmax_run none = {0};
             scores(4, 4, PAIRS, SOFT_NONE, 0, 0, j.q, j.k, j.s, &none);
-            print_pair("P alone, exp 5", 1, 0, time_of(softmax_5, &j), UNCHECKED_ERROR);
-            print_pair("P alone, exp 3", 1, 0, time_of(softmax_3, &j), UNCHECKED_ERROR);
-            print_pair("P alone, word", 1, 0, time_of(softmax_word, &j), UNCHECKED_ERROR);
+            print_pair("P alone, exp 5", dim, 1, 0, time_of(softmax_5, &j), UNCHECKED_ERROR);
+            print_pair("P alone, exp 3", dim, 1, 0, time_of(softmax_3, &j), UNCHECKED_ERROR);
+            print_pair("P alone, word", dim, 1, 0, time_of(softmax_word, &j), UNCHECKED_ERROR);
         }
         report_parts(&j, 4);
         report_parts(&j, L2_PANELS);
@@ -381,6 +300,5 @@ int main(void) {
         free(o);
     }
     tile_release();
-    printf("%s\n", failed ? "FAILED: an error is too large" : "all results are right");
-    return failed;
+    return verdict();
 }

@@ -99,52 +99,76 @@ ALWAYS_INLINE void scores(const int depth, const int rt, const int shape, const 
         }
 }
 
-/* Columns [from, from + columns) of O += P V over `chunk` panels: p [chunk][rt][2], v panels as tokens, o [rt][2
-   depth]. In a panel, step k of V's column c is tile 2 c + k. */
-ALWAYS_INLINE void outputs(const int depth, const int rt, const int shape, const int chunk, const int from,
-                           const int columns, const int soft, const int rows, const int lines, const char *p,
-                           const char *v, char *o, softmax_run *run) {
-    const int64_t second = (int64_t)2 * depth * TILE, panel = (int64_t)4 * depth * TILE;
+/* Where a product over tokens finds its operands: A [rt][2] tiles and B [columns][2] tiles of each of `chunk` panels,
+   which lie a_panel and b_panel bytes apart, and C [rt][columns] with `second` bytes from one row to the next. */
+typedef struct operands {
+    const char *a, *b;
+    char *c;
+    int64_t a_panel, b_panel, second;
+} operands;
+
+/* `columns` columns of C += A B. */
+ALWAYS_INLINE void add_products(const int rt, const int shape, const int chunk, const int columns, const int soft,
+                                const int rows, const int lines, const operands x, softmax_run *run) {
+    const int64_t second = x.second;
     if (shape == PAIRS) {
         char *last = NULL;
-        for (int column = from; column < from + columns; column += 4 / rt) {
-            const char *b = v + column * 2 * TILE, *a = p;
-            char *to = o + column * TILE;
-            tile_load(0, to, 64);
-            tile_load(1, to + second, 64);
-            PAIR_STEPS(0, 1, 2, 3, 2 * chunk, b + k_ / 2 * panel + k_ % 2 * TILE, a + k_ / 2 * P_PANEL + k_ % 2 * TILE,
-                       a + k_ / 2 * P_PANEL + (2 + k_ % 2) * TILE, fill_rows(soft, rows, lines, run))
-            last = to;
-            if (rt == 4)
-                a += 4 * TILE, to += 2 * second;
-            else
-                b += 2 * TILE, to += TILE;
-            tile_load(2, to, 64);
-            tile_load(3, to + second, 64);
-            PAIR_STEPS(2, 3, 0, 1, 2 * chunk, b + k_ / 2 * panel + k_ % 2 * TILE, a + k_ / 2 * P_PANEL + k_ % 2 * TILE,
-                       a + k_ / 2 * P_PANEL + (2 + k_ % 2) * TILE, fill_rows(soft, rows, lines, run))
-            last = to;
-        }
+        for (int column = 0; column < columns; column += rt == 2 ? 2 : 1)
+            for (int row = 0; row < rt; row += 4) {
+                const char *b = x.b + column * 2 * TILE, *a = x.a + row * 2 * TILE;
+                char *to = x.c + row * second + column * TILE;
+                tile_load(0, to, 64);
+                tile_load(1, to + second, 64);
+                PAIR_STEPS(0, 1, 2, 3, 2 * chunk, b + k_ / 2 * x.b_panel + k_ % 2 * TILE,
+                           a + k_ / 2 * x.a_panel + k_ % 2 * TILE, a + k_ / 2 * x.a_panel + (2 + k_ % 2) * TILE,
+                           fill_rows(soft, rows, lines, run))
+                last = to;
+                if (rt == 2)
+                    b += 2 * TILE, to += TILE;
+                else
+                    a += 4 * TILE, to += 2 * second;
+                tile_load(2, to, 64);
+                tile_load(3, to + second, 64);
+                PAIR_STEPS(2, 3, 0, 1, 2 * chunk, b + k_ / 2 * x.b_panel + k_ % 2 * TILE,
+                           a + k_ / 2 * x.a_panel + k_ % 2 * TILE, a + k_ / 2 * x.a_panel + (2 + k_ % 2) * TILE,
+                           fill_rows(soft, rows, lines, run))
+                last = to;
+            }
         tile_store(2, last, 64);
         tile_store(3, last + second, 64);
         return;
     }
-    for (int column = from; column < from + columns; column += 2)
+    for (int column = 0; column < columns; column += 2)
         for (int row = 0; row < rt; row += 2) {
-            const char *b = v + column * 2 * TILE, *a = p + row * 2 * TILE;
-            char *to = o + row * second + column * TILE;
+            const char *b = x.b + column * 2 * TILE, *a = x.a + row * 2 * TILE;
+            char *to = x.c + row * second + column * TILE;
             tile_load(0, to, 64);
             tile_load(1, to + TILE, 64);
             tile_load(2, to + second, 64);
             tile_load(3, to + second + TILE, 64);
-            SQUARE_STEPS(2 * chunk, b + k_ / 2 * panel + k_ % 2 * TILE, b + k_ / 2 * panel + (2 + k_ % 2) * TILE,
-                         a + k_ / 2 * P_PANEL + k_ % 2 * TILE, a + k_ / 2 * P_PANEL + (2 + k_ % 2) * TILE,
-                         fill_rows(soft, rows, lines, run))
+            SQUARE_STEPS(2 * chunk, b + k_ / 2 * x.b_panel + k_ % 2 * TILE,
+                         b + k_ / 2 * x.b_panel + (2 + k_ % 2) * TILE, a + k_ / 2 * x.a_panel + k_ % 2 * TILE,
+                         a + k_ / 2 * x.a_panel + (2 + k_ % 2) * TILE, fill_rows(soft, rows, lines, run))
             tile_store(0, to, 64);
             tile_store(1, to + TILE, 64);
             tile_store(2, to + second, 64);
             tile_store(3, to + second + TILE, 64);
         }
+}
+
+/* Columns [from, from + columns) of O += P V over `chunk` panels: p [chunk][rt][2], v panels as tokens, o [rt][2
+ * depth].
+ */
+ALWAYS_INLINE void outputs(const int depth, const int rt, const int shape, const int chunk, const int from,
+                           const int columns, const int soft, const int rows, const int lines, const char *p,
+                           const char *v, char *o, softmax_run *run) {
+    const operands x = {.a = p,
+                        .b = v + from * 2 * TILE,
+                        .c = o + from * TILE,
+                        .a_panel = P_PANEL,
+                        .b_panel = (int64_t)4 * depth * TILE,
+                        .second = (int64_t)2 * depth * TILE};
+    add_products(rt, shape, chunk, columns, soft, rows, lines, x, run);
 }
 
 /* 64 queries and what is made of them. */
