@@ -5,6 +5,7 @@
 
 #include "amx_singles.h"
 
+#include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>

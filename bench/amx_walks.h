@@ -5,14 +5,14 @@
  *     rt      row tiles of queries: 4 read K and V once for 64 queries, 2 are a strip of 32
  *     shape   PAIRS: 2 row tiles by 1 column, two pairs of accumulators in turn, one's stores amid the other's
  * products; SQUARES: 2 by 2, a third fewer loads a product, all four stores at the end chunk   panels of which O is
- * loaded, added to and stored at once: 1, 2 or 4 soft    see amx_softmax.h mix     0: S, P and O one after the other;
+ * loaded, added to and stored at once: 1, 2 or 4 soft    see amx_fill.h mix     0: S, P and O one after the other;
  * 1: a panel's P is made amid S of the next one; 2: amid that and O of the chunk before fetch   lines to fetch into the
  * first level with every two products
  */
 #ifndef BENCH_AMX_WALKS_H
 #define BENCH_AMX_WALKS_H
 
-#include "amx_softmax.h"
+#include "amx_fill.h"
 
 #include <string.h>
 
@@ -23,22 +23,7 @@ enum {
     STRIP_PANELS = 16 /* that a strip of 32 queries walks before the other one does, while they are in the cache */
 };
 
-/* What the units of a product need. A step of a sum is 32 dims or 32 keys. */
-#define PAIR_STEPS(c0, c1, old0, old1, steps, B, A0, A1, fill) \
-    UNROLLED                                                   \
-    for (int k_ = 0; k_ < (steps); k_++) {                     \
-        tile_load(6, B, 64);                                   \
-        tile_load(4, A0, 64);                                  \
-        tile_dot(c0, 4, 6);                                    \
-        tile_load(5, A1, 64);                                  \
-        tile_dot(c1, 5, 6);                                    \
-        fill;                                                  \
-        if (k_ == 0 && last) {                                 \
-            tile_store(old0, last, 64);                        \
-            tile_store(old1, last + second, 64);               \
-        }                                                      \
-    }
-
+/* As PAIR_STEPS, for four accumulators. */
 #define SQUARE_STEPS(steps, B0, B1, A0, A1, fill) \
     UNROLLED                                      \
     for (int k_ = 0; k_ < (steps); k_++) {        \
@@ -65,7 +50,7 @@ ALWAYS_INLINE void scores(const int depth, const int rt, const int shape, const 
             char *to = s + column * TILE;
             tile_zero(0);
             tile_zero(1);
-            PAIR_STEPS(0, 1, 2, 3, depth, b + k_ * TILE, a + k_ * TILE, a + (depth + k_) * TILE,
+            PAIR_STEPS(0, 1, 2, 3, depth, b + i_ * TILE, a + i_ * TILE, a + (depth + i_) * TILE, last, second,
                        fill_rows(soft, rows, lines, run))
             last = to;
             if (rt == 4)
@@ -74,7 +59,7 @@ ALWAYS_INLINE void scores(const int depth, const int rt, const int shape, const 
                 b += depth * TILE, to += TILE;
             tile_zero(2);
             tile_zero(3);
-            PAIR_STEPS(2, 3, 0, 1, depth, b + k_ * TILE, a + k_ * TILE, a + (depth + k_) * TILE,
+            PAIR_STEPS(2, 3, 0, 1, depth, b + i_ * TILE, a + i_ * TILE, a + (depth + i_) * TILE, last, second,
                        fill_rows(soft, rows, lines, run))
             last = to;
         }
@@ -119,9 +104,9 @@ ALWAYS_INLINE void add_products(const int rt, const int shape, const int chunk, 
                 char *to = x.c + row * second + column * TILE;
                 tile_load(0, to, 64);
                 tile_load(1, to + second, 64);
-                PAIR_STEPS(0, 1, 2, 3, 2 * chunk, b + k_ / 2 * x.b_panel + k_ % 2 * TILE,
-                           a + k_ / 2 * x.a_panel + k_ % 2 * TILE, a + k_ / 2 * x.a_panel + (2 + k_ % 2) * TILE,
-                           fill_rows(soft, rows, lines, run))
+                PAIR_STEPS(0, 1, 2, 3, 2 * chunk, b + i_ / 2 * x.b_panel + i_ % 2 * TILE,
+                           a + i_ / 2 * x.a_panel + i_ % 2 * TILE, a + i_ / 2 * x.a_panel + (2 + i_ % 2) * TILE, last,
+                           second, fill_rows(soft, rows, lines, run))
                 last = to;
                 if (rt == 2)
                     b += 2 * TILE, to += TILE;
@@ -129,9 +114,9 @@ ALWAYS_INLINE void add_products(const int rt, const int shape, const int chunk, 
                     a += 4 * TILE, to += 2 * second;
                 tile_load(2, to, 64);
                 tile_load(3, to + second, 64);
-                PAIR_STEPS(2, 3, 0, 1, 2 * chunk, b + k_ / 2 * x.b_panel + k_ % 2 * TILE,
-                           a + k_ / 2 * x.a_panel + k_ % 2 * TILE, a + k_ / 2 * x.a_panel + (2 + k_ % 2) * TILE,
-                           fill_rows(soft, rows, lines, run))
+                PAIR_STEPS(2, 3, 0, 1, 2 * chunk, b + i_ / 2 * x.b_panel + i_ % 2 * TILE,
+                           a + i_ / 2 * x.a_panel + i_ % 2 * TILE, a + i_ / 2 * x.a_panel + (2 + i_ % 2) * TILE, last,
+                           second, fill_rows(soft, rows, lines, run))
                 last = to;
             }
         tile_store(2, last, 64);
@@ -180,20 +165,19 @@ typedef struct job {
     float m[PANEL];    /* references; there are none better, as scores are never far above 0 */
     char *s, *p, *o;   /* [2][16] tiles, [2][MOST_CHUNK][8] tiles, [4][2 depth] tiles */
     float (*sums)[VL]; /* [64] */
-    uint8_t table[64]; /* see make_word_table */
-    float top;         /* the largest sum of four, or the largest P of SOFT_WORD's */
+    bool far;          /* some score was too far above m */
 } job;
 
 ALWAYS_INLINE softmax_run softmax_of(const job *j, const float *start, int half, char *p, float (*sums)[VL],
                                      const softmax_run *before) {
-    return (softmax_run){.s = j->s + half * 16 * TILE,
-                         .p = p,
-                         .start = start,
-                         .sums = sums,
-                         .scale = before->scale,
-                         .top = before->top,
-                         .word_top = before->word_top,
-                         .table = before->table};
+    softmax_run run = {.x = before->x};
+    run.x.s = (const float *)(j->s + half * 16 * TILE);
+    run.x.p = p;
+    run.x.start = start;
+    run.x.before = (const float(*)[VL])sums;
+    run.x.after = sums;
+    run.x.row = 0;
+    return run;
 }
 
 /* `rt` row tiles of queries from row tile `first` on over `panels` panels. */
@@ -206,9 +190,7 @@ ALWAYS_INLINE void walk_rows(const int depth, const int rt, const int first, con
     const int with_s = mix ? all : 0, with_o = mix == 2 ? all : 0;
     const char *const q = j->q + first * depth * TILE;
     char *const o = j->o + first * 2 * depth * TILE;
-    softmax_run run = {.scale = v_set1(soft == SOFT_WORD ? j->scale * WORD_ONE : j->scale),
-                       .top = v_zero(),
-                       .table = _mm512_loadu_si512(j->table)};
+    softmax_run run = {.x = {.scale = v_set1(soft == SOFT_WORD ? j->scale * WORD_ONE : j->scale)}};
     if (mix) scores(depth, rt, shape, SOFT_NONE, 0, 0, q, k, j->s, &run);
     for (int32_t i = 0; i < panels; i++) {
         const int32_t within = i % chunk, turn = mix ? i / chunk % 2 : 0;
@@ -228,8 +210,8 @@ ALWAYS_INLINE void walk_rows(const int depth, const int rt, const int first, con
                 outputs(depth, rt, shape, chunk, within * part, part, soft, 0, 0, before,
                         v + (i - within - chunk) * panel, o, &run);
         }
-        while (run.row < rt * 16)
-            softmax_row(soft, &run);
+        while (run.x.row < rt * 16)
+            make_row(soft, &run.x);
         if (!mix && within == chunk - 1) {
             run.ahead = v + (i + 1 < panels ? i + 1 : i) * panel;
             outputs(depth, rt, shape, chunk, 0, 2 * depth, SOFT_NONE, 0, fetch, j->p, v + (i - within) * panel, o,
@@ -241,20 +223,17 @@ ALWAYS_INLINE void walk_rows(const int depth, const int rt, const int first, con
         outputs(depth, rt, shape, chunk, 0, 2 * depth, SOFT_NONE, 0, 0, j->p + turn * MOST_CHUNK * P_PANEL,
                 v + (panels - chunk) * panel, o, &run);
     }
-    const float words = (float)_mm512_reduce_max_epi32(_mm512_max_epu32(
-        _mm512_and_si512(run.word_top, _mm512_set1_epi32(0xffff)), _mm512_srli_epi32(run.word_top, 16)));
-    const float top = soft == SOFT_WORD ? words : v_top(run.top);
-    j->top = top > j->top ? top : j->top;
+    j->far = j->far || passed(&run.x);
 }
 
 ALWAYS_INLINE void walk(const int depth, const int rt, const int shape, const int chunk, const int soft, const int mix,
                         const int fetch, job *j) {
     float start[PANEL];
     for (int i = 0; i < PANEL; i++)
-        start[i] = soft == SOFT_WORD ? word_start(j->m[i]) : -j->m[i];
+        start[i] = soft == SOFT_WORD ? word_start(-j->m[i]) : -j->m[i];
     memset(j->sums, 0, PANEL * sizeof *j->sums);
     memset(j->o, 0, (size_t)8 * (size_t)depth * TILE);
-    j->top = 0;
+    j->far = false;
     const int32_t together = rt == 4 ? j->panels : STRIP_PANELS;
     for (int32_t i = 0; i < j->panels; i += together)
         for (int first = 0; first < 4; first += rt)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The two products that everything is made of, two tile rows of C at a time. Pairs of accumulators take turns, 0 and 1,
+ * The products that everything is made of, two tile rows of C at a time. Pairs of accumulators take turns, 0 and 1,
  * then 2 and 3: the stores of one are issued amid the products of the next. After every two products of tiles comes
  * `fill`, a statement of vector work to run in their shadow.
  */
@@ -81,5 +81,21 @@
         tile_store(2, c_ - step_, stride_);                                   \
         tile_store(3, c_ + second_ - step_, stride_);                         \
     } while (0)
+
+/* c0 and c1 += `steps` products each, number i_ of tiles at a0 and b and at a1 and b. On the way the pair before is
+   stored at `last` and `second` bytes on; NULL: there is none. */
+#define PAIR_STEPS(c0, c1, old0, old1, steps, b, a0, a1, last, second, fill) \
+    for (int32_t i_ = 0; i_ < (steps); i_++) {                               \
+        tile_load(6, b, 64);                                                 \
+        tile_load(4, a0, 64);                                                \
+        tile_dot(c0, 4, 6);                                                  \
+        tile_load(5, a1, 64);                                                \
+        tile_dot(c1, 5, 6);                                                  \
+        fill;                                                                \
+        if (i_ == 0 && (last)) {                                             \
+            tile_store(old0, last, 64);                                      \
+            tile_store(old1, (last) + (second), 64);                         \
+        }                                                                    \
+    }
 
 #endif
