@@ -118,8 +118,8 @@ static inline softmax softmax_of(const walk *w, const float *s) {
                      .word_top = _mm512_setzero_si512()};
 }
 
-/* Those that are left. */
-static void softmax_rows(const walk *w, softmax *run) {
+/* Those that are left. Inlined, as what escapes to a call must lie in memory at every tile instruction. */
+ALWAYS_INLINE void softmax_rows(const walk *w, softmax *run) {
     if (w->words)
         while (run->row < PANEL)
             softmax_row(true, run);
