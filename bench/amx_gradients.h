@@ -1,32 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Shapes of the backward kernel for amx_parts.c: one panel of keys over panels of queries,
+ * A rival of the backward kernel in tiles for amx_gradient_parts.c: one panel of keys over panels of queries,
  *
  *     S = Q K^T, dP = dO V^T, P = exp2(scale S - LSE), dS = P (dP - delta),
  *     dV^T += dO^T P, dK^T += Q^T dS (of the panel), dQ += dS K (of each panel of queries)
  *
- * one phase after the other, with 32 or 64 queries between S and dS, and dV and dK loaded, added to and stored once for
- * `chunk` panels of queries.
+ * one phase after the other.
  */
 #ifndef BENCH_AMX_GRADIENTS_H
 #define BENCH_AMX_GRADIENTS_H
 
 #include "amx_walks.h"
 
-enum { MOST_GRADIENT_CHUNK = 4 };
-
 /* Panels of queries lie `panel` bytes apart, in each form. */
 typedef struct gradients_job {
     const char *q_rows, *o_rows, *q_cols, *o_cols; /* o: of dO */
     const char *k_dims, *v_dims, *k_tokens;
     const float *minus_lse, *minus_delta; /* in log2 units */
-    int32_t panels;
-    float scale;                /* in log2 units */
-    char *s, *dp;               /* [4][4] tiles */
-    char *p_tokens, *ds_tokens; /* [MOST_GRADIENT_CHUNK][4][2] */
-    char *ds_rows;              /* [4][2] */
-    char *dk, *dv;              /* [2 depth][4] */
-    char *dq;                   /* panels of [4][2 depth] */
+    float scale;                          /* in log2 units */
+    char *s, *dp;                         /* [4][4] tiles */
+    char *p_tokens, *ds_tokens;           /* [4][2] */
+    char *ds_rows;                        /* [4][2] */
+    char *dk, *dv;                        /* [2 depth][4] */
+    char *dq;                             /* panels of [4][2 depth] */
 } gradients_job;
 
 ALWAYS_INLINE void store_token_pairs(char *to, vf even, vf odd) {
@@ -35,9 +31,8 @@ ALWAYS_INLINE void store_token_pairs(char *to, vf even, vf odd) {
     _mm512_store_si512(to, _mm512_permutexvar_epi16(order, (__m512i)_mm512_cvtne2ps_pbh(odd, even)));
 }
 
-/* Queries `row` and the next one by 32 keys of half `half`; s and dp are where row 0's tiles are. */
-ALWAYS_INLINE void gradient_rows(const int soft, const gradients_job *j, int32_t first, int32_t row, int half,
-                                 char *p_tokens, char *ds_tokens) {
+/* Queries `row` and the next one of a panel by 32 keys. */
+ALWAYS_INLINE void gradient_rows(const gradients_job *j, int32_t first, int32_t row, int half) {
     const int64_t at = (row / 16 * 4 + 2 * half) * TILE + row % 16 * 64;
     const vf scale = v_set1(j->scale);
     vf p[2][2], ds[2][2];
@@ -47,7 +42,7 @@ ALWAYS_INLINE void gradient_rows(const int soft, const gradients_job *j, int32_t
         UNROLLED
         for (int n = 0; n < 2; n++) {
             const vf x = v_fma(v_load((const float *)(j->s + at + n * TILE + i * 64)), scale, lse);
-            p[i][n] = soft == SOFT_5 ? v_exp2(x) : exp2_cubic(x);
+            p[i][n] = v_exp2(x);
             ds[i][n] = v_mul(p[i][n], v_add(v_load((const float *)(j->dp + at + n * TILE + i * 64)), delta));
         }
         _mm512_store_si512(j->ds_rows + (row / 16 * 2 + half) * TILE + (row % 16 + i) * 64,
@@ -56,53 +51,34 @@ ALWAYS_INLINE void gradient_rows(const int soft, const gradients_job *j, int32_t
     const int64_t to = (4 * half + row / 32) * TILE + row % 32 / 2 * 64;
     UNROLLED
     for (int n = 0; n < 2; n++) {
-        store_token_pairs(p_tokens + to + n * 2 * TILE, p[0][n], p[1][n]);
-        store_token_pairs(ds_tokens + to + n * 2 * TILE, ds[0][n], ds[1][n]);
+        store_token_pairs(j->p_tokens + to + n * 2 * TILE, p[0][n], p[1][n]);
+        store_token_pairs(j->ds_tokens + to + n * 2 * TILE, ds[0][n], ds[1][n]);
     }
 }
 
-/* rt: row tiles of queries between S and dS. soft: SOFT_5 or SOFT_3. */
-ALWAYS_INLINE void walk_gradients(const int depth, const int rt, const int shape, const int chunk, const int soft,
-                                  gradients_job *j) {
+ALWAYS_INLINE void gradient_panel(const gradients_job *j, int32_t first) {
+    for (int32_t row = 0; row < PANEL; row += 2) {
+        gradient_rows(j, first, row, 0);
+        gradient_rows(j, first, row, 1);
+    }
+}
+
+ALWAYS_INLINE void walk_gradients(const int depth, int32_t panels, const gradients_job *j) {
     const int64_t panel = (int64_t)4 * depth * TILE;
-    softmax_run none = {0};
     memset(j->dk, 0, (size_t)8 * (size_t)depth * TILE);
     memset(j->dv, 0, (size_t)8 * (size_t)depth * TILE);
-    for (int32_t i = 0; i < j->panels; i++) {
-        const int32_t within = i % chunk;
-        char *p = j->p_tokens + within * P_PANEL, *ds = j->ds_tokens + within * P_PANEL;
-        for (int first = 0; first < 4; first += rt) {
-            const int64_t rows = i * panel + first * depth * TILE, tiles = first * 4 * TILE;
-            scores(depth, rt, shape, SOFT_NONE, 0, 0, j->q_rows + rows, j->k_dims, j->s + tiles, &none);
-            scores(depth, rt, shape, SOFT_NONE, 0, 0, j->o_rows + rows, j->v_dims, j->dp + tiles, &none);
-            for (int32_t row = first * 16; row < (first + rt) * 16; row += 2) {
-                gradient_rows(soft, j, i * PANEL, row, 0, p, ds);
-                gradient_rows(soft, j, i * PANEL, row, 1, p, ds);
-            }
-        }
-        add_products(
-            4, shape, 1, 2 * depth, SOFT_NONE, 0, 0,
-            (operands){
-                .a = j->ds_rows, .b = j->k_tokens, .c = j->dq + 2 * i * panel, .second = (int64_t)2 * depth * TILE},
-            &none);
-        if (within < chunk - 1) continue;
-        const int64_t cols = (i - within) * panel;
-        add_products(2 * depth, shape, chunk, 4, SOFT_NONE, 0, 0,
-                     (operands){.a = j->o_cols + cols,
-                                .b = j->p_tokens,
-                                .c = j->dv,
-                                .a_panel = panel,
-                                .b_panel = P_PANEL,
-                                .second = 4 * TILE},
-                     &none);
-        add_products(2 * depth, shape, chunk, 4, SOFT_NONE, 0, 0,
-                     (operands){.a = j->q_cols + cols,
-                                .b = j->ds_tokens,
-                                .c = j->dk,
-                                .a_panel = panel,
-                                .b_panel = P_PANEL,
-                                .second = 4 * TILE},
-                     &none);
+    for (int32_t i = 0; i < panels; i++) {
+        const int64_t at = i * panel;
+        scores(depth, 0, j->q_rows + at, j->k_dims, j->s, NULL);
+        scores(depth, 0, j->o_rows + at, j->v_dims, j->dp, NULL);
+        gradient_panel(j, i * PANEL);
+        const operands dq = {
+            .a = j->ds_rows, .b = j->k_tokens, .c = j->dq + 2 * at, .second = (int64_t)2 * depth * TILE};
+        const operands dv = {.a = j->o_cols + at, .b = j->p_tokens, .c = j->dv, .second = 4 * TILE};
+        const operands dk = {.a = j->q_cols + at, .b = j->ds_tokens, .c = j->dk, .second = 4 * TILE};
+        add_products(4, 1, 2 * depth, 0, dq, NULL);
+        add_products(2 * depth, 1, 4, 0, dv, NULL);
+        add_products(2 * depth, 1, 4, 0, dk, NULL);
     }
 }
 

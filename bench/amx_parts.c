@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * amx_parts: where a forward kernel in tiles spends its time, and which shape of it is fastest. One core, CSV on
- * stdout:
+ * amx_parts: where the forward kernel in tiles spends its time, and whether another shape of it is faster. One core,
+ * CSV on stdout:
  *
  *     what,head_dim,panels,ns,of_peak,error
  *
- * ns is of one pair of 64 queries and 64 keys, or of one instruction where the name ends in "each"; of_peak is the
- * share of the rate of tile products measured beside it; error is the largest of O, of values about 1, against sums in
- * fp64. Exit code 1: a result is wrong. It runs where the tiles are emulated, too, for the results alone. See
- * amx_walks.h for the words in the names.
+ * ns is of one pair of 64 queries and 64 keys; of_peak is the share of the rate of tile products measured in the same
+ * rounds; error is the largest of O, of values about 1, against sums in fp64. Exit code 1: a result is wrong. It runs
+ * where the tiles are emulated, too, for the results alone.
  */
 #include "amx_bench.h"
 
@@ -16,123 +15,38 @@ enum { MOST_PANELS = 256 };
 
 /* ---- parts of a pair */
 
-#define SOFTMAX_ALONE(name, soft)                             \
-    static void name(job *j) {                                \
-        softmax run = {.s = (const float *)j->s,              \
-                       .p = j->p,                             \
-                       .start = j->m,                         \
-                       .before = (const float(*)[VL])j->sums, \
-                       .after = j->sums,                      \
-                       .scale = v_set1(j->scale)};            \
-        TIMES(PANEL) make_row(soft, &run);                    \
-        j->far = passed(&run);                                \
+static void softmax_alone(void *of) {
+    const job *j = of;
+    for (int32_t i = 0; i < j->panels; i++) {
+        softmax run = softmax_of(j, 0, j->p, v_zero());
+        while (run.row < PANEL)
+            softmax_row(&run);
     }
-SOFTMAX_ALONE(softmax_5, SOFT_5)
-SOFTMAX_ALONE(softmax_3, SOFT_3)
-SOFTMAX_ALONE(softmax_word, SOFT_WORD)
+}
 
-/* Over all panels, each apart. */
-#define SCORES_ALONE(name, depth, rt, shape)                                           \
-    static void name(job *j) {                                                         \
-        softmax_run run = {0};                                                         \
-        for (int32_t i = 0; i < j->panels; i++)                                        \
-            for (int first = 0; first < 4; first += rt)                                \
-                scores(depth, rt, shape, SOFT_NONE, 0, 0, j->q + first * depth * TILE, \
-                       j->k + (int64_t)i * 4 * depth * TILE, j->s, &run);              \
+#define PARTS(depth)                                                                              \
+    static void scores_##depth(void *of) {                                                        \
+        const job *j = of;                                                                        \
+        for (int32_t i = 0; i < j->panels; i++)                                                   \
+            scores(depth, 0, j->q, j->k + (int64_t)i * 4 * depth * TILE, j->s, NULL);             \
+    }                                                                                             \
+    static void outputs_##depth(void *of) {                                                       \
+        const job *j = of;                                                                        \
+        for (int32_t i = 0; i < j->panels; i += CHUNK)                                            \
+            outputs(depth, 0, 0, 2 * depth, j->p, j->v + (int64_t)i * 4 * depth * TILE, j, NULL); \
+    }                                                                                             \
+    static void apart_##depth(void *of) {                                                         \
+        walk(depth, false, of);                                                                   \
+    }                                                                                             \
+    static void mixed_##depth(void *of) {                                                         \
+        walk(depth, true, of);                                                                    \
     }
-#define OUTPUTS_ALONE(name, depth, rt, shape, chunk)                                                           \
-    static void name(job *j) {                                                                                 \
-        softmax_run run = {0};                                                                                 \
-        for (int32_t i = 0; i < j->panels; i += chunk)                                                         \
-            for (int first = 0; first < 4; first += rt)                                                        \
-                outputs(depth, rt, shape, chunk, 0, 2 * depth, SOFT_NONE, 0, 0, j->p + first * 2 * TILE,       \
-                        j->v + (int64_t)i * 4 * depth * TILE, j->o + (int64_t)first * 2 * depth * TILE, &run); \
-    }
-SCORES_ALONE(s_strips_64, 2, 2, PAIRS)
-SCORES_ALONE(s_strips_128, 4, 2, PAIRS)
-SCORES_ALONE(s_pairs_64, 2, 4, PAIRS)
-SCORES_ALONE(s_pairs_128, 4, 4, PAIRS)
-SCORES_ALONE(s_squares_64, 2, 4, SQUARES)
-SCORES_ALONE(s_squares_128, 4, 4, SQUARES)
-OUTPUTS_ALONE(o_strips_64, 2, 2, PAIRS, 1)
-OUTPUTS_ALONE(o_strips_128, 4, 2, PAIRS, 1)
-OUTPUTS_ALONE(o_pairs_1_64, 2, 4, PAIRS, 1)
-OUTPUTS_ALONE(o_pairs_1_128, 4, 4, PAIRS, 1)
-OUTPUTS_ALONE(o_pairs_2_64, 2, 4, PAIRS, 2)
-OUTPUTS_ALONE(o_pairs_2_128, 4, 4, PAIRS, 2)
-OUTPUTS_ALONE(o_pairs_4_128, 4, 4, PAIRS, 4)
-OUTPUTS_ALONE(o_squares_1_64, 2, 4, SQUARES, 1)
-OUTPUTS_ALONE(o_squares_1_128, 4, 4, SQUARES, 1)
-OUTPUTS_ALONE(o_squares_2_64, 2, 4, SQUARES, 2)
-OUTPUTS_ALONE(o_squares_2_128, 4, 4, SQUARES, 2)
-OUTPUTS_ALONE(o_squares_4_128, 4, 4, SQUARES, 4)
-
-typedef struct product {
-    const char *name;
-    part_fn of_64, of_128;
-} product;
-
-static const product products[] = {
-    {"S, 32 rows, pairs", s_strips_64, s_strips_128},
-    {"S, 64 rows, pairs", s_pairs_64, s_pairs_128},
-    {"S, 64 rows, squares", s_squares_64, s_squares_128},
-    {"O, 32 rows, pairs", o_strips_64, o_strips_128},
-    {"O, 64 rows, pairs", o_pairs_1_64, o_pairs_1_128},
-    {"O, 64 rows, pairs, chunk 2", o_pairs_2_64, o_pairs_2_128},
-    {"O, 64 rows, pairs, chunk 4", NULL, o_pairs_4_128},
-    {"O, 64 rows, squares", o_squares_1_64, o_squares_1_128},
-    {"O, 64 rows, squares, chunk 2", o_squares_2_64, o_squares_2_128},
-    {"O, 64 rows, squares, chunk 4", NULL, o_squares_4_128},
-};
-
-/* ---- whole kernels */
-
-#define WHOLE(name, rt, shape, chunk, soft, mix, fetch)        \
-    static __attribute__((noinline)) void name##_64(job *j) {  \
-        walk(2, rt, shape, chunk, soft, mix, fetch, j);        \
-    }                                                          \
-    static __attribute__((noinline)) void name##_128(job *j) { \
-        walk(4, rt, shape, chunk, soft, mix, fetch, j);        \
-    }
-
-#define WHOLES(_)                                                                       \
-    _(w00, 2, PAIRS, 1, SOFT_5, 2, 0, "32 rows, pairs, chunk 1, exp 5, mix 2")          \
-    _(w01, 2, PAIRS, 1, SOFT_5, 0, 0, "32 rows, pairs, chunk 1, exp 5, mix 0")          \
-    _(w02, 2, PAIRS, 2, SOFT_5, 0, 0, "32 rows, pairs, chunk 2, exp 5, mix 0")          \
-    _(w03, 2, PAIRS, 2, SOFT_WORD, 0, 0, "32 rows, pairs, chunk 2, word, mix 0")        \
-    _(w04, 4, PAIRS, 1, SOFT_5, 0, 0, "64 rows, pairs, chunk 1, exp 5, mix 0")          \
-    _(w05, 4, PAIRS, 2, SOFT_5, 0, 0, "64 rows, pairs, chunk 2, exp 5, mix 0")          \
-    _(w06, 4, PAIRS, 2, SOFT_5, 0, 8, "64 rows, pairs, chunk 2, exp 5, mix 0, fetch")   \
-    _(w07, 4, PAIRS, 2, SOFT_5, 1, 0, "64 rows, pairs, chunk 2, exp 5, mix 1")          \
-    _(w08, 4, PAIRS, 2, SOFT_5, 2, 0, "64 rows, pairs, chunk 2, exp 5, mix 2")          \
-    _(w09, 4, PAIRS, 2, SOFT_5, 2, 8, "64 rows, pairs, chunk 2, exp 5, mix 2, fetch")   \
-    _(w10, 4, PAIRS, 2, SOFT_3, 0, 0, "64 rows, pairs, chunk 2, exp 3, mix 0")          \
-    _(w11, 4, PAIRS, 2, SOFT_3, 2, 0, "64 rows, pairs, chunk 2, exp 3, mix 2")          \
-    _(w12, 4, PAIRS, 2, SOFT_WORD, 0, 0, "64 rows, pairs, chunk 2, word, mix 0")        \
-    _(w13, 4, PAIRS, 2, SOFT_WORD, 0, 8, "64 rows, pairs, chunk 2, word, mix 0, fetch") \
-    _(w14, 4, PAIRS, 2, SOFT_WORD, 1, 0, "64 rows, pairs, chunk 2, word, mix 1")        \
-    _(w15, 4, PAIRS, 2, SOFT_WORD, 2, 0, "64 rows, pairs, chunk 2, word, mix 2")        \
-    _(w16, 4, PAIRS, 2, SOFT_WORD, 2, 8, "64 rows, pairs, chunk 2, word, mix 2, fetch") \
-    _(w17, 4, PAIRS, 4, SOFT_WORD, 0, 0, "64 rows, pairs, chunk 4, word, mix 0")        \
-    _(w18, 4, SQUARES, 2, SOFT_5, 0, 0, "64 rows, squares, chunk 2, exp 5, mix 0")      \
-    _(w19, 4, SQUARES, 2, SOFT_5, 2, 0, "64 rows, squares, chunk 2, exp 5, mix 2")      \
-    _(w20, 4, SQUARES, 2, SOFT_WORD, 0, 0, "64 rows, squares, chunk 2, word, mix 0")    \
-    _(w21, 4, SQUARES, 2, SOFT_WORD, 1, 0, "64 rows, squares, chunk 2, word, mix 1")    \
-    _(w22, 4, SQUARES, 2, SOFT_WORD, 2, 0, "64 rows, squares, chunk 2, word, mix 2")
-
-#define DEFINE_WHOLE(name, rt, shape, chunk, soft, mix, fetch, text) WHOLE(name, rt, shape, chunk, soft, mix, fetch)
-WHOLES(DEFINE_WHOLE)
-
-typedef struct whole {
-    const char *name;
-    part_fn of_64, of_128;
-} whole;
-
-#define LIST_WHOLE(name, rt, shape, chunk, soft, mix, fetch, text) {text, name##_64, name##_128},
-static const whole wholes[] = {WHOLES(LIST_WHOLE)};
+PARTS(2)
+PARTS(4)
 
 /* ---- the library's own kernel, over the same panels */
 
+/* Of one head dim. */
 typedef struct inputs {
     uint16_t *q, *k, *v; /* [64][D], [tokens][D] */
     char *packed_k, *packed_v;
@@ -141,171 +55,185 @@ typedef struct inputs {
     void *scratch;
 } inputs;
 
-static inputs in;
+static inputs in[2]; /* 64, 128 */
 
-static void forward(job *j, float *lse) {
-    const nabla_forward_task task = {.q = {in.q, in.dim},
-                                     .q_count = PANEL,
-                                     .k_offsets = in.offsets,
-                                     .blocks = in.list,
-                                     .block_count = j->panels,
-                                     .head_dim = in.dim,
-                                     .scale = j->scale / LOG2_E,
-                                     .alpha = 1,
-                                     .o = in.o,
-                                     .o_stride = in.dim,
-                                     .o_dtype = NABLA_FP32,
-                                     .lse = lse,
-                                     .packed_k = in.packed_k,
-                                     .packed_v = in.packed_v,
-                                     .k_pieces = in.list,
-                                     .scratch = in.scratch};
-    amx_forward(&task);
+static const inputs *inputs_of(int32_t dim) {
+    return in + (dim == 128);
+}
+
+/* The same queries `count` times. */
+static void library(const job *j, int32_t dim, int32_t count) {
+    const inputs *x = inputs_of(dim);
+    nabla_forward_task tasks[NABLA_MOST_TOGETHER];
+    for (int32_t i = 0; i < count; i++)
+        tasks[i] = (nabla_forward_task){.q = {x->q, dim},
+                                        .q_count = PANEL,
+                                        .k_offsets = x->offsets,
+                                        .blocks = x->list,
+                                        .block_count = j->panels,
+                                        .head_dim = dim,
+                                        .scale = j->scale / LOG2_E,
+                                        .alpha = 1,
+                                        .o = x->o,
+                                        .o_stride = dim,
+                                        .o_dtype = NABLA_FP32,
+                                        .packed_k = x->packed_k,
+                                        .packed_v = x->packed_v,
+                                        .k_pieces = x->list,
+                                        .scratch = x->scratch,
+                                        .next = i + 1 < count ? tasks + i + 1 : NULL};
+    amx_forward(tasks);
     tile_configure(&config);
 }
 
-static void library(job *j) {
-    forward(j, NULL);
-}
-
-static void library_with_lse(job *j) {
-    float lse[PANEL];
-    forward(j, lse);
-}
+#define LIBRARY(depth)                                  \
+    static void library_##depth(void *of) {             \
+        library(of, 32 * (depth), 1);                   \
+    }                                                   \
+    static void together_##depth(void *of) {            \
+        library(of, 32 * (depth), NABLA_MOST_TOGETHER); \
+    }
+LIBRARY(2)
+LIBRARY(4)
 
 /* ---- inputs and results */
 
-static void make_inputs(int32_t dim, int32_t panels, job *j) {
+static job make_inputs(int32_t dim, int32_t panels) {
     const size_t tokens = (size_t)panels * PANEL, size = tokens * (size_t)dim;
-    in = (inputs){.q = noise(PANEL * (size_t)dim), .k = noise(size), .v = noise(size), .dim = dim};
-    in.packed_k = take(size * 2 > MOST_LOADED ? size * 2 : MOST_LOADED);
-    in.packed_v = take(size * 2);
-    in.o = take(PANEL * (size_t)dim * 4);
-    in.scratch = take(amx_forward_scratch(dim));
+    inputs *x = in + (dim == 128);
+    *x = (inputs){.q = noise(PANEL * (size_t)dim), .k = noise(size), .v = noise(size), .dim = dim};
+    x->packed_k = take(size * 2);
+    x->packed_v = take(size * 2);
+    x->o = take(PANEL * (size_t)dim * 4);
+    x->scratch = take(amx_forward_scratch(dim));
     for (int32_t i = 0; i < panels; i++) {
-        in.list[i + 1] = i + 1;
-        in.offsets[i + 1] = (i + 1) * PANEL;
-        amx_pack_dims((nabla_rows){in.k, dim}, NABLA_BF16, i * PANEL, PANEL, dim, panel_at(in.packed_k, i, dim));
-        amx_pack_values((nabla_rows){in.v, dim}, NABLA_BF16, i * PANEL, PANEL, dim, panel_at(in.packed_v, i, dim));
+        x->list[i + 1] = i + 1;
+        x->offsets[i + 1] = (i + 1) * PANEL;
+        amx_pack_dims((nabla_rows){x->k, dim}, NABLA_BF16, i * PANEL, PANEL, dim, panel_at(x->packed_k, i, dim));
+        amx_pack_tokens((nabla_rows){x->v, dim}, NABLA_BF16, i * PANEL, PANEL, dim, panel_at(x->packed_v, i, dim));
     }
     char *q = take(panel_bytes(dim));
-    amx_pack_rows((nabla_rows){in.q, dim}, NABLA_BF16, 0, PANEL, dim, q);
-    *j = (job){.q = q,
-               .k = in.packed_k,
-               .v = in.packed_v,
-               .panels = panels,
-               .scale = LOG2_E / sqrtf((float)dim),
-               .s = take(32 * TILE),
-               .p = take(2 * MOST_CHUNK * P_PANEL),
-               .o = take((size_t)8 * (size_t)dim / 32 * TILE),
-               .sums = take(PANEL * sizeof *j->sums)};
+    amx_pack_rows((nabla_rows){x->q, dim}, NABLA_BF16, 0, PANEL, dim, q);
+    job j = {.q = q,
+             .k = x->packed_k,
+             .v = x->packed_v,
+             .panels = panels,
+             .scale = LOG2_E / sqrtf((float)dim),
+             .s = take(32 * TILE),
+             .p = take(2 * CHUNK * P_PANEL),
+             .o = take((size_t)8 * (size_t)dim / 32 * TILE),
+             .sums = take(PANEL * sizeof *j.sums)};
     for (int i = 0; i < PANEL; i++)
-        j->m[i] = 1.7f;
+        j.below[i] = -1.7f;
+    return j;
 }
 
 /* O of the walks lies in tiles, undivided. */
-static double output_at(const job *j, int32_t row, int32_t d) {
-    const float *tile = (const float *)(j->o + (row / 16 * (in.dim / 16) + d / 16) * TILE);
+static double output_at(const job *j, int32_t dim, int32_t row, int32_t d) {
+    const float *tile = (const float *)(j->o + (row / 16 * (dim / 16) + d / 16) * TILE);
     double sum = 0;
     for (int i = 0; i < VL; i++)
         sum += (double)j->sums[row][i];
     return (double)tile[row % 16 * VL + d % 16] / sum;
 }
 
-static double *expected(int32_t panels, double scale) {
-    double *o = calloc((size_t)PANEL * (size_t)in.dim, sizeof *o);
+static double *expected(const inputs *x, const job *j) {
+    double *o = take((size_t)PANEL * (size_t)x->dim * sizeof *o);
     for (int32_t r = 0; r < PANEL; r++) {
-        double sum = 0, *row = o + r * in.dim;
-        for (int32_t t = 0; t < panels * PANEL; t++) {
+        double sum = 0, *row = o + r * x->dim;
+        for (int32_t t = 0; t < j->panels * PANEL; t++) {
             double s = 0;
-            for (int32_t d = 0; d < in.dim; d++)
-                s += widen(in.q[r * in.dim + d]) * widen(in.k[t * in.dim + d]);
-            const double p = exp2(s * scale);
+            for (int32_t d = 0; d < x->dim; d++)
+                s += widen(x->q[r * x->dim + d]) * widen(x->k[t * x->dim + d]);
+            const double p = exp2(s * (double)j->scale);
             sum += p;
-            for (int32_t d = 0; d < in.dim; d++)
-                row[d] += p * widen(in.v[t * in.dim + d]);
+            for (int32_t d = 0; d < x->dim; d++)
+                row[d] += p * widen(x->v[t * x->dim + d]);
         }
-        for (int32_t d = 0; d < in.dim; d++)
+        for (int32_t d = 0; d < x->dim; d++)
             row[d] /= sum;
     }
     return o;
 }
 
-static double error_of(const job *j, const double *o, bool of_library) {
+static double error_of(part_fn run, job *j, int32_t dim, bool of_library, const double *o) {
+    const inputs *x = inputs_of(dim);
     double most = 0;
+    run(j);
     for (int32_t r = 0; r < PANEL; r++)
-        for (int32_t d = 0; d < in.dim; d++) {
-            const double x = of_library ? (double)in.o[r * in.dim + d] : output_at(j, r, d);
-            const double error = fabs(x - o[r * in.dim + d]);
+        for (int32_t d = 0; d < dim; d++) {
+            const double got = of_library ? (double)x->o[r * dim + d] : output_at(j, dim, r, d);
+            const double error = fabs(got - o[r * dim + d]);
             most = error <= most ? most : error; /* NaN stays */
         }
+    failed = failed || (!of_library && j->far);
     return most;
 }
 
 /* ---- the report */
 
-static void report_wholes(int32_t panels, job *j, const double *o) {
-    const int32_t dim = in.dim, tiles = dim / 32 * 32;
-    const struct {
-        const char *name;
-        part_fn run;
-    } ours[] = {{"library", library}, {"library, with lse", library_with_lse}};
-    j->panels = panels;
-    find_peak();
-    for (int i = 0; i < 2; i++) {
-        const double ns = time_of(ours[i].run, j) / panels;
-        print_pair(ours[i].name, dim, panels, tiles, ns, o ? error_of(j, o, true) : UNCHECKED_ERROR);
-    }
-    for (size_t i = 0; i < sizeof wholes / sizeof *wholes; i++) {
-        if (i % 4 == 0) find_peak();
-        const double ns = time_of(dim == 64 ? wholes[i].of_64 : wholes[i].of_128, j) / panels;
-        failed = failed || j->far;
-        print_pair(wholes[i].name, dim, panels, tiles, ns, o ? error_of(j, o, false) : UNCHECKED_ERROR);
-    }
-}
+static const struct {
+    const char *name;
+    part_fn of_64, of_128;
+    int32_t together; /* query blocks a call; 0: not the library's */
+} wholes[] = {{"library", library_2, library_4, 1},
+              {"library, 4 query blocks together", together_2, together_4, NABLA_MOST_TOGETHER},
+              {"P between S and O", apart_2, apart_4, 0},
+              {"P amid S and O", mixed_2, mixed_4, 0}};
 
-static void report_parts(job *j, int32_t panels) {
-    const int32_t dim = in.dim, tiles = dim / 32 * 16;
-    find_peak();
-    j->panels = panels;
-    for (size_t i = 0; i < sizeof products / sizeof *products; i++) {
-        const part_fn run = dim == 64 ? products[i].of_64 : products[i].of_128;
-        if (run) print_pair(products[i].name, dim, panels, tiles, time_of(run, j) / panels, UNCHECKED_ERROR);
+/* Adds a head dim's lines to parts; jobs has room for one of each number of panels. Returns how many there then are. */
+static size_t add_lines(int32_t dim, const int32_t *panels, size_t lengths, job *jobs, part *parts, size_t count) {
+    const bool is_64 = dim == 64;
+    const int32_t s = dim / 32 * 16;
+    const job all = make_inputs(dim, panels[lengths - 1]);
+    for (size_t i = 0; i < lengths; i++) {
+        job *j = jobs + i;
+        *j = all;
+        j->panels = panels[i];
+        double *o = panels[i] <= 4 ? expected(inputs_of(dim), j) : NULL;
+        for (size_t n = 0; n < sizeof wholes / sizeof *wholes; n++) {
+            const part_fn run = is_64 ? wholes[n].of_64 : wholes[n].of_128;
+            parts[count++] = (part){.name = wholes[n].name,
+                                    .run = run,
+                                    .of = j,
+                                    .dim = dim,
+                                    .panels = panels[i],
+                                    .products = 2 * s,
+                                    .pairs = panels[i] * (wholes[n].together ? wholes[n].together : 1),
+                                    .error = o ? error_of(run, j, dim, wholes[n].together, o) : UNCHECKED};
+        }
+        free(o);
     }
+    const int32_t n = jobs[lengths - 2].panels;
+    part x = {.of = jobs + lengths - 2, .dim = dim, .panels = n, .products = s, .pairs = n, .error = UNCHECKED};
+    x.name = "S";
+    x.run = is_64 ? scores_2 : scores_4;
+    parts[count++] = x;
+    x.name = "O";
+    x.run = is_64 ? outputs_2 : outputs_4;
+    parts[count++] = x;
+    x.name = "P";
+    x.run = softmax_alone;
+    x.products = 0;
+    parts[count++] = x;
+    return count;
 }
 
 int main(void) {
 #ifdef NABLA_TILES_EMULATED
-    enum { L2_PANELS = 4, L3_PANELS = 4 };
+    static const int32_t panels[] = {2, 4};
 #else
-    enum { L2_PANELS = 16, L3_PANELS = MOST_PANELS };
+    static const int32_t panels[] = {4, 16, MOST_PANELS}; /* in the first, the second and the last level of cache */
 #endif
+    enum { LENGTHS = sizeof panels / sizeof *panels };
+    static job jobs[2][LENGTHS];
+    static part parts[64];
     if (!ask_for_tiles("amx_parts")) return 2;
-    job j;
+    tile_configure(&config);
+    size_t count = add_lines(128, panels, LENGTHS, jobs[1], parts, 0);
+    count = add_lines(64, panels, LENGTHS, jobs[0], parts, count);
     printf("what,head_dim,panels,ns,of_peak,error\n");
-    for (int32_t dim = MOST_DIM; dim >= 64; dim -= 64) {
-        make_inputs(dim, L3_PANELS, &j);
-        tile_configure(&config);
-        if (dim == MOST_DIM) {
-            find_peak();
-            for (size_t i = 0; i < sizeof singles / sizeof *singles; i++) {
-                const double ns = time_of(singles[i].run, &j) / EACH;
-                printf("\"%s\",,,%.2f,%.3f,\n", singles[i].name, ns, singles[i].tiles ? peak_ns / ns : 0);
-            }
-            softmax_run none = {0};
-            scores(4, 4, PAIRS, SOFT_NONE, 0, 0, j.q, j.k, j.s, &none);
-            print_pair("P alone, exp 5", dim, 1, 0, time_of(softmax_5, &j), UNCHECKED_ERROR);
-            print_pair("P alone, exp 3", dim, 1, 0, time_of(softmax_3, &j), UNCHECKED_ERROR);
-            print_pair("P alone, word", dim, 1, 0, time_of(softmax_word, &j), UNCHECKED_ERROR);
-        }
-        report_parts(&j, 4);
-        report_parts(&j, L2_PANELS);
-        double *o = expected(4, (double)j.scale);
-        report_wholes(4, &j, o);
-        report_wholes(L2_PANELS, &j, NULL);
-        if (L3_PANELS > L2_PANELS) report_wholes(L3_PANELS, &j, NULL);
-        free(o);
-    }
+    report(parts, count);
     tile_release();
     return verdict();
 }

@@ -294,7 +294,7 @@ void case_print(const attention_case *c) {
 
 /* The tensors of one run. */
 typedef struct tensors {
-    guarded q, k, v, d_o, o, lse, d_q, d_k, d_v, o_plain, lse_plain, o_alone;
+    guarded q, k, v, d_o, o, lse, d_q, d_k, d_v, o_plain, lse_plain;
 } tensors;
 
 static tensors tensors_create(const case_data *d) {
@@ -306,7 +306,6 @@ static tensors tensors_create(const case_data *d) {
                  .d_o = guarded_create(c, o, d->q_tokens),
                  .o = guarded_create(c, o, d->q_tokens),
                  .o_plain = guarded_create(c, o, d->q_tokens),
-                 .o_alone = guarded_create(c, o, d->q_tokens),
                  .lse = guarded_create_lse(c, d->q_tokens),
                  .lse_plain = guarded_create_lse(c, d->q_tokens),
                  .d_q = guarded_create(c, grad, d->q_tokens),
@@ -316,18 +315,16 @@ static tensors tensors_create(const case_data *d) {
     guarded_write(&t.k, d->k);
     guarded_write(&t.v, d->v);
     guarded_write(&t.d_o, d->d_o);
-    if (c->beta != 0.0f) { /* else they keep their mark, which must not be read */
+    if (c->beta != 0.0f) /* else it keeps its mark, which must not be read */
         guarded_write(&t.o, d->o_before);
-        guarded_write(&t.o_alone, d->o_before);
-    }
     return t;
 }
 
 enum { TENSORS = sizeof(tensors) / sizeof(guarded) };
 
 static guarded *tensors_at(tensors *t, size_t i) {
-    guarded *const all[TENSORS] = {&t->q,   &t->k,   &t->v,   &t->d_o,     &t->o,         &t->lse,
-                                   &t->d_q, &t->d_k, &t->d_v, &t->o_plain, &t->lse_plain, &t->o_alone};
+    guarded *const all[TENSORS] = {&t->q,   &t->k,   &t->v,   &t->d_o,     &t->o,        &t->lse,
+                                   &t->d_q, &t->d_k, &t->d_v, &t->o_plain, &t->lse_plain};
     return all[i];
 }
 
@@ -377,9 +374,7 @@ static bool run_passes(nabla_context *ctx, const case_data *d, const nabla_plan 
         ok(ctx, nabla_attention_forward(ctx, plan, &params, &t->q.t, &t->k.t, &t->v.t, &t->o_plain.t, &t->lse_plain.t));
     params.alpha = d->c->alpha != 0.0f ? d->c->alpha : 1.0f;
     params.beta = d->c->beta;
-    fine = fine &&
-           ok(ctx, nabla_attention_forward(ctx, plan, &params, &t->q.t, &t->k.t, &t->v.t, &t->o.t, &t->lse.t)) &&
-           ok(ctx, nabla_attention_forward(ctx, plan, &params, &t->q.t, &t->k.t, &t->v.t, &t->o_alone.t, NULL));
+    fine = fine && ok(ctx, nabla_attention_forward(ctx, plan, &params, &t->q.t, &t->k.t, &t->v.t, &t->o.t, &t->lse.t));
     return fine && ok(ctx, nabla_attention_backward(ctx, plan, &params, &t->q.t, &t->k.t, &t->v.t, &t->o_plain.t,
                                                     &t->lse_plain.t, &t->d_o.t, &t->d_q.t, &t->d_k.t, &t->d_v.t));
 }
@@ -397,12 +392,8 @@ bool case_run(const case_data *d, const char *level, int threads, bool determini
     tensors t = tensors_create(d);
     fine = fine && (!gpu || tensors_upload(ctx, &t)) && run_passes(ctx, d, plan, deterministic, &t);
     if (gpu) fine = tensors_download(ctx, &t) && fine;
-    *out = (case_output){.o = take(&t.o),
-                         .o_alone = take(&t.o_alone),
-                         .lse = take(&t.lse),
-                         .dq = take(&t.d_q),
-                         .dk = take(&t.d_k),
-                         .dv = take(&t.d_v)};
+    *out =
+        (case_output){.o = take(&t.o), .lse = take(&t.lse), .dq = take(&t.d_q), .dk = take(&t.d_k), .dv = take(&t.d_v)};
     out->intact = tensors_intact_and_destroy(&t);
     nabla_plan_destroy(plan);
     nabla_order_destroy(order);
@@ -412,7 +403,6 @@ bool case_run(const case_data *d, const char *level, int threads, bool determini
 
 void case_output_destroy(case_output *out) {
     free(out->o);
-    free(out->o_alone);
     free(out->lse);
     free(out->dq);
     free(out->dk);

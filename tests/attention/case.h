@@ -67,8 +67,7 @@ typedef struct case_data {
 
 typedef struct case_output {
     float *o, *lse, *dq, *dk, *dv;
-    float *o_alone; /* of a call that does not want LSE */
-    bool intact;    /* guards */
+    bool intact; /* guards */
 } case_output;
 
 bool case_create(const attention_case *c, case_data *data);

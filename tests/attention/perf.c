@@ -89,16 +89,12 @@ static nabla_status setup_create(const char *level, nabla_dtype dtype, size z, s
     return status;
 }
 
-/* Forward with and without LSE, which a level may do faster. */
-enum { FORWARD, FORWARD_ALONE, BACKWARD, PASSES };
-static const char *const pass_names[PASSES] = {"forward", "forward_alone", "backward"};
-
-static nabla_status run_pass(const setup *s, int pass) {
+static nabla_status pass(const setup *s, bool backward) {
     const nabla_tensor *t = s->t;
-    if (pass == BACKWARD)
+    if (backward)
         return nabla_attention_backward(s->ctx, s->plan, NULL, t + Q, t + K, t + V, t + O, &s->lse, t + D_O, t + D_Q,
                                         t + D_K, t + D_V);
-    return nabla_attention_forward(s->ctx, s->plan, NULL, t + Q, t + K, t + V, t + O, pass == FORWARD ? &s->lse : NULL);
+    return nabla_attention_forward(s->ctx, s->plan, NULL, t + Q, t + K, t + V, t + O, &s->lse);
 }
 
 /* Of one thread processor time: what others do on a shared machine does not count. */
@@ -110,7 +106,7 @@ static double seconds(bool one_thread) {
 }
 
 /* GFLOP/s by the least of a few times; NaN on failure. 4 D operations a pair forward, 10 D backward. */
-static double rate(const setup *s, size z, int pass) {
+static double rate(const setup *s, size z, bool backward) {
     const bool gpu = level_on_gpu(s->level), one_thread = !gpu && z.threads == 1;
     const int calls = gpu ? 10 : 1; /* queued one after the other: what starting the first costs is spread */
     double least = INFINITY;
@@ -118,14 +114,14 @@ static double rate(const setup *s, size z, int pass) {
         const double start = seconds(one_thread);
         nabla_status status = NABLA_OK;
         for (int i = 0; i < calls && !status; i++)
-            status = run_pass(s, pass);
+            status = pass(s, backward);
         if (status || nabla_context_synchronize(s->ctx)) {
             printf("%s\n", nabla_context_message(s->ctx));
             return NAN;
         }
         least = fmin(least, (seconds(one_thread) - start) / calls);
     }
-    return (pass == BACKWARD ? 10.0 : 4.0) * s->pairs * (double)z.dim / least * 1e-9;
+    return (backward ? 10.0 : 4.0) * s->pairs * (double)z.dim / least * 1e-9;
 }
 
 static int perf_of(const char *level, nabla_dtype dtype, int64_t dim, double peak, int32_t threads) {
@@ -134,10 +130,11 @@ static int perf_of(const char *level, nabla_dtype dtype, int64_t dim, double pea
                        ? (size){.heads = 16, .tokens = 16384, .dim = dim, .density = 0.25, .threads = 1}
                        : (size){.heads = threads, .tokens = 4096, .dim = dim, .density = 0.25, .threads = threads};
     int failed = setup_create(level, dtype, z, &s) != NABLA_OK;
-    for (int pass = 0; !failed && pass < PASSES; pass++) {
-        const double gflops = rate(&s, z, pass) / z.threads;
+    for (int backward = 0; !failed && backward < 2; backward++) {
+        const double gflops = rate(&s, z, backward) / z.threads;
         failed = isnan(gflops);
-        printf("%s,%s,%lld,%s,%d,%.1f", level, dtype_text(dtype), (long long)dim, pass_names[pass], z.threads, gflops);
+        printf("%s,%s,%lld,%s,%d,%.1f", level, dtype_text(dtype), (long long)dim, backward ? "backward" : "forward",
+               z.threads, gflops);
         if (peak > 0.0) printf(",%.2f", gflops / peak);
         printf("\n");
         fflush(stdout);
@@ -211,7 +208,7 @@ static int support_of(const char *level, nabla_dtype dtype, int64_t dim) {
     const bool expected = dim >= 16 && dim <= 256;
     if (!setup_create(level, dtype, (size){.heads = 1, .tokens = 65, .dim = dim, .density = 1.0, .threads = 1}, &s))
         for (int backward = 0; backward < 2; backward++)
-            works[backward] = !run_pass(&s, backward ? BACKWARD : FORWARD) && !nabla_context_synchronize(s.ctx);
+            works[backward] = !pass(&s, backward) && !nabla_context_synchronize(s.ctx);
     printf("%s,%s,%lld,%s,%s\n", level, dtype_text(dtype), (long long)dim, works[0] ? "yes" : "no",
            works[1] ? "yes" : "no");
     setup_destroy(&s);

@@ -7,7 +7,7 @@ static NABLA_DECL_PACK(pack_k_amx) {
     amx_pack_dims(x, NABLA_BF16, first, last - first, head_dim, panel_at(packed, piece, head_dim));
 }
 static NABLA_DECL_PACK(pack_v_amx) {
-    amx_pack_values(x, NABLA_BF16, first, last - first, head_dim, panel_at(packed, piece, head_dim));
+    amx_pack_tokens(x, NABLA_BF16, first, last - first, head_dim, panel_at(packed, piece, head_dim));
 }
 static size_t packed_size_amx(int64_t pieces, int32_t dim) {
     return (size_t)pieces * panel_bytes(dim);
@@ -19,6 +19,7 @@ void nabla_kernels_amx(nabla_kernels *table) {
     table->of[NABLA_BF16].packed_size = packed_size_amx;
     table->of[NABLA_BF16].forward = amx_forward;
     table->of[NABLA_BF16].forward_scratch = amx_forward_scratch;
+    table->of[NABLA_BF16].forward_together = NABLA_MOST_TOGETHER;
     table->of[NABLA_BF16].pack_queries = amx_pack_queries;
     table->of[NABLA_BF16].pack_keys = amx_pack_keys;
     table->of[NABLA_BF16].packed_queries = amx_packed_queries;

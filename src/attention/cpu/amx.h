@@ -8,7 +8,6 @@
  *     dims    [token / 16][d / 32]  16 pairs along D x 16 tokens    B of a sum over D; each tile is rows' transposed
  *     cols    [d / 16][token / 32]  16 dims x 32 tokens             A of a sum over tokens
  *     tokens  [d / 16][token / 32]  16 pairs of tokens x 16 dims    B of a sum over tokens; cols' transposed
- *     values  the same, every 32 tokens in the order of value_at
  */
 #ifndef NABLA_AMX_H
 #define NABLA_AMX_H
@@ -25,18 +24,12 @@ enum {
 static inline int32_t padded_dim(int32_t dim) {
     return (int32_t)round_up(dim, 32);
 }
-/* Bytes of a panel in any of the forms. */
+/* Bytes of a panel in any of the four forms. */
 static inline size_t panel_bytes(int32_t dim) {
     return (size_t)PANEL * (size_t)padded_dim(dim) * sizeof(uint16_t);
 }
 static inline char *panel_at(const void *packed, int32_t piece, int32_t dim) {
     return (char *)(uintptr_t)packed + (size_t)piece * panel_bytes(dim);
-}
-
-/* Which of 32 tokens is i-th where two vectors of 16 numbers, one a token, are packed to one of half as wide ones: the
-   instruction takes 4 of the first and 4 of the second in turn. */
-static inline int32_t value_at(int32_t i) {
-    return i / 8 * 4 + i % 4 + i % 8 / 4 * 16;
 }
 
 typedef __m512i tile_row; /* of a tile: 32 bf16, or 16 words, pairs of bf16 or floats */
@@ -68,7 +61,6 @@ void amx_pack_rows(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int
 void amx_pack_dims(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int32_t dim, void *out);
 void amx_pack_cols(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int32_t dim, void *out);
 void amx_pack_tokens(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int32_t dim, void *out);
-void amx_pack_values(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int32_t dim, void *out);
 
 NABLA_DECL_FORWARD(amx_forward);
 size_t amx_forward_scratch(int32_t dim);

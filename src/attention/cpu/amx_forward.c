@@ -2,11 +2,11 @@
 /*
  * The forward kernel in tiles: S = Q K^T, P = exp2(S - m), O += P V.
  *
- * All queries of the task walk its keys panel by panel, so that K and V come into the first-level cache once; O, which
- * is as large as both, is loaded, added to and stored once for CHUNK panels. The matrix unit takes 16 cycles for a
- * product of tiles and leaves the vector units half free: while the next panel's S is made, row by row between its
- * products, come the probabilities of this one. Nothing that a phase writes is read before the next phase, so that
- * loads of tiles find their lines in the cache, not in the store queue.
+ * Pairs of up to 64 queries and a panel of keys come one after another, of neighbouring query blocks in turn (see
+ * amx_walk.h). O, which is as large as K and V of a panel, is loaded, added to and stored once for CHUNK panels. The
+ * matrix unit takes 16 cycles for a product of tiles and leaves the vector units half free: while the next pair's S is
+ * made, row by row between its products, come the probabilities of this one. Nothing that a phase writes is read before
+ * the next phase, so that loads of tiles find their lines in the cache, not in the store queue.
  *
  * The softmax is that of forward.inc.h, but its reference m is the one from before this panel. In the rare case that
  * some score is above it by more than 6 (in log2 units), m moves, O and the sums are scaled, and the panel's
@@ -14,61 +14,53 @@
  */
 #include "amx_products.h"
 #include "amx_softmax.h"
+#include "amx_walk.h"
 
 #include <float.h>
 #include <math.h>
-#include <string.h>
 
-enum {
-    CHUNK = 2,
-    LINES = 16 /* of K and V to fetch with every two products of S, which makes a panel of each */
-};
+enum { CHUNK = 2 };
+
+/* A query block's. */
+typedef struct statistics {
+    float below[PANEL]; /* -m */
+    _Alignas(
+        64) float sums[2][PANEL][VL]; /* of probabilities, by lane; `now` of the member tells which is up to date */
+} statistics;
 
 typedef struct scratch {
-    float s[2][PANEL * PANEL];             /* tiles [4][4]: scores of this panel and the next */
-    uint16_t p[CHUNK][PANEL * PANEL];      /* rows [4][2] */
-    float below[PANEL];                    /* -m */
-    float start[PANEL];                    /* see softmax */
-    _Alignas(64) float sums[2][PANEL][VL]; /* of probabilities, by lane; `now` of the walk tells which is up to date */
-    _Alignas(64) char tiles[];             /* Q as rows, then O as [4][padded D / 16] */
+    float s[2][PANEL * PANEL];        /* tiles [4][4]: scores of this pair and the next */
+    uint16_t p[CHUNK][PANEL * PANEL]; /* rows [4][2] */
+    statistics of[TOGETHER];
+    _Alignas(64) char tiles[]; /* of each member Q as rows, then O as [4][padded D / 16] */
 } scratch;
 
+static size_t member_bytes(int32_t dim) {
+    return panel_bytes(dim) + PANEL * (size_t)padded_dim(dim) * sizeof(float);
+}
+
 size_t amx_forward_scratch(int32_t dim) {
-    return sizeof(scratch) + panel_bytes(dim) + PANEL * (size_t)padded_dim(dim) * sizeof(float);
+    return sizeof(scratch) + TOGETHER * member_bytes(dim);
 }
 
-typedef struct panel {
-    const char *k, *v; /* dims, values */
-    int32_t keys;
-} panel;
-
-/* A task on its way over its keys. */
-typedef struct walk {
+/* A query block on its way over its keys. */
+typedef struct member {
     const nabla_forward_task *task;
-    scratch *at;
+    statistics *of;
     char *q, *o;
-    float scale;          /* in log2 units */
-    int32_t block, piece; /* what comes next: of the task's list; of the block */
-    const char *v[CHUNK]; /* panels whose P is made */
-    int32_t waiting;      /* how many they are */
-    int32_t now;          /* of sums */
-    bool started, words;
-} walk;
+    int32_t now; /* of sums */
+    bool started;
+} member;
 
-static bool next_panel(walk *w, panel *out) {
-    const nabla_forward_task *t = w->task;
-    if (w->block == t->block_count) return false;
-    const int32_t block = t->blocks[w->block], piece = t->k_pieces[block] + w->piece;
-    const int32_t left = t->k_offsets[block + 1] - t->k_offsets[block] - w->piece * PANEL;
-    *out = (panel){.k = panel_at(t->packed_k, piece, t->head_dim),
-                   .v = panel_at(t->packed_v, piece, t->head_dim),
-                   .keys = left < PANEL ? left : PANEL};
-    if (left > PANEL)
-        w->piece++;
-    else
-        w->block++, w->piece = 0;
-    return true;
-}
+typedef struct walk {
+    pair_walk pairs;
+    member members[TOGETHER];
+    scratch *at;
+    float scale; /* in log2 units */
+    int32_t dim;
+    const char *v[CHUNK]; /* panels whose P is made, of one member */
+    int32_t waiting;      /* how many they are */
+} walk;
 
 /* ---- softmax */
 
@@ -83,101 +75,74 @@ static float row_top(float *s, int32_t row, float scale) {
     return v_top(top);
 }
 
-static void set_reference(walk *w, int32_t row, float m) {
-    w->words = w->words && fabsf(m) < MOST_WORD_REFERENCE;
-    w->at->below[row] = w->words ? -rintf(m * WORD_ONE) / WORD_ONE : -m;
-}
-
-static void set_starts(walk *w) {
-    for (int32_t row = 0; row < PANEL; row++)
-        w->at->start[row] = w->words ? word_start(w->at->below[row]) : w->at->below[row];
-}
-
 /* Keys that are none get no probability; the first panel finds m. */
-static void begin_softmax(walk *w, float *s, int32_t keys) {
+static void begin_softmax(const walk *w, member *m, float *s, int32_t keys) {
     for (int32_t key = keys / VL * VL; key < PANEL; key += VL)
         for (int32_t row = 0; row < PANEL; row++)
             _mm512_mask_storeu_ps(score_at(s, row, key), (__mmask16)~first_lanes(keys - key > 0 ? keys - key : 0),
                                   v_set1(w->scale < 0 ? INFINITY : -INFINITY));
-    if (w->started) return;
-    w->started = true;
+    if (m->started) return;
+    m->started = true;
     for (int32_t row = 0; row < PANEL; row++)
-        set_reference(w, row, fmaxf(row_top(s, row, w->scale), -FLT_MAX));
-    set_starts(w);
+        m->of->below[row] = -fmaxf(row_top(s, row, w->scale), -FLT_MAX);
 }
 
-static inline softmax softmax_of(const walk *w, const float *s) {
-    scratch *x = w->at;
+static inline softmax softmax_of(const walk *w, const member *m, const float *s) {
     return (softmax){.s = s,
-                     .p = (char *)x->p[w->waiting],
-                     .start = x->start,
-                     .before = x->sums[w->now],
-                     .after = x->sums[!w->now],
-                     .scale = v_set1(w->words ? w->scale * WORD_ONE : w->scale),
-                     .top = v_zero(),
-                     .word_top = _mm512_setzero_si512()};
+                     .p = (char *)w->at->p[w->waiting],
+                     .below = m->of->below,
+                     .before = m->of->sums[m->now],
+                     .after = m->of->sums[!m->now],
+                     .scale = v_set1(w->scale),
+                     .top = v_zero()};
 }
 
 /* Those that are left. Inlined, as what escapes to a call must lie in memory at every tile instruction. */
-ALWAYS_INLINE void softmax_rows(const walk *w, softmax *run) {
-    if (w->words)
-        while (run->row < PANEL)
-            softmax_row(true, run);
-    else
-        while (run->row < PANEL)
-            softmax_row(false, run);
+ALWAYS_INLINE void softmax_rows(softmax *run) {
+    while (run->row < PANEL)
+        softmax_row(run);
 }
 
 /* Moves m where a maximum has passed it, and everything that was measured by it. */
-static void move_reference(walk *w, float *s) {
-    const int32_t dim = w->task->head_dim, columns = padded_dim(dim) / VL;
+static void move_reference(const walk *w, member *m, float *s) {
+    const int32_t columns = padded_dim(w->dim) / VL;
     for (int32_t row = 0; row < PANEL; row++) {
-        const float top = row_top(s, row, w->scale), below = w->at->below[row];
+        const float top = row_top(s, row, w->scale), below = m->of->below[row];
         if (!(top + below > MOVE_ABOVE)) continue;
-        set_reference(w, row, top);
-        const vf shrink = v_exp2(v_set1(w->at->below[row] - below));
-        float *sums = w->at->sums[w->now][row];
+        m->of->below[row] = -top;
+        const vf shrink = v_exp2(v_set1(-top - below));
+        float *sums = m->of->sums[m->now][row];
         v_store(sums, v_mul(v_load(sums), shrink));
-        float *o = (float *)w->o + row / 16 * columns * TILE_FLOATS + row % 16 * VL;
-        for (int32_t d = 0; d < dim; d += VL, o += TILE_FLOATS)
+        float *o = (float *)m->o + row / 16 * columns * TILE_FLOATS + row % 16 * VL;
+        for (int32_t d = 0; d < w->dim; d += VL, o += TILE_FLOATS)
             v_store(o, v_mul(v_load(o), shrink));
     }
-    set_starts(w);
 }
 
 /* ---- products */
 
-enum { NONE, FLOATS, WORDS };
-
-ALWAYS_INLINE void some_rows(const int kind, const int rows, const int lines, softmax *run, panel *ahead) {
+ALWAYS_INLINE void some_rows(const int rows, softmax *run, ahead *fetch) {
     UNROLLED
-    for (int i = 0; kind && i < rows; i++)
-        softmax_row(kind == WORDS, run);
-    if (!lines || !ahead->k) return;
-    UNROLLED
-    for (int i = 0; i < lines / 2; i++) {
-        _mm_prefetch(ahead->k + i * 64, _MM_HINT_T1);
-        _mm_prefetch(ahead->v + i * 64, _MM_HINT_T1);
-    }
-    ahead->k += lines * 32;
-    ahead->v += lines * 32;
+    for (int i = 0; i < rows; i++)
+        softmax_row(run);
+    if (rows) fetch_some(fetch);
 }
 
-/* S of a panel. Amid every two products come `rows` of `run`, and a part of the panel `ahead` is fetched. */
-ALWAYS_INLINE void scores(const int32_t depth, const int kind, const int rows, const int lines, const walk *w,
-                          const char *k, float *s, softmax *run, panel *ahead) {
+/* S of q by the keys k. Amid every two products come `rows` of `run`, and what is to be fetched meanwhile. */
+ALWAYS_INLINE void scores(const int32_t depth, const int rows, const char *q, const char *k, float *s, softmax *run,
+                          ahead *fetch) {
     char *to = NULL, *c = (char *)s;
-    const char *const low = w->q, *const high = low + 2 * (int64_t)depth * TILE;
+    const char *const low = q, *const high = low + 2 * (int64_t)depth * TILE;
     for (int column = 0; column < 4; column++, k += depth * TILE, c += TILE) {
         tile_zero(0);
         tile_zero(1);
         PAIR_STEPS(0, 1, 2, 3, depth, k + i_ * TILE, low + i_ * TILE, low + (depth + i_) * TILE, to, 4 * TILE,
-                   some_rows(kind, rows, lines, run, ahead))
+                   some_rows(rows, run, fetch))
         to = c;
         tile_zero(2);
         tile_zero(3);
         PAIR_STEPS(2, 3, 0, 1, depth, k + i_ * TILE, high + i_ * TILE, high + (depth + i_) * TILE, to, 4 * TILE,
-                   some_rows(kind, rows, lines, run, ahead))
+                   some_rows(rows, run, fetch))
         to = c + 8 * TILE;
     }
     tile_store(2, to, 64);
@@ -185,10 +150,10 @@ ALWAYS_INLINE void scores(const int32_t depth, const int kind, const int rows, c
 }
 
 /* O += P V of `count` panels. */
-ALWAYS_INLINE void add_panels(const int32_t depth, const int count, walk *w) {
+ALWAYS_INLINE void add_panels(const int32_t depth, const int count, const walk *w, char *o) {
     const char *p = (const char *)w->at->p;
     const int64_t second = (int64_t)2 * depth * TILE;
-    char *to = NULL, *c = w->o;
+    char *to = NULL, *c = o;
     for (int32_t column = 0; column < 2 * depth; column++, c += TILE) {
         const char *v[CHUNK];
         for (int i = 0; i < count; i++)
@@ -208,55 +173,51 @@ ALWAYS_INLINE void add_panels(const int32_t depth, const int count, walk *w) {
     tile_store(3, to + second, 64);
 }
 
-ALWAYS_INLINE void outputs(const int32_t depth, walk *w) {
+ALWAYS_INLINE void outputs(const int32_t depth, walk *w, const member *m) {
     if (w->waiting == CHUNK)
-        add_panels(depth, CHUNK, w);
+        add_panels(depth, CHUNK, w, m->o);
     else if (w->waiting == 1)
-        add_panels(depth, 1, w);
+        add_panels(depth, 1, w, m->o);
     w->waiting = 0;
 }
 
-static __attribute__((noinline)) void scores_alone(int32_t depth, const walk *w, const char *k, float *s) {
-    scores(depth, NONE, 0, 0, w, k, s, NULL, NULL);
+static __attribute__((noinline)) void scores_alone(int32_t depth, const char *q, const char *k, float *s) {
+    scores(depth, 0, q, k, s, NULL, NULL);
 }
 
-static __attribute__((noinline)) void outputs_alone(int32_t depth, walk *w) {
-    outputs(depth, w);
+static __attribute__((noinline)) void outputs_alone(int32_t depth, walk *w, const member *m) {
+    outputs(depth, w, m);
 }
 
 /* depth: padded D / 32. rows: how many rows of a softmax go with two products of S, so that all 64 do; 0: they go
    between the phases. */
 ALWAYS_INLINE void steps(const int32_t depth, const int rows, walk *w) {
-    panel now, next = {0}, later = {0};
-    if (!next_panel(w, &now)) return;
-    scores_alone(depth, w, now.k, w->at->s[0]);
-    bool has_next = next_panel(w, &next);
+    pair now, next = {0};
+    if (!next_pair(&w->pairs, &now)) return;
+    scores_alone(depth, w->members[now.member].q, now.k, w->at->s[0]);
     for (int turn = 0;; turn = !turn) {
-        const bool has_later = has_next && next_panel(w, &later);
+        const bool more = next_pair(&w->pairs, &next);
+        member *m = w->members + now.member;
         float *s = w->at->s[turn], *s_next = w->at->s[!turn];
-        begin_softmax(w, s, now.keys);
-        softmax run = softmax_of(w, s);
-        panel ahead = has_later ? later : (panel){0};
-        if (has_next && !rows)
-            scores_alone(depth, w, next.k, s_next);
-        else if (has_next && w->words)
-            scores(depth, WORDS, rows, LINES, w, next.k, s_next, &run, &ahead);
-        else if (has_next)
-            scores(depth, FLOATS, rows, LINES, w, next.k, s_next, &run, &ahead);
-        softmax_rows(w, &run);
+        begin_softmax(w, m, s, now.keys);
+        softmax run = softmax_of(w, m, s);
+        ahead fetch = next_ahead(&w->pairs);
+        if (more && rows)
+            scores(depth, rows, w->members[next.member].q, next.k, s_next, &run, &fetch);
+        else if (more)
+            scores_alone(depth, w->members[next.member].q, next.k, s_next);
+        softmax_rows(&run);
         if (passed(&run)) {
-            outputs_alone(depth, w);
-            move_reference(w, s);
-            run = softmax_of(w, s);
-            softmax_rows(w, &run);
+            outputs_alone(depth, w, m);
+            move_reference(w, m, s);
+            run = softmax_of(w, m, s);
+            softmax_rows(&run);
         }
-        w->now = !w->now;
+        m->now = !m->now;
         w->v[w->waiting++] = now.v;
-        if (w->waiting == CHUNK || !has_next) outputs(depth, w);
-        if (!has_next) return;
+        if (w->waiting == CHUNK || !more || next.member != now.member) outputs(depth, w, m);
+        if (!more) return;
         now = next;
-        next = later;
-        has_next = has_later;
     }
 }
 
@@ -267,36 +228,36 @@ static void steps_128(walk *w) {
     steps(4, 2, w);
 }
 static void steps_any(walk *w) {
-    steps(padded_dim(w->task->head_dim) / 32, 0, w);
+    steps(padded_dim(w->dim) / 32, 0, w);
 }
 
-/* ---- a task */
+/* ---- tasks */
 
-static walk begin(const nabla_forward_task *t) {
-    const int32_t dim = t->head_dim;
-    scratch *x = t->scratch;
-    walk w = {.task = t,
-              .at = x,
-              .q = x->tiles,
-              .o = x->tiles + panel_bytes(dim),
-              .scale = t->scale * LOG2_E,
-              .words = !t->lse};
-    amx_pack_rows(t->q, NABLA_BF16, 0, t->q_count, dim, w.q);
-    memset(w.o, 0, PANEL * (size_t)padded_dim(dim) * sizeof(float));
-    memset(x->sums[0], 0, sizeof x->sums[0]);
+static walk begin(const nabla_forward_task *tasks) {
+    const int32_t dim = tasks->head_dim;
+    scratch *x = tasks->scratch;
+    walk w = {.pairs = begin_pairs(tasks), .at = x, .scale = tasks->scale * LOG2_E, .dim = dim};
+    for (int32_t i = 0; i < w.pairs.count; i++) {
+        const nabla_forward_task *t = w.pairs.tasks[i];
+        char *q = x->tiles + (size_t)i * member_bytes(dim), *o = q + panel_bytes(dim);
+        w.members[i] = (member){.task = t, .of = x->of + i, .q = q, .o = o};
+        amx_pack_rows(t->q, NABLA_BF16, 0, t->q_count, dim, q);
+        memset(o, 0, PANEL * (size_t)padded_dim(dim) * sizeof(float));
+        memset(x->of[i].sums[0], 0, sizeof x->of[i].sums[0]);
+    }
     return w;
 }
 
 /* O = beta O + alpha O / l, and LSE. */
-static void finish(const walk *w) {
-    const nabla_forward_task *t = w->task;
+static void finish(const member *m) {
+    const nabla_forward_task *t = m->task;
     const nabla_rows out = {t->o, t->o_stride};
     const int32_t columns = padded_dim(t->head_dim) / VL;
     for (int32_t r = 0; r < t->q_count; r++) {
-        const float sum = v_sum(v_load(w->at->sums[w->now][r]));
+        const float sum = v_sum(v_load(m->of->sums[m->now][r]));
         const bool some = !(sum == 0); /* else no key had a probability: all scores are -inf */
         const vf factor = v_set1(some ? t->alpha / sum : 0.0f), beta = v_set1(t->beta);
-        const float *o = (const float *)w->o + r / 16 * columns * TILE_FLOATS + r % 16 * VL;
+        const float *o = (const float *)m->o + r / 16 * columns * TILE_FLOATS + r % 16 * VL;
         char *to = (char *)(uintptr_t)row_at(out, t->o_dtype, r);
         for (int32_t d = 0; d < t->head_dim; d += VL, o += TILE_FLOATS) {
             const int32_t n = t->head_dim - d;
@@ -304,7 +265,7 @@ static void finish(const walk *w) {
             if (t->beta != 0) y = v_fma(beta, load_floats(to, t->o_dtype, d, n), y);
             store_floats(to, t->o_dtype, d, n, y);
         }
-        if (t->lse) t->lse[r] = some ? -w->at->below[r] * LN_2 + logf(sum) : -INFINITY;
+        if (t->lse) t->lse[r] = some ? -m->of->below[r] * LN_2 + logf(sum) : -INFINITY;
     }
 }
 
@@ -319,5 +280,6 @@ NABLA_DECL_FORWARD(amx_forward) {
     else
         steps_any(&w);
     tile_release();
-    finish(&w);
+    for (int32_t i = 0; i < w.pairs.count; i++)
+        finish(w.members + i);
 }

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "amx.h"
 
-#include <stdbool.h>
-
 /* Dims [d, d + 32) of a token, zero past D. */
 static inline tile_row load_dims(nabla_rows x, nabla_dtype type, int64_t token, int32_t d, int32_t dim) {
     const char *at = row_at(x, type, token);
@@ -49,15 +47,15 @@ void amx_pack_dims(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int
         }
 }
 
-/* 32 tokens by 32 dims as 2 tiles of tokens (see amx.h), of first + at on; `words`: in the order of values. */
+/* 32 tokens by 32 dims as 2 tiles of tokens (see amx.h), of first + at on. */
 static inline void load_pairs(nabla_rows x, nabla_dtype type, int32_t first, int32_t at, int32_t n, int32_t d,
-                              int32_t dim, bool words, tile_row low[16], tile_row high[16]) {
+                              int32_t dim, tile_row low[16], tile_row high[16]) {
     /* word i of low: element i of each of two rows; of high: element i + 16 */
     const tile_row lower = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6,
                                             37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
     const tile_row upper = _mm512_add_epi16(lower, _mm512_set1_epi16(16)), zero = _mm512_setzero_si512();
     for (int32_t i = 0; i < 16; i++) {
-        const int32_t t = at + (words ? value_at(2 * i) : 2 * i);
+        const int32_t t = at + 2 * i;
         const tile_row even = t < n ? load_dims(x, type, first + t, d, dim) : zero;
         const tile_row odd = t + 1 < n ? load_dims(x, type, first + t + 1, d, dim) : zero;
         low[i] = _mm512_permutex2var_epi16(even, lower, odd);
@@ -65,24 +63,15 @@ static inline void load_pairs(nabla_rows x, nabla_dtype type, int32_t first, int
     }
 }
 
-static inline void pack_tokens(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int32_t dim, bool words,
-                               void *out) {
+void amx_pack_tokens(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int32_t dim, void *out) {
     char *at = out;
     tile_row low[16], high[16];
     for (int32_t d = 0; d < dim; d += 32, at += 4 * TILE)
         for (int32_t t = 0; t < PANEL; t += 32) {
-            load_pairs(x, type, first, t, n, d, dim, words, low, high);
+            load_pairs(x, type, first, t, n, d, dim, low, high);
             store_tile(low, at + t / 32 * TILE);
             store_tile(high, at + (2 + t / 32) * TILE);
         }
-}
-
-void amx_pack_tokens(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int32_t dim, void *out) {
-    pack_tokens(x, type, first, n, dim, false, out);
-}
-
-void amx_pack_values(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int32_t dim, void *out) {
-    pack_tokens(x, type, first, n, dim, true, out);
 }
 
 void amx_pack_cols(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int32_t dim, void *out) {
@@ -90,7 +79,7 @@ void amx_pack_cols(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int
     tile_row low[16], high[16];
     for (int32_t d = 0; d < dim; d += 32, at += 4 * TILE)
         for (int32_t t = 0; t < PANEL; t += 32) {
-            load_pairs(x, type, first, t, n, d, dim, false, low, high);
+            load_pairs(x, type, first, t, n, d, dim, low, high);
             transpose(low);
             transpose(high);
             store_tile(low, at + t / 32 * TILE);

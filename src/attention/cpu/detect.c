@@ -67,8 +67,7 @@ static bool has_tiles(void) {
 #endif
 
 static bool runs_amx(void) {
-    const unsigned avx512_vbmi = 1u << 1;
-    return runs_avx512bf16() && has(cpuid(7, 0).ecx, avx512_vbmi) && has_tiles();
+    return runs_avx512bf16() && has_tiles();
 }
 
 /* Whether its dot of pairs is faster than fp32 FMA: on AMD's cores; not on Intel's, see avx512bf16.c. */
