@@ -72,13 +72,20 @@ ALWAYS_INLINE void walk_gradients(const int depth, int32_t panels, const gradien
         scores(depth, 0, j->q_rows + at, j->k_dims, j->s, NULL);
         scores(depth, 0, j->o_rows + at, j->v_dims, j->dp, NULL);
         gradient_panel(j, i * PANEL);
-        const operands dq = {
-            .a = j->ds_rows, .b = j->k_tokens, .c = j->dq + 2 * at, .second = (int64_t)2 * depth * TILE};
-        const operands dv = {.a = j->o_cols + at, .b = j->p_tokens, .c = j->dv, .second = 4 * TILE};
-        const operands dk = {.a = j->q_cols + at, .b = j->ds_tokens, .c = j->dk, .second = 4 * TILE};
-        add_products(4, 1, 2 * depth, 0, dq, NULL);
-        add_products(2 * depth, 1, 4, 0, dv, NULL);
-        add_products(2 * depth, 1, 4, 0, dk, NULL);
+        const operands dq = {.a = j->ds_rows,
+                             .b = j->k_tokens,
+                             .c = j->dq + 2 * at,
+                             .second = (int64_t)2 * depth * TILE,
+                             .step = TILE,
+                             .stride = 64};
+        operands dv = {
+            .a = j->o_cols + at, .b = j->p_tokens, .c = j->dv, .second = 4 * TILE, .step = TILE, .stride = 64};
+        ADD_BY_COLUMNS(2 * depth, 1, dq, (void)0);
+        ADD_BY_ROWS(2 * depth, 1, dv, (void)0);
+        dv.a = j->q_cols + at;
+        dv.b = j->ds_tokens;
+        dv.c = j->dk;
+        ADD_BY_ROWS(2 * depth, 1, dv, (void)0);
     }
 }
 

@@ -20,58 +20,7 @@ ALWAYS_INLINE void fill_rows(const int rows, softmax *run) {
 
 /* S = Q K^T: q [4][depth], k a panel as dims, s [4][4]. `rows` of P are made with every two products. */
 ALWAYS_INLINE void scores(const int depth, const int rows, const char *q, const char *k, char *s, softmax *run) {
-    const int64_t second = 4 * TILE;
-    char *last = NULL;
-    for (int column = 0; column < 4; column++, k += depth * TILE, s += TILE) {
-        const char *const high = q + 2 * depth * TILE;
-        tile_zero(0);
-        tile_zero(1);
-        PAIR_STEPS(0, 1, 2, 3, depth, k + i_ * TILE, q + i_ * TILE, q + (depth + i_) * TILE, last, second,
-                   fill_rows(rows, run))
-        last = s;
-        tile_zero(2);
-        tile_zero(3);
-        PAIR_STEPS(2, 3, 0, 1, depth, k + i_ * TILE, high + i_ * TILE, high + (depth + i_) * TILE, last, second,
-                   fill_rows(rows, run))
-        last = s + 2 * second;
-    }
-    tile_store(2, last, 64);
-    tile_store(3, last + second, 64);
-}
-
-/* Where a product over tokens finds its operands: A [rt][2] tiles and B [columns][2] tiles of each of `chunk` panels,
-   which lie a_panel and b_panel bytes apart, and C [rt][columns] with `second` bytes from one row to the next. */
-typedef struct operands {
-    const char *a, *b;
-    char *c;
-    int64_t a_panel, b_panel, second;
-} operands;
-
-/* `columns` columns of C += A B. */
-ALWAYS_INLINE void add_products(const int rt, const int chunk, const int columns, const int rows, const operands x,
-                                softmax *run) {
-    char *last = NULL;
-    for (int column = 0; column < columns; column++)
-        for (int row = 0; row < rt; row += 4) {
-            const char *b = x.b + column * 2 * TILE, *a = x.a + row * 2 * TILE;
-            char *to = x.c + row * x.second + column * TILE;
-            tile_load(0, to, 64);
-            tile_load(1, to + x.second, 64);
-            PAIR_STEPS(0, 1, 2, 3, 2 * chunk, b + i_ / 2 * x.b_panel + i_ % 2 * TILE,
-                       a + i_ / 2 * x.a_panel + i_ % 2 * TILE, a + i_ / 2 * x.a_panel + (2 + i_ % 2) * TILE, last,
-                       x.second, fill_rows(rows, run))
-            last = to;
-            a += 4 * TILE;
-            to += 2 * x.second;
-            tile_load(2, to, 64);
-            tile_load(3, to + x.second, 64);
-            PAIR_STEPS(2, 3, 0, 1, 2 * chunk, b + i_ / 2 * x.b_panel + i_ % 2 * TILE,
-                       a + i_ / 2 * x.a_panel + i_ % 2 * TILE, a + i_ / 2 * x.a_panel + (2 + i_ % 2) * TILE, last,
-                       x.second, fill_rows(rows, run))
-            last = to;
-        }
-    tile_store(2, last, 64);
-    tile_store(3, last + x.second, 64);
+    SUM_OVER_DIMS(depth, q, k, s, fill_rows(rows, run));
 }
 
 /* 64 queries and what is made of them. */
@@ -91,11 +40,13 @@ ALWAYS_INLINE void outputs(const int depth, const int rows, int32_t from, const 
                            const char *v, const job *j, softmax *run) {
     const operands x = {.a = p,
                         .b = v + from * 2 * TILE,
-                        .c = j->o + from * TILE,
                         .a_panel = P_PANEL,
                         .b_panel = (int64_t)4 * depth * TILE,
-                        .second = (int64_t)2 * depth * TILE};
-    add_products(4, CHUNK, columns, rows, x, run);
+                        .c = j->o + from * TILE,
+                        .second = (int64_t)2 * depth * TILE,
+                        .step = TILE,
+                        .stride = 64};
+    ADD_BY_COLUMNS(columns, CHUNK, x, fill_rows(rows, run));
 }
 
 ALWAYS_INLINE softmax softmax_of(const job *j, int half, char *p, vf top) {

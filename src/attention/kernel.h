@@ -15,7 +15,7 @@
 #include "nabla/nabla.h"
 
 #define NABLA_Q_ROWS 64       /* most query rows in one forward task */
-#define NABLA_MOST_TOGETHER 4 /* forward tasks in one call */
+#define NABLA_MOST_TOGETHER 4 /* tasks in one call */
 #define NABLA_SCORE_ROWS 8    /* most rows in one score_rows call */
 
 typedef struct nabla_rows {
@@ -72,6 +72,8 @@ typedef struct nabla_backward_task {
     void *packed_q, *packed_k; /* this head's Q and dO, K and V as pack_queries and pack_keys made them; NULL where the
                                   level packs nothing */
     void *scratch;             /* backward_scratch bytes, 64-byte aligned */
+    const struct nabla_backward_task *next; /* backward_kv: the next block of keys, as in nabla_forward_task, of the
+                                               same head and scratch */
 } nabla_backward_task;
 
 /* rows [first, last) -> their fp32 mean[D], summed in ascending order. */
@@ -121,9 +123,10 @@ typedef struct nabla_kernels {
         nabla_pack_fn pack_k, pack_v;                            /* NULL: the level reads rows as they are */
         size_t (*packed_size)(int64_t pieces, int32_t head_dim); /* bytes of one head's packed K (or V) */
         size_t (*forward_scratch)(int32_t head_dim);
-        /* How many tasks of neighbouring queries a call of forward takes at best, up to NABLA_MOST_TOGETHER, so that
-           keys which several of them keep are read once; 0: one. A task's bits do not depend on its company. */
-        int32_t forward_together;
+        /* How many tasks of neighbouring blocks a call of forward, or of backward_kv, takes at best, up to
+           NABLA_MOST_TOGETHER, so that partners which several of them keep are read once; 0: one. A task's bits do not
+           depend on its company. */
+        int32_t forward_together, backward_together;
         size_t (*backward_scratch)(int32_t head_dim);
         size_t ds_size; /* bytes of a pair's dS, a multiple of 64; 0: the level cannot keep it */
         /* Pack what the backward kernels read of the task's own block, of queries or of keys, into packed_q or

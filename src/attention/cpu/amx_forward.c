@@ -19,7 +19,10 @@
 #include <float.h>
 #include <math.h>
 
-enum { CHUNK = 2 };
+enum {
+    CHUNK = 2,
+    WINDOW = 8 /* panels of K and V: two windows at D = 128 are 512 KB, and as many queries with their sums 270 KB */
+};
 
 /* A query block's. */
 typedef struct statistics {
@@ -121,56 +124,52 @@ static void move_reference(const walk *w, member *m, float *s) {
 
 /* ---- products */
 
-ALWAYS_INLINE void some_rows(const int rows, softmax *run, ahead *fetch) {
+/* What is fetched with a pair: `lines` of each with every two products of S. */
+typedef struct stream {
+    const char *k, *v;
+    int32_t lines;
+} stream;
+
+static const char *k_of(const walk *w, int32_t piece) {
+    return panel_at(w->members[0].task->packed_k, piece, w->dim);
+}
+static const char *v_of(const walk *w, int32_t piece) {
+    return panel_at(w->members[0].task->packed_v, piece, w->dim);
+}
+
+static stream next_stream(walk *w) {
+    const ahead a = next_ahead(&w->pairs);
+    const size_t from = panel_bytes(w->dim) / WHOLE_LINES * (size_t)a.from;
+    return (stream){k_of(w, a.piece) + from, v_of(w, a.piece) + from, a.lines};
+}
+
+ALWAYS_INLINE void some_rows(const int rows, softmax *run, stream *fetch) {
     UNROLLED
     for (int i = 0; i < rows; i++)
         softmax_row(run);
-    if (rows) fetch_some(fetch);
+    for (int32_t i = 0; rows && i < fetch->lines; i++, fetch->k += 64, fetch->v += 64) {
+        _mm_prefetch(fetch->k, _MM_HINT_T1);
+        _mm_prefetch(fetch->v, _MM_HINT_T1);
+    }
 }
 
 /* S of q by the keys k. Amid every two products come `rows` of `run`, and what is to be fetched meanwhile. */
 ALWAYS_INLINE void scores(const int32_t depth, const int rows, const char *q, const char *k, float *s, softmax *run,
-                          ahead *fetch) {
-    char *to = NULL, *c = (char *)s;
-    const char *const low = q, *const high = low + 2 * (int64_t)depth * TILE;
-    for (int column = 0; column < 4; column++, k += depth * TILE, c += TILE) {
-        tile_zero(0);
-        tile_zero(1);
-        PAIR_STEPS(0, 1, 2, 3, depth, k + i_ * TILE, low + i_ * TILE, low + (depth + i_) * TILE, to, 4 * TILE,
-                   some_rows(rows, run, fetch))
-        to = c;
-        tile_zero(2);
-        tile_zero(3);
-        PAIR_STEPS(2, 3, 0, 1, depth, k + i_ * TILE, high + i_ * TILE, high + (depth + i_) * TILE, to, 4 * TILE,
-                   some_rows(rows, run, fetch))
-        to = c + 8 * TILE;
-    }
-    tile_store(2, to, 64);
-    tile_store(3, to + 4 * TILE, 64);
+                          stream *fetch) {
+    SUM_OVER_DIMS(depth, q, k, s, some_rows(rows, run, fetch));
 }
 
 /* O += P V of `count` panels. */
 ALWAYS_INLINE void add_panels(const int32_t depth, const int count, const walk *w, char *o) {
-    const char *p = (const char *)w->at->p;
-    const int64_t second = (int64_t)2 * depth * TILE;
-    char *to = NULL, *c = o;
-    for (int32_t column = 0; column < 2 * depth; column++, c += TILE) {
-        const char *v[CHUNK];
-        for (int i = 0; i < count; i++)
-            v[i] = w->v[i] + (int64_t)column * 2 * TILE;
-        tile_load(0, c, 64);
-        tile_load(1, c + second, 64);
-        PAIR_STEPS(0, 1, 2, 3, 2 * count, v[i_ / 2] + i_ % 2 * TILE, p + (i_ / 2 * 8 + i_ % 2) * TILE,
-                   p + (i_ / 2 * 8 + 2 + i_ % 2) * TILE, to, second, (void)0)
-        to = c;
-        tile_load(2, c + 2 * second, 64);
-        tile_load(3, c + 3 * second, 64);
-        PAIR_STEPS(2, 3, 0, 1, 2 * count, v[i_ / 2] + i_ % 2 * TILE, p + (i_ / 2 * 8 + 4 + i_ % 2) * TILE,
-                   p + (i_ / 2 * 8 + 6 + i_ % 2) * TILE, to, second, (void)0)
-        to = c + 2 * second;
-    }
-    tile_store(2, to, 64);
-    tile_store(3, to + second, 64);
+    const operands x = {.a = (const char *)w->at->p,
+                        .b = w->v[0],
+                        .a_panel = sizeof w->at->p[0],
+                        .b_panel = w->v[count - 1] - w->v[0],
+                        .c = o,
+                        .second = (int64_t)2 * depth * TILE,
+                        .step = TILE,
+                        .stride = 64};
+    ADD_BY_COLUMNS(2 * depth, count, x, (void)0);
 }
 
 ALWAYS_INLINE void outputs(const int32_t depth, walk *w, const member *m) {
@@ -194,18 +193,18 @@ static __attribute__((noinline)) void outputs_alone(int32_t depth, walk *w, cons
 ALWAYS_INLINE void steps(const int32_t depth, const int rows, walk *w) {
     pair now, next = {0};
     if (!next_pair(&w->pairs, &now)) return;
-    scores_alone(depth, w->members[now.member].q, now.k, w->at->s[0]);
+    scores_alone(depth, w->members[now.member].q, k_of(w, now.piece), w->at->s[0]);
     for (int turn = 0;; turn = !turn) {
         const bool more = next_pair(&w->pairs, &next);
         member *m = w->members + now.member;
         float *s = w->at->s[turn], *s_next = w->at->s[!turn];
-        begin_softmax(w, m, s, now.keys);
+        begin_softmax(w, m, s, now.n);
         softmax run = softmax_of(w, m, s);
-        ahead fetch = next_ahead(&w->pairs);
+        stream fetch = next_stream(w);
         if (more && rows)
-            scores(depth, rows, w->members[next.member].q, next.k, s_next, &run, &fetch);
+            scores(depth, rows, w->members[next.member].q, k_of(w, next.piece), s_next, &run, &fetch);
         else if (more)
-            scores_alone(depth, w->members[next.member].q, next.k, s_next);
+            scores_alone(depth, w->members[next.member].q, k_of(w, next.piece), s_next);
         softmax_rows(&run);
         if (passed(&run)) {
             outputs_alone(depth, w, m);
@@ -214,7 +213,7 @@ ALWAYS_INLINE void steps(const int32_t depth, const int rows, walk *w) {
             softmax_rows(&run);
         }
         m->now = !m->now;
-        w->v[w->waiting++] = now.v;
+        w->v[w->waiting++] = v_of(w, now.piece);
         if (w->waiting == CHUNK || !more || next.member != now.member) outputs(depth, w, m);
         if (!more) return;
         now = next;
@@ -236,11 +235,15 @@ static void steps_any(walk *w) {
 static walk begin(const nabla_forward_task *tasks) {
     const int32_t dim = tasks->head_dim;
     scratch *x = tasks->scratch;
-    walk w = {.pairs = begin_pairs(tasks), .at = x, .scale = tasks->scale * LOG2_E, .dim = dim};
-    for (int32_t i = 0; i < w.pairs.count; i++) {
-        const nabla_forward_task *t = w.pairs.tasks[i];
+    walk w = {.pairs = {.offsets = tasks->k_offsets, .pieces = tasks->k_pieces, .window_panels = WINDOW},
+              .at = x,
+              .scale = tasks->scale * LOG2_E,
+              .dim = dim};
+    for (const nabla_forward_task *t = tasks; t; t = t->next) {
+        const int32_t i = w.pairs.members;
         char *q = x->tiles + (size_t)i * member_bytes(dim), *o = q + panel_bytes(dim);
         w.members[i] = (member){.task = t, .of = x->of + i, .q = q, .o = o};
+        add_member(&w.pairs, t->blocks, t->block_count);
         amx_pack_rows(t->q, NABLA_BF16, 0, t->q_count, dim, q);
         memset(o, 0, PANEL * (size_t)padded_dim(dim) * sizeof(float));
         memset(x->of[i].sums[0], 0, sizeof x->of[i].sums[0]);
@@ -280,6 +283,6 @@ NABLA_DECL_FORWARD(amx_forward) {
     else
         steps_any(&w);
     tile_release();
-    for (int32_t i = 0; i < w.pairs.count; i++)
+    for (int32_t i = 0; i < w.pairs.members; i++)
         finish(w.members + i);
 }

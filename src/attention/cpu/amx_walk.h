@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * In which order the forward kernel in tiles takes pairs of a query block and a panel of keys.
+ * In which order the kernels in tiles take pairs of blocks, panel by panel.
  *
- * A core reads K and V from the last-level cache at some 11 GB/s: 3 us for a panel of each at D = 128, half as long
- * again as a pair's work takes. So query blocks that are neighbours and keep mostly the same keys walk together: the
- * keys that any of them keeps are cut into windows that fit the second-level cache beside the queries, one query block
- * after the other walks a window, and meanwhile the next window's panels are fetched, evenly over the pairs. Each
- * query block sees its own keys in ascending order, whoever walks with it, so that its bits do not depend on that.
+ * A core reads from the last-level cache at some 11 GB/s: K and V of a panel in 3 us at D = 128, half as long again as
+ * a pair's work takes forward. So neighbouring blocks, the members of a walk, which keep mostly the same partners, walk
+ * together: the partners that any of them keeps are cut into windows that fit the second-level cache beside the
+ * members, one member after the other walks a window, and meanwhile the next window's panels are fetched, evenly over
+ * the pairs. Each member sees its own partners in ascending order, whoever walks with it, and members ascend within a
+ * window, so that no bits depend on the company.
  */
 #ifndef NABLA_AMX_WALK_H
 #define NABLA_AMX_WALK_H
@@ -17,67 +18,58 @@
 #include <stdbool.h>
 #include <string.h>
 
-enum {
-    TOGETHER = NABLA_MOST_TOGETHER,
-    WINDOW = 8 /* panels of K and V: two windows at D = 128 are 512 KB, and as many queries with their sums 270 KB */
-};
+enum { TOGETHER = NABLA_MOST_TOGETHER, MOST_WINDOW = 8 };
 
-/* A part of the keys: of each member's list up to `ends`, and the blocks in them. */
+/* A part of the partners: of each member's list up to `ends`, and the blocks in them. */
 typedef struct window {
-    int32_t ends[TOGETHER], blocks[WINDOW];
+    int32_t ends[TOGETHER], blocks[MOST_WINDOW];
     int32_t block_count, panels, pairs;
 } window;
 
 typedef struct pair {
-    const char *k, *v; /* dims, tokens */
-    int32_t member, keys;
+    int32_t member;
+    int32_t at;              /* of the member's list */
+    int32_t first, n, piece; /* the partner's panel: its tokens, and what it was packed as */
 } pair;
 
-/* What to fetch with a pair: so many lines of K, and of V, with every two products of S. */
+/* What to fetch with a pair: a share of a piece, from / WHOLE_LINES of it on, `lines` / WHOLE_LINES long; 0: nothing.
+ */
+enum { WHOLE_LINES = 8 };
 typedef struct ahead {
-    const char *k, *v;
-    int32_t lines;
+    int32_t first, piece; /* a panel's first token, and what it was packed as */
+    int32_t from, lines;
 } ahead;
 
 typedef struct pair_walk {
-    const nabla_forward_task *tasks[TOGETHER];
-    int32_t count;         /* of tasks */
-    int32_t at[TOGETHER];  /* of each task's list */
+    const int32_t *offsets, *pieces; /* of the partners' blocks */
+    const int32_t *lists[TOGETHER];
+    int32_t counts[TOGETHER], at[TOGETHER];
+    int32_t members, window_panels;
     int32_t member, piece; /* of the next pair: whose it is; of its block */
     window now, next;
-    int32_t ahead_block, ahead_piece, ahead_part; /* what comes next of the next window */
-    int32_t ahead_lines;
+    int32_t ahead_block, ahead_piece, ahead_from, ahead_lines; /* what comes next of the next window */
 } pair_walk;
 
-static inline int32_t pieces_of(const nabla_forward_task *t, int32_t block) {
-    return t->k_pieces[block + 1] - t->k_pieces[block];
-}
-
 /* The window that begins at `from` in the members' lists. */
-static window take_window(const pair_walk *w, const int32_t *from) {
+static inline window take_window(const pair_walk *w, const int32_t *from) {
     window out = {0};
     memcpy(out.ends, from, sizeof out.ends);
-    while (out.panels < WINDOW) {
+    while (out.panels < w->window_panels) {
         int32_t block = INT32_MAX;
-        for (int32_t m = 0; m < w->count; m++) {
-            const nabla_forward_task *t = w->tasks[m];
-            if (out.ends[m] < t->block_count && t->blocks[out.ends[m]] < block) block = t->blocks[out.ends[m]];
-        }
+        for (int32_t m = 0; m < w->members; m++)
+            if (out.ends[m] < w->counts[m] && w->lists[m][out.ends[m]] < block) block = w->lists[m][out.ends[m]];
         if (block == INT32_MAX) break;
-        const int32_t pieces = pieces_of(w->tasks[0], block);
-        for (int32_t m = 0; m < w->count; m++) {
-            const nabla_forward_task *t = w->tasks[m];
-            if (out.ends[m] == t->block_count || t->blocks[out.ends[m]] != block) continue;
-            out.ends[m]++;
-            out.pairs += pieces;
-        }
+        const int32_t pieces = w->pieces[block + 1] - w->pieces[block];
+        for (int32_t m = 0; m < w->members; m++)
+            if (out.ends[m] < w->counts[m] && w->lists[m][out.ends[m]] == block) {
+                out.ends[m]++;
+                out.pairs += pieces;
+            }
         out.blocks[out.block_count++] = block;
         out.panels += pieces;
     }
     return out;
 }
-
-enum { WHOLE_LINES = 8 /* fetch a panel with one pair; half as many take two pairs for it */ };
 
 /* Few enough to be spread over the window's pairs, and enough that the next window is there in time if it can be. */
 static inline int32_t lines_of(const window *now, const window *next) {
@@ -87,59 +79,51 @@ static inline int32_t lines_of(const window *now, const window *next) {
     return lines;
 }
 
-static inline pair_walk begin_pairs(const nabla_forward_task *tasks) {
-    pair_walk w = {0};
-    for (const nabla_forward_task *t = tasks; t; t = t->next)
-        w.tasks[w.count++] = t;
-    w.next = take_window(&w, w.at);
-    return w;
+static inline void add_member(pair_walk *w, const int32_t *list, int32_t count) {
+    w->lists[w->members] = list;
+    w->counts[w->members++] = count;
 }
 
+/* The first call begins the walk. */
 static inline bool next_pair(pair_walk *w, pair *out) {
+    if (!w->now.block_count) w->next = take_window(w, w->at);
     while (w->at[w->member] == w->now.ends[w->member]) {
-        if (++w->member < w->count) continue;
+        if (++w->member < w->members) continue;
         w->member = 0;
         if (!w->next.block_count) return false;
         w->now = w->next;
         w->next = take_window(w, w->now.ends);
-        w->ahead_block = w->ahead_piece = w->ahead_part = 0;
+        w->ahead_block = w->ahead_piece = w->ahead_from = 0;
         w->ahead_lines = lines_of(&w->now, &w->next);
     }
-    const nabla_forward_task *t = w->tasks[w->member];
-    const int32_t block = t->blocks[w->at[w->member]], piece = t->k_pieces[block] + w->piece;
-    const int32_t left = t->k_offsets[block + 1] - t->k_offsets[block] - w->piece * PANEL;
-    *out = (pair){.k = panel_at(t->packed_k, piece, t->head_dim),
-                  .v = panel_at(t->packed_v, piece, t->head_dim),
-                  .member = w->member,
-                  .keys = left < PANEL ? left : PANEL};
+    const int32_t m = w->member, block = w->lists[m][w->at[m]], first = w->offsets[block] + w->piece * PANEL;
+    const int32_t left = w->offsets[block + 1] - first;
+    *out = (pair){.member = m,
+                  .at = w->at[m],
+                  .first = first,
+                  .n = left < PANEL ? left : PANEL,
+                  .piece = w->pieces[block] + w->piece};
     if (left > PANEL)
         w->piece++;
     else
-        w->at[w->member]++, w->piece = 0;
+        w->at[m]++, w->piece = 0;
     return true;
 }
 
 static inline ahead next_ahead(pair_walk *w) {
     if (w->ahead_block == w->next.block_count) return (ahead){0};
-    const nabla_forward_task *t = w->tasks[0];
-    const int32_t block = w->next.blocks[w->ahead_block], piece = t->k_pieces[block] + w->ahead_piece;
-    const size_t from = panel_bytes(t->head_dim) * (size_t)(w->ahead_part * w->ahead_lines) / WHOLE_LINES;
-    const ahead out = {.k = panel_at(t->packed_k, piece, t->head_dim) + from,
-                       .v = panel_at(t->packed_v, piece, t->head_dim) + from,
+    const int32_t block = w->next.blocks[w->ahead_block];
+    const ahead out = {.first = w->offsets[block] + w->ahead_piece * PANEL,
+                       .piece = w->pieces[block] + w->ahead_piece,
+                       .from = w->ahead_from,
                        .lines = w->ahead_lines};
-    if (++w->ahead_part * w->ahead_lines < WHOLE_LINES) return out;
-    w->ahead_part = 0;
-    if (++w->ahead_piece < pieces_of(t, block)) return out;
+    w->ahead_from += w->ahead_lines;
+    if (w->ahead_from < WHOLE_LINES) return out;
+    w->ahead_from = 0;
+    if (++w->ahead_piece < w->pieces[block + 1] - w->pieces[block]) return out;
     w->ahead_piece = 0;
     w->ahead_block++;
     return out;
-}
-
-ALWAYS_INLINE void fetch_some(ahead *a) {
-    for (int32_t i = 0; i < a->lines; i++, a->k += 64, a->v += 64) {
-        _mm_prefetch(a->k, _MM_HINT_T1);
-        _mm_prefetch(a->v, _MM_HINT_T1);
-    }
 }
 
 #endif

@@ -109,6 +109,7 @@ static int64_t make_tasks(const forward_run *r, int64_t first, int64_t count, na
                 const int32_t last = piece_end(plan, block, row);
                 if (pieces % r->at.together == 0)
                     tasks[n++] = (nabla_task){.head = (int32_t)head, .block = (int32_t)block, .first = row};
+                tasks[n - 1].end = (int32_t)block + 1;
                 tasks[n - 1].last = last;
                 tasks[n - 1].cost += (last - row) * kept;
                 row = last;

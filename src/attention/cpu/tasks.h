@@ -5,11 +5,11 @@
 
 #include <stdint.h>
 
-/* A piece of work: a few times up to NABLA_Q_ROWS rows of a query block and of those after it forward, a whole block
-   backward. */
+/* A piece of work: of neighbouring blocks, the rows [first, last). Forward these are a few times up to NABLA_Q_ROWS
+   rows of a block, backward whole blocks. */
 typedef struct nabla_task {
     int32_t head;        /* b * H + h */
-    int32_t block;       /* of the first row */
+    int32_t block, end;  /* the blocks [block, end) */
     int32_t first, last; /* rows, that is tokens */
     int64_t cost;        /* rows times kept blocks, summed over the blocks */
 } nabla_task;
