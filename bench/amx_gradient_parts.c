@@ -6,14 +6,14 @@
 #include "amx_bench.h"
 #include "amx_gradients.h"
 
-enum { MOST_PANELS = 128 };
+enum { MOST_PANELS = 128, KEY_BLOCKS = NABLA_MOST_TOGETHER };
 
 /* Of one head dim. */
 typedef struct inputs {
-    uint16_t *q, *k, *v, *d_o; /* [tokens][D], [64][D] of k and v */
+    uint16_t *q, *k, *v, *d_o; /* [tokens][D], [KEY_BLOCKS * 64][D] of k and v */
     float *lse, *delta, *dq, *dk, *dv;
     char *packed_q, *packed_k;
-    int32_t q_offsets[MOST_PANELS + 1], list[MOST_PANELS + 1], k_offsets[2], dim;
+    int32_t q_offsets[MOST_PANELS + 1], list[MOST_PANELS + 1], k_offsets[KEY_BLOCKS + 1], dim;
     void *scratch;
     gradients_job back;
 } inputs;
@@ -69,11 +69,24 @@ static nabla_backward_task task_of(inputs *x, int32_t panels) {
                                  .scratch = x->scratch};
 }
 
-static void library(void *of) {
-    const length *x = of;
-    const nabla_backward_task task = task_of(x->in, x->panels);
-    amx_backward_kv(&task);
+/* The first `count` blocks of keys. */
+static void run_library(length *x, int32_t count) {
+    nabla_backward_task tasks[KEY_BLOCKS];
+    for (int32_t i = 0; i < count; i++) {
+        tasks[i] = task_of(x->in, x->panels);
+        tasks[i].block = i;
+        tasks[i].next = i + 1 < count ? tasks + i + 1 : NULL;
+    }
+    amx_backward_kv(tasks);
     tile_configure(&config);
+}
+
+static void library(void *of) {
+    run_library(of, 1);
+}
+
+static void together(void *of) {
+    run_library(of, KEY_BLOCKS);
 }
 
 /* ---- inputs and results */
@@ -84,17 +97,18 @@ static void make_inputs(int32_t dim, int32_t panels, inputs *x) {
     x->dim = dim;
     x->q = noise(size);
     x->d_o = noise(size);
-    x->k = noise(PANEL * d);
-    x->v = noise(PANEL * d);
+    x->k = noise(KEY_BLOCKS * PANEL * d);
+    x->v = noise(KEY_BLOCKS * PANEL * d);
     x->lse = take(tokens * floats);
     x->delta = take(tokens * floats);
     x->dq = take(size * floats);
-    x->dk = take(sums);
-    x->dv = take(sums);
+    x->dk = take(KEY_BLOCKS * sums);
+    x->dv = take(KEY_BLOCKS * sums);
     x->packed_q = take(amx_packed_queries(panels, dim));
-    x->packed_k = take(amx_packed_keys(1, dim));
+    x->packed_k = take(amx_packed_keys(KEY_BLOCKS, dim));
     x->scratch = take(amx_backward_scratch(dim));
-    x->k_offsets[1] = PANEL;
+    for (int32_t i = 0; i < KEY_BLOCKS; i++)
+        x->k_offsets[i + 1] = (i + 1) * PANEL;
     float *minus_lse = take(tokens * floats), *minus_delta = take(tokens * floats);
     for (size_t i = 0; i < tokens; i++) {
         x->lse[i] = 4.0f + 0.01f * (float)(i % 50);
@@ -136,23 +150,24 @@ static void make_inputs(int32_t dim, int32_t panels, inputs *x) {
                               .dv = take(sums),
                               .dq = take(size * floats)};
     nabla_backward_task task = task_of(x, panels);
-    amx_pack_keys(&task);
+    for (task.block = 0; task.block < KEY_BLOCKS; task.block++)
+        amx_pack_keys(&task);
     for (task.block = 0; task.block < panels; task.block++)
         amx_pack_queries(&task);
 }
 
-/* [64][D] of keys for dK and dV; [tokens][D] for dQ. */
+/* [key_blocks * 64][D] for dK and dV; [tokens][D] for dQ. */
 typedef struct sums {
     double *dq, *dk, *dv;
 } sums;
 
-static sums expected(const inputs *in, int32_t panels) {
-    const int32_t dim = in->dim;
+static sums expected(const inputs *in, int32_t panels, int32_t key_blocks) {
+    const int32_t dim = in->dim, keys = key_blocks * PANEL;
     sums x = {.dq = take((size_t)panels * PANEL * (size_t)dim * sizeof(double)),
-              .dk = take(PANEL * (size_t)dim * sizeof(double)),
-              .dv = take(PANEL * (size_t)dim * sizeof(double))};
+              .dk = take((size_t)keys * (size_t)dim * sizeof(double)),
+              .dv = take((size_t)keys * (size_t)dim * sizeof(double))};
     for (int32_t r = 0; r < panels * PANEL; r++)
-        for (int32_t t = 0; t < PANEL; t++) {
+        for (int32_t t = 0; t < keys; t++) {
             const uint16_t *q = in->q + r * dim, *o = in->d_o + r * dim, *k = in->k + t * dim, *v = in->v + t * dim;
             double s = 0, dp = 0;
             for (int32_t d = 0; d < dim; d++) {
@@ -185,27 +200,41 @@ static void look(worst *w, float x, double wanted) {
     w->value = fmax(w->value, fabs(wanted));
 }
 
-static double error_of(part_fn run, length *of, bool of_library, const sums *x) {
+/* A line's kernel. key_blocks: a call takes so many. */
+typedef struct kernel {
+    const char *name;
+    part_fn run;
+    int32_t key_blocks;
+    bool of_library;
+} kernel;
+
+/* Of the largest value. */
+static double error_of(const kernel *what, length *of) {
     inputs *in = of->in;
     const int32_t dim = in->dim, rows = of->panels * PANEL;
     const size_t dq_bytes = (size_t)rows * (size_t)dim * sizeof(float);
-    const double scale = of_library ? (double)(in->back.scale / LOG2_E) : 1; /* which dQ gets later */
+    const double scale = what->of_library ? (double)(in->back.scale / LOG2_E) : 1; /* which dQ gets later */
+    const sums x = expected(in, of->panels, what->key_blocks);
     worst q = {0}, k = {0}, v = {0};
     memset(in->dq, 0, dq_bytes);
     memset(in->back.dq, 0, dq_bytes);
-    run(of);
+    what->run(of);
     for (int32_t d = 0; d < dim; d++) {
         for (int32_t r = 0; r < rows; r++) {
             const char *panel = in->back.dq + (int64_t)(r / PANEL) * PANEL * dim * 4;
-            look(&q, of_library ? in->dq[r * dim + d] : in_tiles(panel, dim / 16, r % PANEL, d), x->dq[r * dim + d]);
+            look(&q, what->of_library ? in->dq[r * dim + d] : in_tiles(panel, dim / 16, r % PANEL, d),
+                 x.dq[r * dim + d]);
         }
-        for (int32_t t = 0; t < PANEL; t++) {
-            const float dk = of_library ? in->dk[t * dim + d] : in_tiles(in->back.dk, 4, d, t);
-            const float dv = of_library ? in->dv[t * dim + d] : in_tiles(in->back.dv, 4, d, t);
-            look(&k, dk, scale * x->dk[t * dim + d]);
-            look(&v, dv, x->dv[t * dim + d]);
+        for (int32_t t = 0; t < what->key_blocks * PANEL; t++) {
+            const float dk = what->of_library ? in->dk[t * dim + d] : in_tiles(in->back.dk, 4, d, t);
+            const float dv = what->of_library ? in->dv[t * dim + d] : in_tiles(in->back.dv, 4, d, t);
+            look(&k, dk, scale * x.dk[t * dim + d]);
+            look(&v, dv, x.dv[t * dim + d]);
         }
     }
+    free(x.dq);
+    free(x.dk);
+    free(x.dv);
     return fmax(q.error / q.value, fmax(k.error / k.value, v.error / v.value));
 }
 
@@ -215,35 +244,27 @@ static double error_of(part_fn run, length *of, bool of_library, const sums *x) 
  */
 static size_t add_lines(inputs *in, const int32_t *panels, size_t count_of_lengths, length *lengths, part *parts,
                         size_t count) {
-    const struct {
-        const char *name;
-        part_fn run;
-        bool of_library;
-    } wholes[] = {{"library", library, true}, {"P and dS between products", in->dim == 64 ? rival_2 : rival_4, false}};
+    const kernel kernels[] = {{"library", library, 1, true},
+                              {"library, 4 key blocks together", together, KEY_BLOCKS, true},
+                              {"P and dS between products", in->dim == 64 ? rival_2 : rival_4, 1, false}};
     for (size_t i = 0; i < count_of_lengths; i++) {
         length *x = lengths + i;
         *x = (length){in, panels[i]};
-        part p = {.of = x,
-                  .dim = in->dim,
-                  .panels = panels[i],
-                  .products = in->dim / 32 * 80,
-                  .pairs = panels[i],
-                  .error = UNCHECKED};
-        sums wanted = {0};
-        if (panels[i] <= 4) wanted = expected(in, panels[i]);
-        for (size_t n = 0; n < sizeof wholes / sizeof *wholes; n++) {
-            p.name = wholes[n].name;
-            p.run = wholes[n].run;
-            if (wanted.dq) p.error = error_of(p.run, x, wholes[n].of_library, &wanted);
+        part p = {.of = x, .dim = in->dim, .panels = panels[i]};
+        for (size_t n = 0; n < sizeof kernels / sizeof *kernels; n++) {
+            const kernel *what = kernels + n;
+            p.name = what->name;
+            p.run = what->run;
+            p.products = in->dim / 32 * 80;
+            p.pairs = panels[i] * what->key_blocks;
+            p.error = panels[i] <= 4 ? error_of(what, x) : UNCHECKED;
             parts[count++] = p;
         }
-        free(wanted.dq);
-        free(wanted.dk);
-        free(wanted.dv);
         if (i) continue;
         p.name = "P and dS";
         p.run = gradients_alone;
         p.products = 0;
+        p.pairs = panels[i];
         p.error = UNCHECKED;
         parts[count++] = p;
     }
