@@ -245,7 +245,7 @@ static double error_of(const kernel *what, length *of) {
 static size_t add_lines(inputs *in, const int32_t *panels, size_t count_of_lengths, length *lengths, part *parts,
                         size_t count) {
     const kernel kernels[] = {{"library", library, 1, true},
-                              {"library, 4 key blocks together", together, KEY_BLOCKS, true},
+                              {"library of 4 key blocks", together, KEY_BLOCKS, true},
                               {"P and dS between products", in->dim == 64 ? rival_2 : rival_4, 1, false}};
     for (size_t i = 0; i < count_of_lengths; i++) {
         length *x = lengths + i;

@@ -177,7 +177,7 @@ static const struct {
     part_fn of_64, of_128;
     int32_t together; /* query blocks a call; 0: not the library's */
 } wholes[] = {{"library", library_2, library_4, 1},
-              {"library, 4 query blocks together", together_2, together_4, NABLA_MOST_TOGETHER},
+              {"library of 4 query blocks", together_2, together_4, NABLA_MOST_TOGETHER},
               {"P between S and O", apart_2, apart_4, 0},
               {"P amid S and O", mixed_2, mixed_4, 0}};
 
