@@ -5,8 +5,9 @@
  * Pairs of up to 64 queries and a panel of keys come one after another, of neighbouring query blocks in turn (see
  * amx_walk.h). O, which is as large as K and V of a panel, is loaded, added to and stored once for CHUNK panels. The
  * matrix unit takes 16 cycles for a product of tiles and leaves the vector units half free: while the next pair's S is
- * made, row by row between its products, come the probabilities of this one. Nothing that a phase writes is read before
- * the next phase, so that loads of tiles find their lines in the cache, not in the store queue.
+ * made and the chunk before is added to O, row by row between their products, come the probabilities of this pair.
+ * Nothing that a phase writes is read before the next phase, so that loads of tiles find their lines in the cache, not
+ * in the store queue.
  *
  * The softmax is that of forward.inc.h, but its reference m is the one from before this panel. In the rare case that
  * some score is above it by more than 6 (in log2 units), m moves, O and the sums are scaled, and the panel's
@@ -32,8 +33,8 @@ typedef struct statistics {
 } statistics;
 
 typedef struct scratch {
-    float s[2][PANEL * PANEL];        /* tiles [4][4]: scores of this pair and the next */
-    uint16_t p[CHUNK][PANEL * PANEL]; /* rows [4][2] */
+    float s[2][PANEL * PANEL];           /* tiles [4][4]: scores of this pair and the next */
+    uint16_t p[2][CHUNK][PANEL * PANEL]; /* rows [4][2]: of the chunk at hand and the one before */
     statistics of[TOGETHER];
     _Alignas(64) char tiles[]; /* of each member Q as rows, then O as [4][padded D / 16] */
 } scratch;
@@ -55,14 +56,22 @@ typedef struct member {
     bool started;
 } member;
 
+/* Panels of one member whose P is made. */
+typedef struct chunk {
+    char *o;
+    const uint16_t (*p)[PANEL * PANEL];
+    const char *v[CHUNK];
+    int32_t panels, columns; /* columns: of tiles of O that have been added to already */
+} chunk;
+
 typedef struct walk {
     pair_walk pairs;
     member members[TOGETHER];
     scratch *at;
     float scale; /* in log2 units */
     int32_t dim;
-    const char *v[CHUNK]; /* panels whose P is made, of one member */
-    int32_t waiting;      /* how many they are */
+    chunk before, now; /* to be added to O; being made */
+    int32_t turn;      /* of at->p, for `now` */
 } walk;
 
 /* ---- softmax */
@@ -92,7 +101,7 @@ static void begin_softmax(const walk *w, member *m, float *s, int32_t keys) {
 
 static inline softmax softmax_of(const walk *w, const member *m, const float *s) {
     return (softmax){.s = s,
-                     .p = (char *)w->at->p[w->waiting],
+                     .p = (char *)w->at->p[w->turn][w->now.panels],
                      .below = m->of->below,
                      .before = m->of->sums[m->now],
                      .after = m->of->sums[!m->now],
@@ -143,53 +152,68 @@ static stream next_stream(walk *w) {
     return (stream){k_of(w, a.piece) + from, v_of(w, a.piece) + from, a.lines};
 }
 
-ALWAYS_INLINE void some_rows(const int rows, softmax *run, stream *fetch) {
+ALWAYS_INLINE void some_rows(const int rows, softmax *run) {
     UNROLLED
     for (int i = 0; i < rows; i++)
         softmax_row(run);
-    for (int32_t i = 0; rows && i < fetch->lines; i++, fetch->k += 64, fetch->v += 64) {
-        _mm_prefetch(fetch->k, _MM_HINT_T1);
-        _mm_prefetch(fetch->v, _MM_HINT_T1);
+}
+
+ALWAYS_INLINE void fetch_some(stream *x) {
+    for (int32_t i = 0; i < x->lines; i++, x->k += 64, x->v += 64) {
+        _mm_prefetch(x->k, _MM_HINT_T1);
+        _mm_prefetch(x->v, _MM_HINT_T1);
     }
 }
 
 /* S of q by the keys k. Amid every two products come `rows` of `run`, and what is to be fetched meanwhile. */
 ALWAYS_INLINE void scores(const int32_t depth, const int rows, const char *q, const char *k, float *s, softmax *run,
                           stream *fetch) {
-    SUM_OVER_DIMS(depth, q, k, s, some_rows(rows, run, fetch));
-}
-
-/* O += P V of `count` panels. */
-ALWAYS_INLINE void add_panels(const int32_t depth, const int count, const walk *w, char *o) {
-    const operands x = {.a = (const char *)w->at->p,
-                        .b = w->v[0],
-                        .a_panel = sizeof w->at->p[0],
-                        .b_panel = w->v[count - 1] - w->v[0],
-                        .c = o,
-                        .second = (int64_t)2 * depth * TILE,
-                        .step = TILE,
-                        .stride = 64};
-    ADD_BY_COLUMNS(2 * depth, count, x, (void)0);
-}
-
-ALWAYS_INLINE void outputs(const int32_t depth, walk *w, const member *m) {
-    if (w->waiting == CHUNK)
-        add_panels(depth, CHUNK, w, m->o);
-    else if (w->waiting == 1)
-        add_panels(depth, 1, w, m->o);
-    w->waiting = 0;
+    SUM_OVER_DIMS(depth, q, k, s, some_rows(rows, run); if (rows) fetch_some(fetch));
 }
 
 static __attribute__((noinline)) void scores_alone(int32_t depth, const char *q, const char *k, float *s) {
     scores(depth, 0, q, k, s, NULL, NULL);
 }
 
-static __attribute__((noinline)) void outputs_alone(int32_t depth, walk *w, const member *m) {
-    outputs(depth, w, m);
+/* The next `columns` columns of O += P V, and `rows` of `run` amid every two products. */
+ALWAYS_INLINE void outputs(const int32_t panels, const int32_t columns, const int32_t depth, const int rows, chunk *c,
+                           softmax *run) {
+    const operands x = {.a = (const char *)c->p,
+                        .b = c->v[0] + c->columns * 2 * TILE,
+                        .a_panel = sizeof *c->p,
+                        .b_panel = c->v[panels - 1] - c->v[0],
+                        .c = c->o + c->columns * TILE,
+                        .second = (int64_t)2 * depth * TILE,
+                        .step = TILE,
+                        .stride = 64};
+    ADD_BY_COLUMNS(columns, panels, x, some_rows(rows, run));
+    c->columns += columns;
 }
 
-/* depth: padded D / 32. rows: how many rows of a softmax go with two products of S, so that all 64 do; 0: they go
-   between the phases. */
+/* All that is left of a chunk, which is then empty. */
+static __attribute__((noinline)) void outputs_alone(int32_t depth, chunk *c) {
+    const int32_t left = 2 * depth - c->columns;
+    if (left && c->panels == CHUNK)
+        outputs(CHUNK, left, depth, 0, c, NULL);
+    else if (left && c->panels == 1)
+        outputs(1, left, depth, 0, c, NULL);
+    c->panels = c->columns = 0;
+}
+
+/* The chunk at hand takes a panel; `last`: it is its member's last of the window. */
+static void take_panel(int32_t depth, walk *w, const member *m, const char *v, bool last) {
+    w->now.o = m->o;
+    w->now.p = w->at->p[w->turn];
+    w->now.v[w->now.panels++] = v;
+    if (w->now.panels < CHUNK && !last) return;
+    outputs_alone(depth, &w->before);
+    w->before = w->now;
+    w->now.panels = 0;
+    w->turn = !w->turn;
+}
+
+/* depth: padded D / 32. rows: how many rows of a softmax go with two products of S, or of half the columns of O for a
+   chunk, so that in both half of them do; 0: they go between the phases. */
 ALWAYS_INLINE void steps(const int32_t depth, const int rows, walk *w) {
     pair now, next = {0};
     if (!next_pair(&w->pairs, &now)) return;
@@ -205,26 +229,29 @@ ALWAYS_INLINE void steps(const int32_t depth, const int rows, walk *w) {
             scores(depth, rows, w->members[next.member].q, k_of(w, next.piece), s_next, &run, &fetch);
         else if (more)
             scores_alone(depth, w->members[next.member].q, k_of(w, next.piece), s_next);
+        if (more && rows && w->before.panels == CHUNK && w->before.columns < 2 * depth)
+            outputs(CHUNK, depth, depth, rows, &w->before, &run);
         softmax_rows(&run);
         if (passed(&run)) {
-            outputs_alone(depth, w, m);
+            outputs_alone(depth, &w->before);
+            outputs_alone(depth, &w->now);
             move_reference(w, m, s);
             run = softmax_of(w, m, s);
             softmax_rows(&run);
         }
         m->now = !m->now;
-        w->v[w->waiting++] = v_of(w, now.piece);
-        if (w->waiting == CHUNK || !more || next.member != now.member) outputs(depth, w, m);
-        if (!more) return;
+        take_panel(depth, w, m, v_of(w, now.piece), !more || next.member != now.member);
+        if (!more) break;
         now = next;
     }
+    outputs_alone(depth, &w->before);
 }
 
 static void steps_64(walk *w) {
-    steps(2, 4, w);
+    steps(2, 2, w);
 }
 static void steps_128(walk *w) {
-    steps(4, 2, w);
+    steps(4, 1, w);
 }
 static void steps_any(walk *w) {
     steps(padded_dim(w->dim) / 32, 0, w);
