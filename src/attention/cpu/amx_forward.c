@@ -190,23 +190,27 @@ ALWAYS_INLINE void outputs(const int32_t panels, const int32_t columns, const in
     c->columns += columns;
 }
 
-/* All that is left of a chunk, which is then empty. */
 static __attribute__((noinline)) void outputs_alone(int32_t depth, chunk *c) {
     const int32_t left = 2 * depth - c->columns;
-    if (left && c->panels == CHUNK)
+    if (c->panels == CHUNK)
         outputs(CHUNK, left, depth, 0, c, NULL);
-    else if (left && c->panels == 1)
+    else
         outputs(1, left, depth, 0, c, NULL);
+}
+
+/* Adds what is left of a chunk, which is then empty. */
+static inline void empty(int32_t depth, chunk *c) {
+    if (c->panels && c->columns < 2 * depth) outputs_alone(depth, c);
     c->panels = c->columns = 0;
 }
 
 /* The chunk at hand takes a panel; `last`: it is its member's last of the window. */
-static void take_panel(int32_t depth, walk *w, const member *m, const char *v, bool last) {
+static inline void take_panel(int32_t depth, walk *w, const member *m, const char *v, bool last) {
     w->now.o = m->o;
     w->now.p = w->at->p[w->turn];
     w->now.v[w->now.panels++] = v;
     if (w->now.panels < CHUNK && !last) return;
-    outputs_alone(depth, &w->before);
+    empty(depth, &w->before);
     w->before = w->now;
     w->now.panels = 0;
     w->turn = !w->turn;
@@ -233,8 +237,8 @@ ALWAYS_INLINE void steps(const int32_t depth, const int rows, walk *w) {
             outputs(CHUNK, depth, depth, rows, &w->before, &run);
         softmax_rows(&run);
         if (passed(&run)) {
-            outputs_alone(depth, &w->before);
-            outputs_alone(depth, &w->now);
+            empty(depth, &w->before);
+            empty(depth, &w->now);
             move_reference(w, m, s);
             run = softmax_of(w, m, s);
             softmax_rows(&run);
@@ -244,7 +248,7 @@ ALWAYS_INLINE void steps(const int32_t depth, const int rows, walk *w) {
         if (!more) break;
         now = next;
     }
-    outputs_alone(depth, &w->before);
+    empty(depth, &w->before);
 }
 
 static void steps_64(walk *w) {

@@ -22,14 +22,15 @@ typedef struct softmax {
     const float (*before)[VL];
     float (*after)[VL]; /* sums */
     vf scale, top;
-    int32_t row;
+    int64_t row;
 } softmax;
 
 /* One query by 64 keys. */
 ALWAYS_INLINE void softmax_row(softmax *x) {
-    const int32_t r = x->row++;
-    const float *s = x->s + (r / 16 * 4) * TILE_FLOATS + r % 16 * VL;
-    char *p = x->p + r / 16 * 2 * TILE + r % 16 * 64;
+    const int64_t r = x->row++,
+                  above = (r & ~INT64_C(15)) * 64; /* bytes: rows of one column of tiles before its own tile */
+    const float *s = x->s + (r * 64 + 3 * above) / 4;
+    char *p = x->p + r * 64 + above;
     const vf below = v_set1(x->below[r]);
     vf e[4];
     UNROLLED
