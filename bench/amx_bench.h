@@ -43,7 +43,7 @@ static double now_ns(void) {
 enum { ROUNDS = 1 };
 static const double span_ns = 0; /* once is enough */
 #else
-enum { ROUNDS = 24 };
+enum { ROUNDS = 60 };
 static const double span_ns = 4e6; /* of a line in a round */
 #endif
 
