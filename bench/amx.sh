@@ -3,7 +3,8 @@
 # Builds libnabla, checks and measures level amx on this machine: bench/amx.sh [FOLDER]
 # FOLDER takes the CSVs and logs (default build-amx/bench). Needs CMake and a C compiler; PYTHON is a Python that has torch
 # for the peer (default python3), THREADS the cores of the second half (default: all), BUILD the build's folder (default
-# build-amx). A part that fails does not stop the others; what became of each is told at the end. About 80 seconds.
+# build-amx), ONLY the names of the steps to run, "build parts" say (default: all). A step that fails does not stop the
+# others; what became of each is told at the end. About 2 minutes.
 build=${BUILD:-build-amx}
 out=${1:-$build/bench}
 threads=${THREADS:-$(nproc)}
@@ -22,6 +23,7 @@ step() {
   file=$out/$1
   seconds=$2
   shift 2
+  case " ${ONLY:-$name} " in *" $name "*) ;; *) return ;; esac
   echo "== $name: $*"
   began=$(date +%s)
   timeout -k 5 "$seconds" "$@" >"$file" 2>"$out/$name.log"
@@ -35,12 +37,15 @@ step() {
 
 lscpu | grep -E 'Model name|^CPU\(s\)|L2|L3|NUMA node\(s\)' | tee "$out/machine.txt"
 # shellcheck disable=SC2016 # $1 is the inner shell's
-step build.txt 60 sh -c 'cmake -S . -B "$1" -DNABLA_ENGINE=OFF -DNABLA_CMOCKA=OFF -DNABLA_CUDA=OFF >/dev/null &&
-  cmake --build "$1" -j "$(nproc)" --target test_check_attention test_tiles bench_peak >/dev/null' build "$build"
+step build.txt 120 sh -c 'cmake -S . -B "$1" -DNABLA_ENGINE=OFF -DNABLA_CMOCKA=OFF -DNABLA_CUDA=OFF >/dev/null &&
+  cmake --build "$1" -j "$(nproc)" --target test_check_attention test_tiles bench_peak amx_parts \
+    amx_gradient_parts >/dev/null' build "$build"
 step tiles.txt 20 "$bin/test_tiles"
 step check.txt 60 env OMP_WAIT_POLICY=passive "$bin/test_check_attention" --level amx
 step peak.csv 10 "$bin/bench_peak"
 step peak_all.csv 10 "$bin/bench_peak" "$threads"
+step parts.csv 60 "$bin/amx_parts"
+step gradient_parts.csv 30 "$bin/amx_gradient_parts"
 step perf.csv 20 "$bin/test_check_attention" perf --level amx
 step perf_all.csv 20 "$bin/test_check_attention" perf --level amx --threads "$threads"
 step mask.csv 10 "$bin/test_check_attention" mask --level amx

@@ -14,8 +14,9 @@
 
 #include "nabla/nabla.h"
 
-#define NABLA_Q_ROWS 64    /* most query rows in one forward task */
-#define NABLA_SCORE_ROWS 8 /* most rows in one score_rows call */
+#define NABLA_Q_ROWS 64       /* most query rows in one forward task */
+#define NABLA_MOST_TOGETHER 4 /* tasks in one call */
+#define NABLA_SCORE_ROWS 8    /* most rows in one score_rows call */
 
 typedef struct nabla_rows {
     const void *data; /* row 0 of this (batch, head) */
@@ -40,6 +41,8 @@ typedef struct nabla_forward_task {
     const void *packed_v;
     const int32_t *k_pieces; /* [nk + 1]: block b was packed as pieces k_pieces[b] up to k_pieces[b + 1] */
     void *scratch;           /* forward_scratch bytes, 64-byte aligned, the thread's own */
+    const struct nabla_forward_task *next; /* the next queries of the head, where the level takes several tasks in one
+                                              call (together); NULL after the last */
 } nabla_forward_task;
 
 /* dK, dV of one key block over the query blocks that keep it (the transpose's column), and optionally dQ added up in
@@ -69,6 +72,8 @@ typedef struct nabla_backward_task {
     void *packed_q, *packed_k; /* this head's Q and dO, K and V as pack_queries and pack_keys made them; NULL where the
                                   level packs nothing */
     void *scratch;             /* backward_scratch bytes, 64-byte aligned */
+    const struct nabla_backward_task *next; /* backward_kv: the next block of keys, as in nabla_forward_task, of the
+                                               same head and scratch */
 } nabla_backward_task;
 
 /* rows [first, last) -> their fp32 mean[D], summed in ascending order. */
@@ -112,6 +117,9 @@ typedef struct nabla_forward_kernels {
     nabla_pack_fn pack_k, pack_v;                            /* NULL: the level reads rows as they are */
     size_t (*packed_size)(int64_t pieces, int32_t head_dim); /* bytes of one head's packed K (or V) */
     size_t (*scratch)(int32_t head_dim);
+    /* How many tasks of neighbouring blocks a call takes at best, up to NABLA_MOST_TOGETHER, so that partners which
+       several of them keep are read once; 0: one. A task's bits do not depend on its company. */
+    int32_t together;
 } nabla_forward_kernels;
 
 typedef struct nabla_kernels {
@@ -126,6 +134,8 @@ typedef struct nabla_kernels {
            that is there before pack_k is called and is taken off every key. */
         nabla_forward_kernels forward_int8;
         nabla_backward_fn backward_kv, backward_q;
+        /* How many tasks of neighbouring blocks a call of backward_kv takes at best; see nabla_forward_kernels. */
+        int32_t backward_together;
         size_t (*backward_scratch)(int32_t head_dim);
         size_t ds_size; /* bytes of a pair's dS, a multiple of 64; 0: the level cannot keep it */
         /* Pack what the backward kernels read of the task's own block, of queries or of keys, into packed_q or

@@ -27,8 +27,8 @@ const attention_case attention_cases[] = {
     EACH(.name = "D=72", .batch = 1, .heads = 1, .q_tokens = 128, .k_tokens = 130, .head_dim = 72, .density = 0.6),
     EACH(.name = "D=80", .batch = 1, .heads = 1, .q_tokens = 128, .k_tokens = 192, .head_dim = 80, .density = 0.6),
     EACH(.name = "D=96", .batch = 1, .heads = 1, .q_tokens = 192, .k_tokens = 128, .head_dim = 96, .density = 0.6),
-    /* and more key blocks a row than level amx takes at a time for half of its queries */
-    EACH(.name = "D=128", .batch = 1, .heads = 2, .q_tokens = 160, .k_tokens = 1450, .head_dim = 128, .density = 0.9),
+    /* and more key blocks than level amx walks at a time, by query blocks that walk together */
+    EACH(.name = "D=128", .batch = 1, .heads = 1, .q_tokens = 1090, .k_tokens = 1100, .head_dim = 128, .density = 0.6),
     EACH(.name = "D=136", .batch = 1, .heads = 1, .q_tokens = 128, .k_tokens = 190, .head_dim = 136, .density = 0.7),
     EACH(.name = "D=200", .batch = 1, .heads = 1, .q_tokens = 100, .k_tokens = 128, .head_dim = 200, .density = 0.7),
     EACH(.name = "D=248", .batch = 1, .heads = 1, .q_tokens = 70, .k_tokens = 70, .head_dim = 248, .policy = "dense"),

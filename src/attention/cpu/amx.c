@@ -19,12 +19,14 @@ void nabla_kernels_amx(nabla_kernels *table) {
     table->of[NABLA_BF16].forward.packed_size = packed_size_amx;
     table->of[NABLA_BF16].forward.run = amx_forward;
     table->of[NABLA_BF16].forward.scratch = amx_forward_scratch;
+    table->of[NABLA_BF16].forward.together = NABLA_MOST_TOGETHER;
     table->of[NABLA_BF16].pack_queries = amx_pack_queries;
     table->of[NABLA_BF16].pack_keys = amx_pack_keys;
     table->of[NABLA_BF16].packed_queries = amx_packed_queries;
     table->of[NABLA_BF16].packed_keys = amx_packed_keys;
     table->of[NABLA_BF16].backward_kv = amx_backward_kv;
     table->of[NABLA_BF16].backward_q = amx_backward_q;
+    table->of[NABLA_BF16].backward_together = NABLA_MOST_TOGETHER;
     table->of[NABLA_BF16].backward_scratch = amx_backward_scratch;
     table->of[NABLA_BF16].ds_size = PANEL * PANEL * sizeof(uint16_t);
 }

@@ -7,20 +7,22 @@
  *
  * Rows are queries, in backward_kv and in backward_q: both make the same dS and add the same products to dQ in the same
  * order, so that both give the same bits. What every block pair reads is packed once a head, in the form its product
- * takes. S and dP of the next panel run while P and dS of this one are made between their products.
+ * takes. S and dP of the next pair run while P and dS of this one are made between their products. Four forms of a
+ * panel of queries and its dQ are twice what a core reads from the last-level cache while it works on a pair, so panels
+ * of keys walk together (see amx_walk.h), panel by panel of the queries.
  */
 #include "amx_products.h"
+#include "amx_walk.h"
 
 #include <math.h>
-#include <stdbool.h>
-#include <string.h>
 
 typedef struct scratch {
-    float s[2][PANEL * PANEL], dp[2][PANEL * PANEL];            /* tiles [4][4], of this panel and the next */
+    float s[2][PANEL * PANEL], dp[2][PANEL * PANEL];            /* tiles [4][4], of this pair and the next */
     uint16_t p_tokens[PANEL * PANEL], ds_tokens[PANEL * PANEL]; /* tokens [4][2] */
     uint16_t ds_rows[PANEL * PANEL];                            /* rows [4][2] */
     float minus_lse[2][PANEL], minus_delta[2][PANEL];           /* of the queries; in log2 units */
-    _Alignas(64) char tiles[]; /* dK^T and dV^T as [padded D / 16][4], then a panel of dQ as [4][padded D / 16] */
+    _Alignas(64) char tiles[]; /* dQ of a panel as [4][padded D / 16], then of each member dK^T and dV^T as
+                                  [padded D / 16][4] */
 } scratch;
 
 static size_t sum_bytes(int32_t dim) {
@@ -28,7 +30,7 @@ static size_t sum_bytes(int32_t dim) {
 }
 
 size_t amx_backward_scratch(int32_t dim) {
-    return sizeof(scratch) + 3 * sum_bytes(dim);
+    return sizeof(scratch) + (1 + 2 * TOGETHER) * sum_bytes(dim);
 }
 
 /* ---- packing: of queries Q and dO as rows and cols, of keys K as dims and tokens, V as dims */
@@ -52,40 +54,30 @@ static char *key_form(const nabla_backward_task *t, int32_t piece, int form) {
     return panel_at(t->packed_k, piece * KEY_FORMS + form, t->head_dim);
 }
 
-/* Walks the panels of a list of blocks. */
-typedef struct panel_walk {
-    const int32_t *offsets, *pieces, *blocks;
-    int32_t count, block, within;
-} panel_walk;
-
+/* Up to 64 tokens of a block. */
 typedef struct panel {
     int32_t first, n, piece;
 } panel;
 
-static bool next_panel(panel_walk *w, panel *out) {
-    if (w->block == w->count) return false;
-    const int32_t block = w->blocks[w->block], first = w->offsets[block] + w->within * PANEL;
-    const int32_t left = w->offsets[block + 1] - first;
-    *out = (panel){.first = first, .n = left < PANEL ? left : PANEL, .piece = w->pieces[block] + w->within};
-    if (left > PANEL)
-        w->within++;
-    else
-        w->block++, w->within = 0;
-    return true;
+/* Panel i of a block; false past its last. */
+static bool panel_of(const int32_t *offsets, const int32_t *pieces, int32_t block, int32_t i, panel *out) {
+    const int32_t first = offsets[block] + i * PANEL, left = offsets[block + 1] - first;
+    *out = (panel){.first = first, .n = left < PANEL ? left : PANEL, .piece = pieces[block] + i};
+    return pieces[block] + i < pieces[block + 1];
 }
 
-static panel_walk keys_of(const nabla_backward_task *t, const int32_t *blocks, int32_t count) {
-    return (panel_walk){.offsets = t->k_offsets, .pieces = t->k_pieces, .blocks = blocks, .count = count};
+static bool queries_of(const nabla_backward_task *t, int32_t i, panel *out) {
+    return panel_of(t->q_offsets, t->q_pieces, t->block, i, out);
 }
 
-static panel_walk queries_of(const nabla_backward_task *t, const int32_t *blocks, int32_t count) {
-    return (panel_walk){.offsets = t->q_offsets, .pieces = t->q_pieces, .blocks = blocks, .count = count};
+static bool keys_of(const nabla_backward_task *t, int32_t i, panel *out) {
+    return panel_of(t->k_offsets, t->k_pieces, t->block, i, out);
 }
 
 NABLA_DECL_BACKWARD(amx_pack_queries) {
     const int32_t dim = task->head_dim;
-    panel_walk w = queries_of(task, &task->block, 1);
-    for (panel p; next_panel(&w, &p);) {
+    panel p;
+    for (int32_t i = 0; queries_of(task, i, &p); i++) {
         amx_pack_rows(task->q, NABLA_BF16, p.first, p.n, dim, query_form(task, p.piece, Q_ROWS));
         amx_pack_cols(task->q, NABLA_BF16, p.first, p.n, dim, query_form(task, p.piece, Q_COLS));
         amx_pack_rows(task->d_o, task->d_o_dtype, p.first, p.n, dim, query_form(task, p.piece, DO_ROWS));
@@ -95,8 +87,8 @@ NABLA_DECL_BACKWARD(amx_pack_queries) {
 
 NABLA_DECL_BACKWARD(amx_pack_keys) {
     const int32_t dim = task->head_dim;
-    panel_walk w = keys_of(task, &task->block, 1);
-    for (panel p; next_panel(&w, &p);) {
+    panel p;
+    for (int32_t i = 0; keys_of(task, i, &p); i++) {
         amx_pack_dims(task->k, NABLA_BF16, p.first, p.n, dim, key_form(task, p.piece, K_DIMS));
         amx_pack_dims(task->v, NABLA_BF16, p.first, p.n, dim, key_form(task, p.piece, V_DIMS));
         amx_pack_tokens(task->k, NABLA_BF16, p.first, p.n, dim, key_form(task, p.piece, K_TOKENS));
@@ -105,11 +97,12 @@ NABLA_DECL_BACKWARD(amx_pack_keys) {
 
 /* ---- a panel of queries by a panel of keys */
 
-typedef struct pair {
+/* Of a pair while its S and dP become P and dS. */
+typedef struct step {
     panel queries, keys;
     float *s, *dp, *minus_lse, *minus_delta;
     uint16_t *ds; /* rows [4][2] */
-} pair;
+} step;
 
 /* Where the dS of a task's i-th partner goes. */
 static uint16_t *ds_of(const nabla_backward_task *t, int32_t i) {
@@ -117,41 +110,55 @@ static uint16_t *ds_of(const nabla_backward_task *t, int32_t i) {
     return t->ds ? (uint16_t *)t->ds + (size_t)t->ds_at[i] * PANEL * PANEL : x->ds_rows;
 }
 
-/* partner: its number in the task's list, by which its dS is kept. */
-static pair pair_of(const nabla_backward_task *t, panel queries, panel keys, int32_t partner) {
+/* partner: its number in the task's list, by which its dS is kept. turn: 0 and 1 in turn. */
+static step step_of(const nabla_backward_task *t, panel queries, panel keys, int32_t partner, int32_t turn) {
     scratch *x = t->scratch;
-    const int32_t turn = partner % 2;
-    pair out = {.queries = queries,
+    step out = {.queries = queries,
                 .keys = keys,
                 .s = x->s[turn],
                 .dp = x->dp[turn],
                 .minus_lse = x->minus_lse[turn],
                 .minus_delta = x->minus_delta[turn],
                 .ds = ds_of(t, partner)};
-    for (int32_t i = 0; i < PANEL; i++) {
-        const bool inside = i < queries.n;
-        const float lse = inside ? t->lse[queries.first + i] : -INFINITY;
-        out.minus_lse[i] = lse == -INFINITY ? -INFINITY : -lse * LOG2_E; /* no probability where no key had one */
-        out.minus_delta[i] = inside ? -t->delta[queries.first + i] : 0.0f;
+    for (int32_t i = 0; i < PANEL; i += VL) {
+        const int32_t n = queries.n - i > 0 ? queries.n - i : 0;
+        const vf lse = v_load_n(t->lse + queries.first + i, n), never = v_set1(-INFINITY);
+        /* no probability where no key had one, nor past the queries */
+        const uint32_t some = first_lanes(n) & ~v_equal(lse, never);
+        v_store(out.minus_lse + i, v_pick(some, v_mul(lse, v_set1(-LOG2_E)), never));
+        v_store(out.minus_delta + i, v_sub(v_zero(), v_load_n(t->delta + queries.first + i, n)));
     }
     return out;
 }
 
-/* P and dS on their way from a pair's S and dP, unit by unit: of 2 queries by 32 keys. */
+/* Lines to fetch with every unit. */
+typedef struct stream {
+    const char *at;
+    int32_t lines;
+} stream;
+
+/* P and dS on their way from a pair's S and dP, unit by unit: of 2 queries by 32 keys. Never given to a call, so that
+   it lies in registers: in memory it would be read again after every tile instruction. */
 typedef struct gradients {
-    const pair *of;
-    scratch *to;
+    const float *s, *dp, *minus_lse, *minus_delta;
+    uint16_t *ds, *p_tokens, *ds_tokens;
     vf scale_log2, alpha;
     uint64_t keys; /* a bit a key */
     uint32_t unit;
-    const char *ahead[2]; /* what to fetch meanwhile, two forms of a panel each; NULL for none */
+    stream forms, dq; /* what to fetch meanwhile */
 } gradients;
 
 enum { UNITS = 64 };
 
-static inline gradients gradients_of(const nabla_backward_task *t, const pair *x) {
-    return (gradients){.of = x,
-                       .to = t->scratch,
+static inline gradients gradients_of(const nabla_backward_task *t, const step *x) {
+    scratch *to = t->scratch;
+    return (gradients){.s = x->s,
+                       .dp = x->dp,
+                       .minus_lse = x->minus_lse,
+                       .minus_delta = x->minus_delta,
+                       .ds = x->ds,
+                       .p_tokens = to->p_tokens,
+                       .ds_tokens = to->ds_tokens,
                        .scale_log2 = v_set1(t->scale * LOG2_E),
                        .alpha = v_set1(t->alpha),
                        .keys = x->keys.n == PANEL ? ~UINT64_C(0) : (UINT64_C(1) << x->keys.n) - 1};
@@ -167,7 +174,7 @@ static inline void store_pairs(uint16_t *to, vf even, vf odd) {
 ALWAYS_INLINE void gradient_unit(const bool terms, gradients *g) {
     const uint32_t pair_row = g->unit / 2, half = g->unit % 2, row = pair_row % 8 * 2;
     const int64_t at = (pair_row / 8 * 4 + 2 * half) * TILE_FLOATS + row * VL;
-    const float *lse = g->of->minus_lse + 2 * pair_row, *delta = g->of->minus_delta + 2 * pair_row;
+    const float *lse = g->minus_lse + 2 * pair_row, *delta = g->minus_delta + 2 * pair_row;
     const vf never = v_set1(-INFINITY);
     vf p[2][2], ds[2][2]; /* [row][tile of keys] */
     UNROLLED
@@ -175,64 +182,60 @@ ALWAYS_INLINE void gradient_unit(const bool terms, gradients *g) {
         UNROLLED
         for (int j = 0; j < 2; j++) {
             const int64_t here = at + j * TILE_FLOATS + i * VL;
-            const vf x = v_fma(v_load(g->of->s + here), g->scale_log2, v_set1(lse[i]));
+            const vf x = v_fma(v_load(g->s + here), g->scale_log2, v_set1(lse[i]));
             p[i][j] = v_exp2(v_pick((uint32_t)(g->keys >> (32 * half + 16 * (uint32_t)j)), x, never));
-            ds[i][j] = v_mul(p[i][j], v_fma(v_load(g->of->dp + here), g->alpha, v_set1(delta[i])));
+            ds[i][j] = v_mul(p[i][j], v_fma(v_load(g->dp + here), g->alpha, v_set1(delta[i])));
         }
-        uint16_t *rows = g->of->ds + (pair_row / 8 * 2 + half) * (TILE / 2) + (row + (uint32_t)i) * 32;
+        uint16_t *rows = g->ds + (pair_row / 8 * 2 + half) * (TILE / 2) + (row + (uint32_t)i) * 32;
         _mm512_store_si512(rows, (__m512i)_mm512_cvtne2ps_pbh(ds[i][1], ds[i][0]));
     }
     if (terms) {
         const int64_t to = (4 * half + pair_row / 16) * (TILE / 2) + pair_row % 16 * 32;
         UNROLLED
         for (int j = 0; j < 2; j++) {
-            store_pairs(g->to->p_tokens + to + j * TILE, p[0][j], p[1][j]);
-            store_pairs(g->to->ds_tokens + to + j * TILE, ds[0][j], ds[1][j]);
+            store_pairs(g->p_tokens + to + j * TILE, p[0][j], p[1][j]);
+            store_pairs(g->ds_tokens + to + j * TILE, ds[0][j], ds[1][j]);
         }
     }
     g->unit++;
 }
 
-ALWAYS_INLINE void some_units(const int32_t depth, const bool terms, const int units, gradients *g) {
+ALWAYS_INLINE void fetch_some(stream *x) {
+    for (int32_t line = 0; line < x->lines; line++, x->at += 64)
+        _mm_prefetch(x->at, _MM_HINT_T1);
+}
+
+ALWAYS_INLINE void some_units(const bool terms, const int units, gradients *g) {
     UNROLLED
     for (int i = 0; i < units; i++) {
         gradient_unit(terms, g);
-        UNROLLED
-        for (int n = 0; n < 2; n++) {
-            if (!g->ahead[n]) continue;
-            UNROLLED
-            for (int32_t line = 0; line < 2 * depth; line++)
-                _mm_prefetch(g->ahead[n] + line * 64, _MM_HINT_T1);
-            g->ahead[n] += depth * 128;
-        }
+        fetch_some(&g->forms);
+        fetch_some(&g->dq);
     }
 }
 
-static void all_units(bool terms, gradients *g) {
+ALWAYS_INLINE void all_units(const bool terms, gradients *g) {
     while (g->unit < UNITS)
         gradient_unit(terms, g);
 }
 
 /* S and dP of a pair, with `units` of another one's gradients after every two products. */
 ALWAYS_INLINE void scores(const int32_t depth, const bool terms, const int units, const nabla_backward_task *t,
-                          const pair *x, gradients *g) {
-    const char *const left[2] = {query_form(t, x->queries.piece, Q_ROWS), query_form(t, x->queries.piece, DO_ROWS)};
-    const char *const right[2] = {key_form(t, x->keys.piece, K_DIMS), key_form(t, x->keys.piece, V_DIMS)};
-    float *const to[2] = {x->s, x->dp};
-    for (int which = 0; which < 2; which++)
-        for (int strip = 0; strip < 2; strip++)
-            SUM_OVER_DIMS(depth, left[which] + strip * 2 * depth * TILE, right[which],
-                          to[which] + strip * 8 * TILE_FLOATS, some_units(depth, terms, units, g));
+                          const step *x, gradients *g) {
+    SUM_OVER_DIMS(depth, query_form(t, x->queries.piece, Q_ROWS), key_form(t, x->keys.piece, K_DIMS), x->s,
+                  some_units(terms, units, g));
+    SUM_OVER_DIMS(depth, query_form(t, x->queries.piece, DO_ROWS), key_form(t, x->keys.piece, V_DIMS), x->dp,
+                  some_units(terms, units, g));
 }
 
-static __attribute__((noinline)) void scores_alone(int32_t depth, const nabla_backward_task *t, const pair *x) {
+static __attribute__((noinline)) void scores_alone(int32_t depth, const nabla_backward_task *t, const step *x) {
     scores(depth, false, 0, t, x, NULL);
 }
 
 /* What dQ of a panel is added to: 64 whole rows as they lie, or else tiles. */
 typedef struct dq_panel {
     char *data;
-    int64_t second, step, stride; /* see ADD_OVER_TOKENS */
+    int64_t second, step, stride; /* see operands */
 } dq_panel;
 
 static bool lies_in_tiles(const nabla_backward_task *t, int32_t n) {
@@ -245,7 +248,7 @@ static dq_panel take_dq(const nabla_backward_task *t, panel queries) {
     if (!lies_in_tiles(t, queries.n))
         return (dq_panel){.data = (char *)(uintptr_t)rows, .second = 64 * dim, .step = 64, .stride = 4 * dim};
     scratch *x = t->scratch;
-    char *tiles = x->tiles + 2 * sum_bytes(dim);
+    char *tiles = x->tiles;
     const int32_t columns = padded_dim(dim) / VL;
     for (int32_t r = 0; r < PANEL; r++)
         for (int32_t d = 0; d < columns; d++)
@@ -264,22 +267,21 @@ static void give_dq(const nabla_backward_task *t, panel queries, dq_panel from) 
                       v_load((float *)from.data + (r / 16 * columns + d) * TILE_FLOATS + r % 16 * VL));
 }
 
-static void add_dq(int32_t depth, const nabla_backward_task *t, const uint16_t *ds, panel keys, dq_panel to) {
-    const char *k = key_form(t, keys.piece, K_TOKENS);
-    for (int strip = 0; strip < 2; strip++)
-        ADD_OVER_TOKENS(depth, ds + strip * 2 * TILE, k, to.data + strip * 2 * to.second, to.second, to.step, to.stride,
-                        (void)0);
+ALWAYS_INLINE void add_dq(const int32_t depth, const nabla_backward_task *t, const uint16_t *ds, panel keys,
+                          dq_panel to) {
+    const operands x = {.a = (const char *)ds,
+                        .b = key_form(t, keys.piece, K_TOKENS),
+                        .c = to.data,
+                        .second = to.second,
+                        .step = to.step,
+                        .stride = to.stride};
+    ADD_BY_COLUMNS(2 * depth, 1, x, (void)0);
 }
 
-/* dV^T and dK^T of the keys. */
-static void add_dk_dv(int32_t depth, const nabla_backward_task *t, panel queries) {
-    scratch *x = t->scratch;
-    const char *q = query_form(t, queries.piece, Q_COLS), *d_o = query_form(t, queries.piece, DO_COLS);
-    char *dk = x->tiles, *dv = x->tiles + sum_bytes(t->head_dim);
-    for (int32_t i = 0; i < depth; i++) {
-        ADD_OVER_TOKENS(2, d_o + i * 4 * TILE, x->p_tokens, dv + i * 8 * TILE, 4 * TILE, TILE, 64, (void)0);
-        ADD_OVER_TOKENS(2, q + i * 4 * TILE, x->ds_tokens, dk + i * 8 * TILE, 4 * TILE, TILE, 64, (void)0);
-    }
+/* dV^T or dK^T of the keys: += of the queries' cols by the tokens of P or dS. */
+ALWAYS_INLINE void add_for_keys(const int32_t depth, const char *cols, const uint16_t *tokens, char *to) {
+    const operands x = {.a = cols, .b = (const char *)tokens, .c = to, .second = 4 * TILE, .step = TILE, .stride = 64};
+    ADD_BY_ROWS(2 * depth, 1, x, (void)0);
 }
 
 /* factor times [padded D / 16][4] tiles, transposed, to n rows of D. */
@@ -296,66 +298,113 @@ static void write_gradient(const char *tiles, int32_t n, int32_t dim, float fact
         }
 }
 
-/* ---- tasks. depth: padded D / 32. units: after every two products, so that all UNITS are made within `scores`; 0:
+/* ---- walks. depth: padded D / 32. units: after every two products, so that all UNITS are made within `scores`; 0:
    they are made apart. */
 
-/* While a panel's gradients are made and the next one's products run, what comes then is fetched: the next panel's
-   other forms, and those of the panel after it that its first products read. */
-ALWAYS_INLINE void walk_queries(const int32_t depth, const int units, const nabla_backward_task *t, panel keys) {
-    panel_walk w = queries_of(t, t->blocks, t->block_count);
-    panel queries, later = {0};
-    bool more = next_panel(&w, &queries);
-    pair now = {0}, next = {0};
-    if (more) {
-        now = pair_of(t, queries, keys, 0);
-        scores_alone(depth, t, &now);
-    }
-    bool more_later = more && next_panel(&w, &later);
-    for (int32_t i = 1; more; i++) {
+/* A panel of keys on its way over the queries that keep it. */
+typedef struct member {
+    const nabla_backward_task *task;
+    panel keys;
+    char *dk, *dv;
+} member;
+
+typedef struct walk {
+    pair_walk pairs; /* partners are queries */
+    member members[TOGETHER];
+} walk;
+
+static stream stream_of(const char *from, size_t bytes, ahead a) {
+    return (stream){from + bytes / WHOLE_LINES * (size_t)a.from, (int32_t)(bytes / 64 / UNITS) * a.lines / WHOLE_LINES};
+}
+
+static stream forms_of_queries(const nabla_backward_task *t, ahead a) {
+    return stream_of(query_form(t, a.piece, Q_ROWS), QUERY_FORMS * panel_bytes(t->head_dim), a);
+}
+
+static stream dq_of(const nabla_backward_task *t, ahead a) {
+    if (!t->dq) return (stream){0};
+    return stream_of((const char *)(t->dq + (int64_t)a.first * t->head_dim), sum_bytes(t->head_dim), a);
+}
+
+static stream forms_of_keys(const nabla_backward_task *t, ahead a) {
+    return stream_of(key_form(t, a.piece, K_DIMS), KEY_FORMS * panel_bytes(t->head_dim), a);
+}
+
+static panel partner(const pair *x) {
+    return (panel){.first = x->first, .n = x->n, .piece = x->piece};
+}
+
+ALWAYS_INLINE void walk_queries(const int32_t depth, const int units, walk *w) {
+    pair here, there = {0};
+    if (!next_pair(&w->pairs, &here)) return;
+    const nabla_backward_task *t = w->members[here.member].task;
+    step now = step_of(t, partner(&here), w->members[here.member].keys, here.at, 0), next = {0};
+    scores_alone(depth, t, &now);
+    dq_panel dq = {0};
+    for (int32_t turn = 1;; turn = !turn) {
+        const member *m = w->members + here.member;
+        t = m->task;
+        const bool more = next_pair(&w->pairs, &there);
         gradients g = gradients_of(t, &now);
-        more = more_later;
         if (more) {
-            queries = later;
-            more_later = next_panel(&w, &later);
-            g.ahead[0] = query_form(t, queries.piece, Q_COLS);
-            g.ahead[1] = more_later ? query_form(t, later.piece, Q_ROWS) : NULL;
-            next = pair_of(t, queries, keys, i);
+            const member *then = w->members + there.member;
+            const ahead a = next_ahead(&w->pairs);
+            g.forms = forms_of_queries(t, a);
+            g.dq = dq_of(t, a);
+            next = step_of(then->task, partner(&there), then->keys, there.at, turn);
             if (units)
-                scores(depth, true, units, t, &next, &g);
+                scores(depth, true, units, then->task, &next, &g);
             else
-                scores_alone(depth, t, &next);
+                scores_alone(depth, then->task, &next);
         }
         all_units(true, &g);
-        add_dk_dv(depth, t, now.queries);
+        const scratch *x = t->scratch;
+        add_for_keys(depth, query_form(t, here.piece, DO_COLS), x->p_tokens, m->dv);
+        add_for_keys(depth, query_form(t, here.piece, Q_COLS), x->ds_tokens, m->dk);
         if (t->dq) {
-            const dq_panel dq = take_dq(t, now.queries);
-            add_dq(depth, t, now.ds, keys, dq);
-            give_dq(t, now.queries, dq);
+            if (!dq.data) dq = take_dq(t, now.queries);
+            add_dq(depth, t, now.ds, now.keys, dq);
+            if (!more || there.piece != here.piece) {
+                give_dq(t, now.queries, dq);
+                dq.data = NULL;
+            }
         }
+        if (!more) return;
         now = next;
+        here = there;
     }
 }
 
-/* The same of keys; K as tokens is the smaller part and not fetched ahead. */
+static void walk_queries_64(walk *w) {
+    walk_queries(2, 2, w);
+}
+static void walk_queries_128(walk *w) {
+    walk_queries(4, 1, w);
+}
+static void walk_queries_any(walk *w) {
+    walk_queries(padded_dim(w->members[0].task->head_dim) / 32, 0, w);
+}
+
+static pair_walk keys_in_turn(const nabla_backward_task *t) {
+    pair_walk w = {.offsets = t->k_offsets, .pieces = t->k_pieces, .window_panels = 1};
+    add_member(&w, t->blocks, t->block_count);
+    return w;
+}
+
+/* dQ of a panel of queries over the keys that it keeps. */
 ALWAYS_INLINE void walk_keys(const int32_t depth, const int units, const nabla_backward_task *t, panel queries) {
-    panel_walk w = keys_of(t, t->blocks, t->block_count);
-    panel keys, later = {0};
-    bool more = next_panel(&w, &keys);
+    pair_walk w = keys_in_turn(t);
+    pair here;
+    if (!next_pair(&w, &here)) return;
     const dq_panel dq = take_dq(t, queries);
-    pair now = {0}, next = {0};
-    if (more) {
-        now = pair_of(t, queries, keys, 0);
-        scores_alone(depth, t, &now);
-    }
-    bool more_later = more && next_panel(&w, &later);
-    for (int32_t i = 1; more; i++) {
+    step now = step_of(t, queries, partner(&here), here.at, 0), next = {0};
+    scores_alone(depth, t, &now);
+    for (int32_t turn = 1;; turn = !turn) {
+        const bool more = next_pair(&w, &here);
         gradients g = gradients_of(t, &now);
-        more = more_later;
         if (more) {
-            keys = later;
-            more_later = next_panel(&w, &later);
-            g.ahead[0] = more_later ? key_form(t, later.piece, K_DIMS) : NULL;
-            next = pair_of(t, queries, keys, i);
+            g.forms = forms_of_keys(t, next_ahead(&w));
+            next = step_of(t, queries, partner(&here), here.at, turn);
             if (units)
                 scores(depth, false, units, t, &next, &g);
             else
@@ -363,6 +412,7 @@ ALWAYS_INLINE void walk_keys(const int32_t depth, const int units, const nabla_b
         }
         all_units(false, &g);
         add_dq(depth, t, now.ds, now.keys, dq);
+        if (!more) break;
         now = next;
     }
     give_dq(t, queries, dq);
@@ -370,40 +420,61 @@ ALWAYS_INLINE void walk_keys(const int32_t depth, const int units, const nabla_b
 
 /* What is left to do where dS is kept. */
 static void walk_kept(const nabla_backward_task *t, panel queries) {
-    panel_walk w = keys_of(t, t->blocks, t->block_count);
+    pair_walk w = keys_in_turn(t);
     const dq_panel dq = take_dq(t, queries);
-    panel keys;
-    for (int32_t i = 0; next_panel(&w, &keys); i++)
-        add_dq(padded_dim(t->head_dim) / 32, t, ds_of(t, i), keys, dq);
+    for (pair x; next_pair(&w, &x);)
+        add_dq(padded_dim(t->head_dim) / 32, t, ds_of(t, x.at), partner(&x), dq);
     give_dq(t, queries, dq);
 }
 
+/* ---- tasks */
+
 static const tile_config config = FULL_TILES;
 
-NABLA_DECL_BACKWARD(amx_backward_kv) {
-    const int32_t dim = task->head_dim;
-    scratch *x = task->scratch;
-    panel_walk w = keys_of(task, &task->block, 1);
-    tile_configure(&config);
-    for (panel keys; next_panel(&w, &keys);) {
-        memset(x->tiles, 0, 2 * sum_bytes(dim));
-        if (dim == 64)
-            walk_queries(2, 2, task, keys);
-        else if (dim == 128)
-            walk_queries(4, 1, task, keys);
-        else
-            walk_queries(padded_dim(dim) / 32, 0, task, keys);
-        write_gradient(x->tiles, keys.n, dim, task->scale, task->dk + (int64_t)keys.first * dim);
-        write_gradient(x->tiles + sum_bytes(dim), keys.n, dim, task->alpha, task->dv + (int64_t)keys.first * dim);
+/* Gives the members their gradients. */
+static void run_walk(walk *w) {
+    const int32_t dim = w->members[0].task->head_dim;
+    if (dim == 64)
+        walk_queries_64(w);
+    else if (dim == 128)
+        walk_queries_128(w);
+    else
+        walk_queries_any(w);
+    for (int32_t i = 0; i < w->pairs.members; i++) {
+        const member *m = w->members + i;
+        const int64_t first = (int64_t)m->keys.first * dim;
+        write_gradient(m->dk, m->keys.n, dim, m->task->scale, m->task->dk + first);
+        write_gradient(m->dv, m->keys.n, dim, m->task->alpha, m->task->dv + first);
     }
+}
+
+NABLA_DECL_BACKWARD(amx_backward_kv) {
+    const size_t bytes = sum_bytes(task->head_dim);
+    scratch *x = task->scratch;
+    const walk empty = {.pairs = {.offsets = task->q_offsets, .pieces = task->q_pieces, .window_panels = 1}};
+    walk w = empty;
+    panel keys;
+    tile_configure(&config);
+    for (const nabla_backward_task *t = task; t; t = t->next)
+        for (int32_t i = 0; keys_of(t, i, &keys); i++) {
+            if (w.pairs.members == TOGETHER) {
+                run_walk(&w);
+                w = empty;
+            }
+            char *const dk = x->tiles + (1 + 2 * (size_t)w.pairs.members) * bytes;
+            memset(dk, 0, 2 * bytes);
+            w.members[w.pairs.members] = (member){.task = t, .keys = keys, .dk = dk, .dv = dk + bytes};
+            add_member(&w.pairs, t->blocks, t->block_count);
+        }
+    if (w.pairs.members) run_walk(&w);
     tile_release();
 }
 
 NABLA_DECL_BACKWARD(amx_backward_q) {
     const int32_t dim = task->head_dim;
-    panel_walk w = queries_of(task, &task->block, 1);
+    panel queries;
     tile_configure(&config);
-    for (panel queries; next_panel(&w, &queries);) {
+    for (int32_t i = 0; queries_of(task, i, &queries); i++) {
         if (task->ds)
             walk_kept(task, queries);
         else if (dim == 64)

@@ -167,8 +167,14 @@ static NABLA_DECL_FORWARD(forward_bf16) {
 }
 
 void nabla_kernels_avx512vnni(nabla_kernels *table) {
-    table->of[NABLA_FP32].forward_int8 =
-        (nabla_forward_kernels){forward_fp32, pack_k_fp32, pack_v_fp32, int8_packed_size, scratch_size};
-    table->of[NABLA_BF16].forward_int8 =
-        (nabla_forward_kernels){forward_bf16, pack_k_bf16, pack_v_bf16, int8_packed_size, scratch_size};
+    table->of[NABLA_FP32].forward_int8 = (nabla_forward_kernels){.run = forward_fp32,
+                                                                 .pack_k = pack_k_fp32,
+                                                                 .pack_v = pack_v_fp32,
+                                                                 .packed_size = int8_packed_size,
+                                                                 .scratch = scratch_size};
+    table->of[NABLA_BF16].forward_int8 = (nabla_forward_kernels){.run = forward_bf16,
+                                                                 .pack_k = pack_k_bf16,
+                                                                 .pack_v = pack_v_bf16,
+                                                                 .packed_size = int8_packed_size,
+                                                                 .scratch = scratch_size};
 }

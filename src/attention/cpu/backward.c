@@ -36,7 +36,8 @@ typedef struct backward_layout {
     size_t ds, ds_starts;   /* KEPT_DS: kept dS; [nk + 1]: the head's kept pairs before each column */
     int64_t ds_room;        /* pairs */
     size_t delta, tasks;
-    size_t threads, list, ds_list, thread_bytes;
+    int32_t together; /* most blocks of keys in a task */
+    size_t threads, lists, ds_lists, thread_bytes;
 } backward_layout;
 
 typedef struct backward_run {
@@ -99,8 +100,10 @@ static nabla_status lay_out(nabla_context *ctx, const nabla_plan *plan, nabla_dt
     }
 
     nabla_layout_take(&one, 1, ctx->kernels.of[dtype].backward_scratch(head_dim));
-    at->list = nabla_layout_take(&one, most, sizeof(int32_t));
-    at->ds_list = nabla_layout_take(&one, keeps ? most : 0, sizeof(int32_t));
+    at->together = ctx->kernels.of[dtype].backward_together > 1 ? ctx->kernels.of[dtype].backward_together : 1;
+    const int64_t listed = nabla_count_mul(at->together, most);
+    at->lists = nabla_layout_take(&one, listed, sizeof(int32_t));
+    at->ds_lists = nabla_layout_take(&one, keeps ? listed : 0, sizeof(int32_t));
     at->thread_bytes = one.bytes;
     at->ds = nabla_layout_take(&all, at->ds_room, ds_size);
     at->ds_starts = nabla_layout_take(&all, keeps ? plan->nk + 1 : 0, sizeof(int64_t));
@@ -228,10 +231,9 @@ static int64_t rank_in_column(const nabla_plan *plan, int64_t set, int64_t k, in
 }
 
 /* Where a task's dS is kept: column after column of those at hand, within them row by row. keys: the task is a column.
- */
-static void place_ds(const backward_run *r, int64_t set, bool keys, nabla_backward_task *t) {
+   at: [block_count], for the places. */
+static void place_ds(const backward_run *r, int64_t set, bool keys, int32_t *at, nabla_backward_task *t) {
     const int64_t *starts = ds_starts(r), base = starts[r->first];
-    int32_t *at = (int32_t *)((char *)t->scratch + r->at.ds_list);
     for (int32_t i = 0; i < t->block_count; i++)
         at[i] =
             (int32_t)(keys ? starts[t->block] - base + i
@@ -249,20 +251,33 @@ static void store_dq(const backward_run *r, int64_t head, int32_t first, int32_t
     store_rows(call->plan, call->d_q, head, first, last, call->head_dim, x);
 }
 
-static void run_kv(const backward_run *r, int64_t head, int64_t slot, int32_t block, int32_t thread) {
+/* Lists of partners of task i of those that run together. */
+static int32_t *list_at(const backward_run *r, const nabla_backward_task *t, size_t lists, int64_t i) {
+    const nabla_plan *plan = r->call->plan;
+    return (int32_t *)((char *)t->scratch + lists) + i * (plan->nq > plan->nk ? plan->nq : plan->nk);
+}
+
+/* Blocks [block, end) of keys, at most `together` of them. */
+static void run_kv(const backward_run *r, int64_t head, int64_t slot, int32_t block, int32_t end, int32_t thread) {
     const nabla_call *call = r->call;
     const nabla_plan *plan = call->plan;
-    nabla_backward_task t = task_of(r, head, slot, thread);
-    int32_t *list = (int32_t *)((char *)t.scratch + r->at.list);
-    t.block = block;
-    t.blocks = list;
-    t.block_count = nabla_list_bits(nabla_plan_column(plan, plan->set_of[head], block), plan->q_words, list);
-    if (r->at.scheme == TWO_PASSES || r->at.scheme == KEPT_DS) t.dq = NULL; /* the other pass makes it */
-    if (r->at.scheme == KEPT_DS) place_ds(r, plan->set_of[head], true, &t);
-    call->ctx->kernels.of[call->dtype].backward_kv(&t);
-    const int32_t first = plan->k_offsets[block], last = plan->k_offsets[block + 1];
-    store_rows(plan, r->call->d_k, head, first, last, call->head_dim, t.dk);
-    store_rows(plan, r->call->d_v, head, first, last, call->head_dim, t.dv);
+    const int64_t set = plan->set_of[head];
+    nabla_backward_task tasks[NABLA_MOST_TOGETHER];
+    for (int32_t i = 0; i < end - block; i++) {
+        nabla_backward_task *t = tasks + i;
+        *t = task_of(r, head, slot, thread);
+        int32_t *list = list_at(r, t, r->at.lists, i);
+        t->block = block + i;
+        t->blocks = list;
+        t->block_count = nabla_list_bits(nabla_plan_column(plan, set, t->block), plan->q_words, list);
+        if (r->at.scheme == TWO_PASSES || r->at.scheme == KEPT_DS) t->dq = NULL; /* the other pass makes it */
+        if (r->at.scheme == KEPT_DS) place_ds(r, set, true, list_at(r, t, r->at.ds_lists, i), t);
+        if (i) tasks[i - 1].next = t;
+    }
+    call->ctx->kernels.of[call->dtype].backward_kv(tasks);
+    const int32_t first = plan->k_offsets[block], last = plan->k_offsets[end];
+    store_rows(plan, r->call->d_k, head, first, last, call->head_dim, tasks->dk);
+    store_rows(plan, r->call->d_v, head, first, last, call->head_dim, tasks->dv);
 }
 
 static void run_q(const backward_run *r, int64_t head, int64_t slot, int32_t block, int32_t thread) {
@@ -271,7 +286,7 @@ static void run_q(const backward_run *r, int64_t head, int64_t slot, int32_t blo
     const int32_t first = plan->q_offsets[block], last = plan->q_offsets[block + 1];
     const bool begins = r->first == 0, ends = r->last == plan->nk;
     nabla_backward_task t = task_of(r, head, slot, thread);
-    int32_t *list = (int32_t *)((char *)t.scratch + r->at.list);
+    int32_t *list = list_at(r, &t, r->at.lists, 0);
     t.block = block;
     t.blocks = list;
     t.block_count = nabla_list_bits(nabla_plan_row(plan, plan->set_of[head], block), plan->k_words, list);
@@ -279,7 +294,7 @@ static void run_q(const backward_run *r, int64_t head, int64_t slot, int32_t blo
         t.blocks++, t.block_count--;
     while (t.block_count && t.blocks[t.block_count - 1] >= r->last)
         t.block_count--;
-    if (r->at.scheme == KEPT_DS) place_ds(r, plan->set_of[head], false, &t);
+    if (r->at.scheme == KEPT_DS) place_ds(r, plan->set_of[head], false, list_at(r, &t, r->at.ds_lists, 0), &t);
     float *dq = t.dq + (int64_t)first * call->head_dim;
     if (begins) memset(dq, 0, (size_t)(last - first) * (size_t)call->head_dim * sizeof *dq);
     call->ctx->kernels.of[call->dtype].backward_q(&t);
@@ -294,29 +309,38 @@ static void run_head(const backward_run *r, int64_t head, int32_t thread) {
     memset(dq, 0, (size_t)plan->q_tokens * (size_t)dim * sizeof *dq);
     for (int64_t i = 0; packs(r) && i < plan->nq + plan->nk; i++)
         pack_block(r, head, thread, i, thread);
-    for (int32_t block = 0; block < plan->nk; block++)
-        run_kv(r, head, thread, block, thread);
+    for (int32_t block = 0; block < plan->nk; block += r->at.together)
+        run_kv(r, head, thread, block, block + r->at.together < plan->nk ? block + r->at.together : (int32_t)plan->nk,
+               thread);
     store_dq(r, head, 0, (int32_t)plan->q_tokens, dq);
 }
 
-/* One task a block of keys (of the columns at hand) or of queries. */
+/* As many as the level likes, but enough tasks that no thread waits long for the last of another. */
+static int32_t blocks_a_task(const backward_run *r, int64_t blocks) {
+    enum { TASKS = 4 /* a thread */ };
+    const int64_t most = blocks / ((int64_t)TASKS * r->call->ctx->threads);
+    return most < 1 ? 1 : most < r->at.together ? (int32_t)most : r->at.together;
+}
+
+/* A task a block of queries, or a few blocks of keys (of the columns at hand). */
 static int64_t make_tasks(const backward_run *r, int64_t first, int64_t count, bool keys, nabla_task *tasks) {
     const nabla_plan *plan = r->call->plan;
-    const int64_t from = keys ? r->first : 0, blocks = keys ? r->last : plan->nq;
+    const int32_t from = keys ? r->first : 0, blocks = keys ? r->last : (int32_t)plan->nq;
     const int32_t *offsets = keys ? plan->k_offsets : plan->q_offsets;
+    const int32_t together = keys ? blocks_a_task(r, count * (blocks - from)) : 1;
     int64_t n = 0;
     for (int64_t head = first; head < first + count; head++)
-        for (int64_t block = from; block < blocks; block++) {
+        for (int32_t block = from; block < blocks; block++) {
             const int64_t set = plan->set_of[head];
             const int64_t kept = keys ? nabla_count_bits(nabla_plan_column(plan, set, block), plan->q_words)
                                       : nabla_count_bits(nabla_plan_row(plan, set, block), plan->k_words);
-            tasks[n++] = (nabla_task){.head = (int32_t)head,
-                                      .block = (int32_t)block,
-                                      .first = offsets[block],
-                                      .last = offsets[block + 1],
-                                      .cost = (offsets[block + 1] - offsets[block]) * kept};
+            if ((block - from) % together == 0)
+                tasks[n++] = (nabla_task){.head = (int32_t)head, .block = block, .first = offsets[block]};
+            tasks[n - 1].end = block + 1;
+            tasks[n - 1].last = offsets[block + 1];
+            tasks[n - 1].cost += (offsets[block + 1] - offsets[block]) * kept;
         }
-    nabla_order_tasks(tasks, n, blocks - from, r->call->ctx->threads);
+    nabla_order_tasks(tasks, n, nabla_ceil_div(blocks - from, together), r->call->ctx->threads);
     return n;
 }
 
@@ -329,7 +353,7 @@ static void run_passes(const backward_run *r, int64_t first, int64_t count) {
         const int64_t n = make_tasks(r, first, count, true, tasks);
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
         for (int64_t i = 0; i < n; i++)
-            run_kv(r, tasks[i].head, tasks[i].head - first, tasks[i].block, omp_get_thread_num());
+            run_kv(r, tasks[i].head, tasks[i].head - first, tasks[i].block, tasks[i].end, omp_get_thread_num());
     }
     if (r->call->d_q) {
         const int64_t n = make_tasks(r, first, count, false, tasks);
@@ -390,7 +414,7 @@ static void run_shared_head(const backward_run *r, int64_t head) {
         memset(private_sum(r, thread), 0, r->at.sum_bytes);
 #pragma omp for schedule(dynamic, 1)
         for (int64_t i = 0; i < n; i++)
-            run_kv(r, head, 0, tasks[i].block, thread);
+            run_kv(r, head, 0, tasks[i].block, tasks[i].end, thread);
     }
     add_sums(r, head, team);
 }

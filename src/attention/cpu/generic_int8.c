@@ -135,7 +135,10 @@ static NABLA_DECL_FORWARD(forward_bf16) {
 }
 
 nabla_forward_kernels int8_kernels_generic(nabla_dtype dtype) {
-    const nabla_forward_kernels fp32 = {forward_fp32, pack_k_fp32, pack_v_fp32, int8_packed_size, scratch_size};
-    const nabla_forward_kernels bf16 = {forward_bf16, pack_k_bf16, pack_v_bf16, int8_packed_size, scratch_size};
-    return dtype == NABLA_BF16 ? bf16 : fp32;
+    nabla_forward_kernels all = {.packed_size = int8_packed_size, .scratch = scratch_size};
+    const int bf16 = dtype == NABLA_BF16;
+    all.run = bf16 ? forward_bf16 : forward_fp32;
+    all.pack_k = bf16 ? pack_k_bf16 : pack_k_fp32;
+    all.pack_v = bf16 ? pack_v_bf16 : pack_v_fp32;
+    return all;
 }
