@@ -115,15 +115,16 @@ nabla_status nv_optimizer_step(nv_optimizer *o, int64_t step, double lr, double 
     nv_adamw a = {.lr = (float)lr, .beta1 = rule->beta1, .beta2 = rule->beta2, .eps = rule->epsilon};
     a.step = step + 1;
     a.ema_decay = (float)ema_decay;
-    a.grad_scale = 1.0f;
+    a.grad_scale = 1.0f / (float)rule->rounds;
     a.clip = rule->clip;
     a.squares = squares;
     NV_TRY(ops->sum_squares(o->device, o->pieces, o->piece_count, squares, err));
     return ops->adamw(o->device, &a, o->pieces, o->piece_count, err);
 }
 
-nabla_status nv_optimizer_norm(int64_t step, double lr, double squares, double *norm, nv_error *err) {
-    *norm = sqrt(squares);
+nabla_status nv_optimizer_norm(const nv_optimizer *o, int64_t step, double lr, double squares, double *norm,
+                               nv_error *err) {
+    *norm = sqrt(squares) / (double)o->rule.rounds;
     if (isfinite(*norm)) return NABLA_OK;
     return nv_fail(err, NABLA_INTERNAL,
                    "the gradient of step %" PRId64 " is not finite: the run has diverged; start a new run from the "
