@@ -35,8 +35,9 @@ static void take_clips(nv_trainer *t, clips *out) {
     const size_t n = (size_t)t->options->batch;
     for (t->rounds = 0; t->rounds < t->options->accumulate; t->rounds++) {
         const size_t at = n * (size_t)t->rounds;
-        nv_batch b;
-        GOOD(nv_batches_take(t, &b, why));
+        int32_t slot;
+        GOOD(nv_batches_take(t, &slot, why));
+        const nv_batch b = t->batches.device[slot];
         GOOD(ops->download(t->model.device, out->clean + at * t->values, b.clean, n * t->values * sizeof(float), why));
         GOOD(ops->download(t->model.device, out->sigma + at, b.sigma, n * sizeof(float), why));
         GOOD(ops->download(t->model.device, out->time + at, b.time, n * sizeof(float), why));
@@ -176,6 +177,48 @@ static void the_same_run(void **state) {
     }
 }
 
+/* ------------------------------------------------------------------ replays */
+
+/* The state after ALL + 5 steps whose rounds are queued one by one, or replayed as soon as they may be. */
+static char *train_by(nv_replay when, int32_t rounds, size_t *size) {
+    const nabla_video_machine machine = machine_of(NULL, NULL);
+    char name[64];
+    snprintf(name, sizeof name, "%s-%d", when == NV_REPLAY_ALWAYS ? "replayed" : "plain", (int)rounds);
+    nabla_train_options o = of_rounds(at(name), rounds);
+    nv_step_result step;
+    nv_trainer t;
+    o.batch = 2;
+    o.steps = ALL + 5;
+    GOOD(nv_trainer_open(&o, &machine, &t, why));
+    for (int i = 0; i < 4; i++)
+        t.repeats[i / 2][i % 2].when = when;
+    while (t.state.step < o.steps)
+        GOOD(nv_trainer_round(&t, &step, why));
+    /* Rounds that end a step in either slot, or one kind in each; a CPU records nothing. */
+    int recorded = 0;
+    for (int i = 0; i < 4; i++)
+        recorded += t.repeats[i / 2][i % 2].recording != NULL;
+    assert_int_equal(recorded, when == NV_REPLAY_ALWAYS && test_on_gpu() ? 2 : 0);
+    GOOD(nv_trainer_save(&t, why));
+    nv_trainer_close(&t);
+    snprintf(name, sizeof name, "%s-%d/train/state.safetensors", when == NV_REPLAY_ALWAYS ? "replayed" : "plain",
+             (int)rounds);
+    return read_all(at(name), size);
+}
+
+/* Learning rate, averaging, noise and clips of every step are those of plain steps. */
+static void replays_change_nothing(void **state) {
+    (void)state;
+    for (int32_t rounds = 1; rounds <= 2; rounds++) {
+        size_t a, b;
+        char *plain = train_by(NV_REPLAY_NEVER, rounds, &a), *replayed = train_by(NV_REPLAY_ALWAYS, rounds, &b);
+        assert_int_equal(a, b);
+        assert_memory_equal(plain, replayed, a);
+        free(plain);
+        free(replayed);
+    }
+}
+
 /* ------------------------------------------------------------------ stopping within a step */
 
 /* Asked again within a step, with the steps done so far. */
@@ -228,7 +271,8 @@ static void bad_numbers(void **state) {
 int main(void) {
     if (tiny_make()) return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_same_clips),        cmocka_unit_test(the_same_step), cmocka_unit_test(the_same_run),
+        cmocka_unit_test(the_same_clips),        cmocka_unit_test(the_same_step),
+        cmocka_unit_test(the_same_run),          cmocka_unit_test(replays_change_nothing),
         cmocka_unit_test(stopped_within_a_step), cmocka_unit_test(bad_numbers),
     };
     int failed = cmocka_run_group_tests_name("accumulate", tests, NULL, NULL);

@@ -51,8 +51,9 @@ nabla_status cli_bench_step_take(cli_bench_step *s, const nv_dit_inputs *in, flo
     NV_TRY(nv_dit_forward(s->model, s->run, in, out, err));
     NV_TRY(dev->ops->mse(dev, s->batch, s->values, s->weight, s->target, out, &s->figures[0], err));
     NV_TRY(nv_dit_backward(s->model, s->run, in, out, s->d_context, err));
-    NV_TRY(nv_optimizer_step(s->optimizer, s->done, learning_rate, averaging, &s->figures[1], err));
+    nv_optimizer_prepare(s->optimizer, s->done++, learning_rate, averaging);
+    NV_TRY(nv_optimizer_step(s->optimizer, &s->figures[1], err));
     NV_TRY(nv_dit_update(s->model, err));
     NV_TRY(dev->ops->download(dev, figures, s->figures, sizeof figures, err));
-    return nv_optimizer_norm(s->optimizer, s->done++, learning_rate, figures[1], &norm, err);
+    return nv_optimizer_norm(s->optimizer, figures[1], &norm, err);
 }

@@ -30,12 +30,12 @@ nv_device *nv_optimizer_device(const nv_optimizer *o);
 size_t nv_optimizer_count(const nv_optimizer *o);
 nv_optimizer_slot *nv_optimizer_at(nv_optimizer *o, size_t i);
 
-/* Queues one update from the gradients, which are zeroed after; step counts from 0. *squares, in the device's memory,
-   becomes their squared norm as they are; when it is not finite nothing is changed, and nv_optimizer_norm says so once
-   it is on the host. *norm: of what the update went by, before clipping. */
-nabla_status nv_optimizer_step(nv_optimizer *o, int64_t step, double lr, double ema_decay, double *squares,
-                               nv_error *err);
-nabla_status nv_optimizer_norm(const nv_optimizer *o, int64_t step, double lr, double squares, double *norm,
-                               nv_error *err);
+/* Says which update comes next: step counts from 0. Apart from queueing it, so that a recording of that stays good. */
+void nv_optimizer_prepare(nv_optimizer *o, int64_t step, double lr, double ema_decay);
+/* Queues it, from the gradients, which are zeroed after. *squares, in the device's memory, becomes their squared norm
+   as they are; when it is not finite nothing is changed, and nv_optimizer_norm says so once it is on the host. *norm:
+   of what the update went by, before clipping. */
+nabla_status nv_optimizer_step(nv_optimizer *o, double *squares, nv_error *err);
+nabla_status nv_optimizer_norm(const nv_optimizer *o, double squares, double *norm, nv_error *err);
 
 #endif

@@ -136,7 +136,7 @@ static void send(nv_trainer *t, int64_t round) {
     b->sent[slot] = round;
 }
 
-nabla_status nv_batches_take(nv_trainer *t, nv_batch *out, nv_error *err) {
+nabla_status nv_batches_take(nv_trainer *t, int32_t *slot, nv_error *err) {
     nv_batches *b = &t->batches;
     nv_device *device = t->model.device;
     const int64_t round = round_of(t);
@@ -148,9 +148,9 @@ nabla_status nv_batches_take(nv_trainer *t, nv_batch *out, nv_error *err) {
         *err = errors[i];
         return err->status;
     }
-    device->ops->await(device, (int32_t)(round % b->slots));
+    *slot = (int32_t)(round % b->slots);
+    device->ops->await(device, *slot);
     if (b->slots > 1 && round + 1 < rounds_of(t)) send(t, round + 1);
-    *out = b->device[round % b->slots];
     return NABLA_OK;
 }
 

@@ -39,8 +39,9 @@ int32_t nv_batch_slots(const struct nv_trainer *t);
 nabla_status nv_batches_open(struct nv_trainer *t, nv_error *err);
 void nv_batches_close(struct nv_trainer *t);
 
-/* The batch of the round that the run is at, for what is queued from here on; sends the one after it on its way. */
-nabla_status nv_batches_take(struct nv_trainer *t, nv_batch *out, nv_error *err);
+/* The batch of the round that the run is at, for what is queued from here on: in which slot the device has it. Sends
+   the one after it on its way. */
+nabla_status nv_batches_take(struct nv_trainer *t, int32_t *slot, nv_error *err);
 /* Once the round is queued: begins to draw. */
 void nv_batches_ahead(struct nv_trainer *t);
 

@@ -5,12 +5,27 @@
 #include "train/draw.h"
 #include "video/trainer.h"
 
+static int is_last(const nv_trainer *t) {
+    return t->rounds + 1 == t->options->accumulate;
+}
+
+/* The numbers in which a round differs from others. */
+static void prepare(nv_trainer *t) {
+    nv_device *device = t->model.device;
+    const int64_t step = t->state.step;
+    const uint64_t stream = nv_draw_stream(NV_DRAW_NOISE, step, t->rounds * t->options->batch);
+    device->ops->upload(device, t->stream, &stream, sizeof stream);
+    if (is_last(t))
+        nv_optimizer_prepare(t->optimizer, step, nv_schedule_lr(&t->schedule, step),
+                             nv_schedule_ema((double)t->options->ema, step));
+}
+
 static nabla_status make_inputs(nv_trainer *t, const nv_batch *batch, nv_error *err) {
     nv_device *device = t->model.device;
     const nv_noising noising = {.batch = t->options->batch,
                                 .n = (int64_t)t->values,
                                 .seed = t->options->seed,
-                                .stream = nv_draw_stream(NV_DRAW_NOISE, t->state.step, t->rounds * t->options->batch),
+                                .stream = t->stream,
                                 .sigma = batch->sigma,
                                 .x = t->latent,
                                 .clean = batch->clean,
@@ -20,21 +35,17 @@ static nabla_status make_inputs(nv_trainer *t, const nv_batch *batch, nv_error *
                               nv_clip_model_text_dim(&t->model), t->context, err);
 }
 
-static int is_last(const nv_trainer *t) {
-    return t->rounds + 1 == t->options->accumulate;
-}
-
 static nabla_status update(nv_trainer *t, nv_error *err) {
-    const int64_t step = t->state.step;
-    NV_TRY(nv_optimizer_step(t->optimizer, step, nv_schedule_lr(&t->schedule, step),
-                             nv_schedule_ema((double)t->options->ema, step), &t->figures[1], err));
+    NV_TRY(nv_optimizer_step(t->optimizer, &t->figures[1], err));
     return nv_dit_update(t->model.dit, err);
 }
 
-/* Queues the round. */
-static nabla_status learn(nv_trainer *t, const nv_batch *batch, nv_error *err) {
+/* Queues a round. */
+static nabla_status learn(void *trainer, nv_error *err) {
+    nv_trainer *t = trainer;
     nv_device *device = t->model.device;
     nv_dit *dit = t->model.dit;
+    const nv_batch *batch = &t->batches.device[t->slot];
     nv_dit_inputs in = {.latent = t->latent, .time = batch->time, .context = t->context, .policy = &t->policy};
     NV_TRY(make_inputs(t, batch, err));
     NV_TRY(nv_dit_forward(dit, t->run, &in, t->output, err));
@@ -59,8 +70,7 @@ static nabla_status read_figures(nv_trainer *t, nv_step_result *result, nv_error
     result->model_s += stats.plan_s + stats.attention_s + stats.products_s + stats.other_s;
     result->flop += stats.product_flop + stats.attention_flop;
     if (!is_last(t)) return NABLA_OK;
-    return nv_optimizer_norm(t->optimizer, t->state.step, nv_schedule_lr(&t->schedule, t->state.step), figures[1],
-                             &result->grad_norm, err);
+    return nv_optimizer_norm(t->optimizer, figures[1], &result->grad_norm, err);
 }
 
 static void finish(nv_trainer *t, const nv_step_result *result) {
@@ -72,14 +82,16 @@ static void finish(nv_trainer *t, const nv_step_result *result) {
 }
 
 nabla_status nv_trainer_round(nv_trainer *t, nv_step_result *result, nv_error *err) {
-    nv_batch batch;
     const double begin = nv_now();
     if (t->rounds == 0) *result = (nv_step_result){0};
-    NV_TRY(nv_batches_take(t, &batch, err));
+    NV_TRY(nv_batches_take(t, &t->slot, err));
     result->data_s += nv_now() - begin;
-    NV_TRY(learn(t, &batch, err));
+    prepare(t);
+    nv_repeat *repeat = &t->repeats[t->slot][is_last(t)];
+    NV_TRY(nv_repeat_queue(repeat, learn, t, err));
     nv_batches_ahead(t);
     NV_TRY(read_figures(t, result, err));
+    nv_repeat_done(repeat);
     if (is_last(t))
         finish(t, result);
     else

@@ -151,6 +151,10 @@ static nabla_status make_buffers(nv_trainer *t, const nv_dit_shape *shape, nv_er
     NV_TRY(device->ops->allocate(device, context, (void **)&t->context, err));
     NV_TRY(device->ops->allocate(device, context, (void **)&t->d_context, err));
     NV_TRY(device->ops->allocate(device, NV_FIGURES * sizeof(double), (void **)&t->figures, err));
+    NV_TRY(device->ops->allocate(device, sizeof *t->stream, (void **)&t->stream, err));
+    for (int slot = 0; slot < NV_BATCH_SLOTS; slot++)
+        for (int last = 0; last < 2; last++)
+            t->repeats[slot][last] = nv_repeat_of(device, NV_REPLAY_SHORT);
     return nv_batches_open(t, err);
 }
 
@@ -289,6 +293,9 @@ nabla_status nv_trainer_save(nv_trainer *t, nv_error *err) {
 void nv_trainer_close(nv_trainer *t) {
     nv_device *device = t->model.device;
     nv_batches_close(t);
+    for (int slot = 0; slot < NV_BATCH_SLOTS; slot++)
+        for (int last = 0; last < 2; last++)
+            nv_repeat_forget(&t->repeats[slot][last]);
     nv_log_close(t->log);
     nv_optimizer_destroy(t->optimizer);
     nv_dit_run_destroy(t->run);
@@ -298,6 +305,7 @@ void nv_trainer_close(nv_trainer *t) {
         device->ops->release(device, t->context);
         device->ops->release(device, t->d_context);
         device->ops->release(device, t->figures);
+        device->ops->release(device, t->stream);
     }
     nv_clip_model_close(&t->model);
     nv_source_destroy(&t->source);

@@ -3,6 +3,7 @@
 #ifndef NV_TRAINER_H
 #define NV_TRAINER_H
 
+#include "device/repeat.h"
 #include "train/checkpoint.h"
 #include "train/log.h"
 #include "train/loss.h"
@@ -36,7 +37,13 @@ typedef struct nv_trainer {
     nv_batches batches;
     /* On the device. latent: the batch with noise; output: the model's, then its gradient. */
     float *latent, *output, *context, *d_context;
-    double *figures; /* [NV_FIGURES] */
+    double *figures;  /* [NV_FIGURES] */
+    uint64_t *stream; /* of the first clip's noise */
+
+    /* A round's work by the slot that its batch lies in, and by whether it ends a step: each recorded on its own, since
+       what is recorded stays at its places in memory. */
+    int32_t slot;
+    nv_repeat repeats[NV_BATCH_SLOTS][2];
 } nv_trainer;
 
 /* Everything that can be wrong with the options is found here, before anything is written. */
