@@ -9,9 +9,10 @@
 #                                                  build-engine/out). What became of each step is told as it ends
 #     bench/gpu_engine.sh unpack                   there: only unpacks, and says how to start nabla
 #
-# Parts: check (every test that a GPU takes part in), small, large, guided, replay, train, step, train13 (a training step of 1.3B), offload, and with random weights, prompt to
-# mp4: wan (1.3B at 480p, 81 frames, $WAN_STEPS steps; 50), wan14 (14B at 720p, 81 frames, a few steps). Both run dense
-# and $WAN_POLICY (nabla-0.17: about a tenth of the blocks) and put their model into $WAN_FOLDER (/dev/shm) meanwhile.
+# Parts: check (every test that a GPU takes part in), small, large, guided, replay, train, train48 (short steps),
+# step, train13 (a training step of 1.3B), offload, and with random weights, prompt to mp4: wan (1.3B at 480p, 81
+# frames, $WAN_STEPS steps; 50), wan14 (14B at 720p, 81 frames, a few steps). Both run dense and $WAN_POLICY
+# (nabla-0.17: about a tenth of the blocks) and put their model into $WAN_FOLDER (/dev/shm) meanwhile.
 # PYTHON is a Python with torch (python3), and here one with diffusers and transformers too.
 #
 # A part that fails or takes too long does not stop the others.
@@ -27,7 +28,7 @@ fi
 # ------------------------------------------------------------------ here
 
 attention_tests="check_attention cuda cuda_plan"
-engine_tests="ops products_cuda dit devices umt5 vae train training resume repeat sampler denoise generation pipeline"
+engine_tests="accumulate ops products_cuda dit devices umt5 vae train training resume repeat sampler denoise generation pipeline"
 
 # FFmpeg's libraries and all that they need in turn; the C library, C++'s and OpenMP are there.
 list_libraries() {
@@ -148,7 +149,7 @@ drop_model() {
 # Before anything runs: a misspelt part should not cost the minutes of those before it.
 check_part() {
   case $1 in
-  check | small | large | guided | replay | train | step | train13 | offload | wan | wan14) ;;
+  check | small | large | guided | replay | train | train48 | step | train13 | offload | wan | wan14) ;;
   *)
     echo "gpu_engine.sh: there is no part '$1'" >&2
     exit 2
@@ -194,6 +195,15 @@ run_part() {
       shown train-$policy 45 nabla train -o "$out/trained" --device cuda --steps 100 --batch 64 --size 192x192 \
         --frames 8 --policy $policy --save-every 1000 --log-every 20 --json
       cp "$out/trained/train/log.csv" "$out/train-$policy.csv" && tail -n 2 "$out/train-$policy.csv" >&2
+      rm -rf "$out/trained"
+    done
+    ;;
+  train48) # steps so short that launching them takes longer: replayed from the fifth on; and each of four batches
+    for parts in 1 4; do
+      rm -rf "$out/trained"
+      shown train48-$parts 60 nabla train -o "$out/trained" --device cuda --steps $((2000 / parts)) --batch 32 \
+        --accumulate $parts --size 48x48 --save-every 10000 --log-every $((400 / parts)) --json
+      cp "$out/trained/train/log.csv" "$out/train48-$parts.csv" && tail -n 2 "$out/train48-$parts.csv" >&2
       rm -rf "$out/trained"
     done
     ;;

@@ -32,6 +32,8 @@ typedef struct bench {
     nv_piece *pieces;    /* of an optimizer's tensor: value, grad, m, v, ema are full[0] to full[4] */
     int64_t piece_count;
     double *sum;
+    nv_adamw_numbers *numbers;
+    uint64_t *stream;
     nv_error err;
 } bench;
 
@@ -186,7 +188,7 @@ static nabla_status add(bench *b, nv_error *err) {
 }
 
 static nabla_status adamw(bench *b, nv_error *err) {
-    const nv_adamw a = {1e-4f, 0.9f, 0.99f, 1e-8f, 0.999f, 1.0f, 1.0f, 10, b->sum};
+    const nv_adamw a = {0.9f, 0.99f, 1e-8f, 1.0f, 1.0f, b->numbers, b->sum};
     return b->dev->ops->adamw(b->dev, &a, b->pieces, b->piece_count, err);
 }
 
@@ -195,7 +197,7 @@ static nabla_status sum_squares(bench *b, nv_error *err) {
 }
 
 static nabla_status noise(bench *b, nv_error *err) {
-    const nv_noising a = {1, b->rows * b->dim, 1, 1, b->small[0], b->full[0], b->full[1], 0};
+    const nv_noising a = {1, b->rows * b->dim, 1, b->stream, b->small[0], b->full[0], b->full[1], 0};
     return b->dev->ops->noise(b->dev, &a, err);
 }
 
@@ -280,6 +282,10 @@ static void cut(bench *b) {
     b->pieces = take(b, (size_t)b->piece_count * sizeof *pieces);
     b->dev->ops->upload(b->dev, b->pieces, pieces, (size_t)b->piece_count * sizeof *pieces);
     b->sum = take(b, sizeof *b->sum);
+    b->stream = take(b, sizeof *b->stream);
+    b->numbers = take(b, sizeof *b->numbers);
+    const nv_adamw_numbers numbers = {1e-4f, 0.999f, 1.5f, 10.5f};
+    b->dev->ops->upload(b->dev, b->numbers, &numbers, sizeof numbers);
     free(pieces);
 }
 
@@ -315,6 +321,8 @@ static void done(bench *b) {
     b->dev->ops->release(b->dev, b->raster);
     b->dev->ops->release(b->dev, b->pieces);
     b->dev->ops->release(b->dev, b->sum);
+    b->dev->ops->release(b->dev, b->stream);
+    b->dev->ops->release(b->dev, b->numbers);
 }
 
 static void transformer(bench *b, int64_t rows, int64_t dim, int64_t wide, int64_t heads) {

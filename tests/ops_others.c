@@ -204,14 +204,12 @@ enum { TENSORS = 3, MOST_PIECES = 256 };
 /* Tensors of three lengths, cut into pieces; what AdamW should make of them, at a norm that is clipped or not. */
 static void optimizer_one(ops_case *c, float clip) {
     const int64_t n = c->rows * c->cols, lengths[TENSORS] = {n, 5, 64};
-    nv_adamw a = {.lr = 1e-2f, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .ema_decay = 0.99f};
+    nv_adamw a = {.beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .grad_scale = 0.5f, .clip = clip};
+    const nv_adamw_numbers now = {.lr = 1e-2f, .ema_decay = 0.99f, .m_scale = 3.7f, .v_scale = 7.0f};
     ops_tensor t[TENSORS][5]; /* value, grad, m, v, ema */
     nv_piece pieces[MOST_PIECES];
     int64_t count = 0;
     double squares = 0, got = 0;
-    a.grad_scale = 0.5f;
-    a.clip = clip;
-    a.step = 3;
     for (int i = 0; i < TENSORS; i++) {
         for (int part = 0; part < 5; part++)
             t[i][part] = ops_flat(c, NABLA_FP32, 1, lengths[i], 1);
@@ -230,6 +228,7 @@ static void optimizer_one(ops_case *c, float clip) {
     const nv_piece *on_device = ops_copy(c, pieces, (size_t)count * sizeof *pieces);
     double *sum = ops_copy(c, &got, sizeof got);
     a.squares = sum;
+    a.numbers = ops_copy(c, &now, sizeof now);
     OPS_RUN(c, "sum_squares", 4 * n, c->dev->ops->sum_squares(c->dev, on_device, count, sum, err));
     ops_fetch(c, &got, sum, sizeof got);
     if (fabs(got - squares) > 1e-9 * squares) ops_fail(c, "sum_squares", "not the sum");
@@ -241,9 +240,9 @@ static void optimizer_one(ops_case *c, float clip) {
             const double g = scale * t[i][1].v[j], b1 = (double)a.beta1, b2 = (double)a.beta2;
             *m = b1 * *m + (1 - b1) * g;
             *v = b2 * *v + (1 - b2) * g * g;
-            const double step = *m / (1 - pow(b1, 3)) / (sqrt(*v / (1 - pow(b2, 3))) + (double)a.eps);
-            *value -= (double)a.lr * (step + (i == 1 ? 0 : (double)0.1f) * *value);
-            *ema += (1 - (double)a.ema_decay) * (*value - *ema);
+            const double step = *m * (double)now.m_scale / (sqrt(*v * (double)now.v_scale) + (double)a.eps);
+            *value -= (double)now.lr * (step + (i == 1 ? 0 : (double)0.1f) * *value);
+            *ema += (1 - (double)now.ema_decay) * (*value - *ema);
             t[i][1].v[j] = 0;
         }
     OPS_RUN(c, "adamw", 40 * n, c->dev->ops->adamw(c->dev, &a, on_device, count, err));
@@ -268,6 +267,7 @@ void ops_optimizer(ops_case *c) {
 void ops_noise(ops_case *c) {
     const int64_t batch = 3, n = c->rows * c->cols;
     const float sigma[3] = {0.25f, 1.0f, 0.7f}, *levels = ops_copy(c, sigma, sizeof sigma);
+    const uint64_t stream = 0xfedcba987654u;
     float *normal = malloc((size_t)n * sizeof *normal);
     if (!normal) abort();
     for (int32_t velocity = 0; velocity < 2; velocity++) {
@@ -276,14 +276,14 @@ void ops_noise(ops_case *c) {
         const nv_noising a = {.batch = batch,
                               .n = n,
                               .seed = 0x123456789abcdefu,
-                              .stream = 0xfedcba987654u,
+                              .stream = ops_copy(c, &stream, sizeof stream),
                               .sigma = levels,
                               .x = ops_floats(x),
                               .clean = ops_floats(clean),
                               .velocity = velocity};
         OPS_RUN(c, "noise", 12 * batch * n, c->dev->ops->noise(c->dev, &a, err));
         for (int64_t b = 0; b < batch && !c->perf; b++) {
-            nv_philox g = nv_philox_at(a.seed, a.stream + (uint64_t)b);
+            nv_philox g = nv_philox_at(a.seed, stream + (uint64_t)b);
             nv_philox_normal(&g, normal, (size_t)n);
             for (int64_t i = 0; i < n; i++) {
                 const float x0 = (float)given[b * n + i];

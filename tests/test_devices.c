@@ -147,6 +147,24 @@ static void copies_beside_the_queue_keep_their_order(void **state) {
     nv_device_destroy(dev);
 }
 
+/* The most that was held is still told once it was given back. */
+static void the_most_held_is_kept(void **state) {
+    enum { BYTES = 32 << 20 };
+    const nv_device_options options = {.device = NABLA_CUDA};
+    nv_device_memory before, after;
+    nv_device *dev = NULL;
+    void *taken;
+    (void)state;
+    GOOD(nv_device_create(&options, &dev, why));
+    dev->ops->memory(dev, &before);
+    GOOD(dev->ops->allocate(dev, BYTES, &taken, why));
+    dev->ops->release(dev, taken);
+    GOOD(dev->ops->wait(dev, why));
+    dev->ops->memory(dev, &after);
+    assert_true(after.held >= before.held + BYTES / 2); /* others on the GPU may have given something back */
+    nv_device_destroy(dev);
+}
+
 enum { SIDE = 512 /* of the least product whose algorithm is tried */ };
 
 static nv_device *gpu_device(void) {
@@ -214,6 +232,7 @@ int main(void) {
         cmocka_unit_test(runs_change_sides),
         cmocka_unit_test(failed_copies_are_told),
         cmocka_unit_test(copies_beside_the_queue_keep_their_order),
+        cmocka_unit_test(the_most_held_is_kept),
         cmocka_unit_test(origins_carry_choices),
     };
     if (nabla_device_count(NABLA_CUDA) == 0) {

@@ -18,14 +18,16 @@
 static void mixing_makes_what_is_predicted(void **state) {
     (void)state;
     const float x0[4] = {0.5f, -1.0f, 0.25f, 0.0f}, sigma = 0.4f;
+    const uint64_t number = 77;
     float noise[4];
     nv_device *dev;
-    nv_philox g = nv_philox_at(5, 77);
+    nv_philox g = nv_philox_at(5, number);
     nv_philox_normal(&g, noise, 4);
     GOOD(test_device_create(1, NULL, &dev, why));
     for (int p = NV_PREDICT_SAMPLE; p <= NV_PREDICT_VELOCITY; p++) {
         const float *level = test_upload(dev, &sigma, sizeof sigma);
-        nv_noising a = {.batch = 1, .n = 4, .seed = 5, .stream = 77, .sigma = level};
+        const uint64_t *stream = test_upload(dev, &number, sizeof number);
+        nv_noising a = {.batch = 1, .n = 4, .seed = 5, .stream = stream, .sigma = level};
         a.velocity = p == NV_PREDICT_VELOCITY;
         a.x = test_upload(dev, x0, sizeof x0);
         a.clean = test_upload(dev, x0, sizeof x0);
@@ -38,6 +40,7 @@ static void mixing_makes_what_is_predicted(void **state) {
         free(x);
         free(said);
         dev->ops->release(dev, (void *)(uintptr_t)level);
+        dev->ops->release(dev, (void *)(uintptr_t)stream);
         dev->ops->release(dev, a.x);
         dev->ops->release(dev, a.clean);
     }

@@ -232,7 +232,7 @@ typedef struct nabla_train_options {
     int32_t dim, heads, layers, ffn_dim; /* from scratch; defaults 192, 3, 6, 768 */
     int32_t position_grid;               /* from scratch: tokens a side that positions are scaled to; 24; 0: unscaled */
     int64_t steps;                       /* steps in all, a resumed run's earlier ones included; default 1000 */
-    int32_t batch;                       /* clips a step; default 16 */
+    int32_t batch;                       /* clips a step, unless it accumulates; default 16 */
     float lr, weight_decay, beta1, beta2, clip; /* 1e-3, 0.01, 0.9, 0.95, 1.0 */
     int64_t warmup;                             /* steps; default 100 */
     float final_lr;                             /* cosine decay ends at lr * this; default 0.1 */
@@ -257,6 +257,9 @@ typedef struct nabla_train_options {
     int32_t fps;          /* default 8 */
     int32_t sample_steps; /* default 20 */
     float guidance;       /* default 3 */
+    /* Batches a step: their gradients are added up before the model changes, by the mean. A step of batch x accumulate
+       clips, the same ones as in one batch, in the memory of batch; default 1. */
+    int32_t accumulate;
 } nabla_train_options;
 NABLA_API nabla_train_options nabla_train_options_default(void);
 

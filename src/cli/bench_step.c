@@ -13,7 +13,8 @@ size_t cli_bench_step_memory(size_t values) {
 }
 
 static nabla_status make_optimizer(cli_bench_step *s, nv_error *err) {
-    const nv_adamw_rule rule = {.beta1 = 0.9f, .beta2 = 0.95f, .epsilon = 1e-8f, .weight_decay = 0.01f, .clip = 1.0f};
+    const nv_adamw_rule rule = {
+        .beta1 = 0.9f, .beta2 = 0.95f, .epsilon = 1e-8f, .weight_decay = 0.01f, .clip = 1.0f, .rounds = 1};
     const size_t count = nv_dit_parameter_count(s->model);
     nv_trainable *tensors = calloc(count, sizeof *tensors);
     if (!tensors) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory to list %zu tensors", count);
@@ -50,8 +51,9 @@ nabla_status cli_bench_step_take(cli_bench_step *s, const nv_dit_inputs *in, flo
     NV_TRY(nv_dit_forward(s->model, s->run, in, out, err));
     NV_TRY(dev->ops->mse(dev, s->batch, s->values, s->weight, s->target, out, &s->figures[0], err));
     NV_TRY(nv_dit_backward(s->model, s->run, in, out, s->d_context, err));
-    NV_TRY(nv_optimizer_step(s->optimizer, s->done, learning_rate, averaging, &s->figures[1], err));
+    nv_optimizer_prepare(s->optimizer, s->done++, learning_rate, averaging);
+    NV_TRY(nv_optimizer_step(s->optimizer, &s->figures[1], err));
     NV_TRY(nv_dit_update(s->model, err));
     NV_TRY(dev->ops->download(dev, figures, s->figures, sizeof figures, err));
-    return nv_optimizer_norm(s->done++, learning_rate, figures[1], &norm, err);
+    return nv_optimizer_norm(s->optimizer, figures[1], &norm, err);
 }

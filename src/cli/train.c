@@ -83,9 +83,9 @@ static int train(settings *s) {
     if (s->common.profile) machine.profile = &profile;
     const nabla_train_options *to = &s->to;
     if (!s->common.quiet)
-        cli_note("training %s: %lld steps of %d clips, %d frames of %dx%d, policy %s, lr %g, seed %llu", to->output,
-                 (long long)to->steps, to->batch, to->frames, to->width, to->height, to->policy, (double)to->lr,
-                 (unsigned long long)to->seed);
+        cli_note("training %s: %lld steps of %lld clips, %d frames of %dx%d, policy %s, lr %g, seed %llu", to->output,
+                 (long long)to->steps, (long long)to->batch * to->accumulate, to->frames, to->width, to->height,
+                 to->policy, (double)to->lr, (unsigned long long)to->seed);
     const double began = cli_seconds();
     const nabla_status status = nabla_train(to, &machine, &result, &err);
     cli_progress_clear(&w.progress);
@@ -105,7 +105,7 @@ static const cli_option options[] = {
     CLI_RANGE("steps", INT64, to.steps, 1, (double)NV_MOST_STEPS, "steps in all []"),
     CLI_FLAG("resume", SWITCH, NULL, to.resume, "go on from the last checkpoint in -o"),
     CLI_RANGE("save-every", INT64, to.save_every, 1, (double)NV_MOST_STEPS, "steps between checkpoints []"),
-    CLI_RANGE("batch", INT32, to.batch, 1, NV_MOST_SAMPLES, "clips a step []"),
+    CLI_RANGE("batch", INT32, to.batch, 1, NV_MOST_SAMPLES, "clips a step, or a part of it (--accumulate) []"),
     CLI_RANGE("size", SIZE, size, 1, NV_MOST_SIDE, "pixels of a clip []"),
     CLI_RANGE("frames", INT32, to.frames, 1, NV_MOST_TRAINING_FRAMES, "of a clip []"),
     CLI_POLICY("attention, forward and backward []"),
@@ -116,6 +116,7 @@ static const cli_option options[] = {
     CLI_JSON,
     CLI_QUIET,
     CLI_MORE,
+    CLI_RANGE("accumulate", INT32, to.accumulate, 1, NV_MOST_SAMPLES, "batches a step, in the memory of one []"),
     CLI_FLAG("activation-checkpointing", SWITCH, NULL, to.activation_checkpointing,
              "keep a block's input alone, compute the rest again"),
     CLI_RANGE("dim", INT32, to.dim, NV_LEAST_DIM, NV_MOST_DIM, "width, from scratch []"),

@@ -79,13 +79,14 @@ typedef struct nv_patches {
 } nv_patches;
 
 /* Clips as training sees them, made where they are used: sample b's noise is nv_philox_normal of nv_philox_at(seed,
-   stream + b), the same bits on every device; x = (1 - sigma) clean + sigma noise. */
+ *stream + b), the same bits on every device; x = (1 - sigma) clean + sigma noise. */
 typedef struct nv_noising {
     int64_t batch, n; /* samples, numbers of each */
-    uint64_t seed, stream;
-    const float *sigma; /* [batch] */
-    float *x;           /* [batch, n] out */
-    float *clean;       /* [batch, n] in; with velocity it becomes noise - clean */
+    uint64_t seed;
+    const uint64_t *stream; /* in the device's memory: where it changes, what was recorded stays good */
+    const float *sigma;     /* [batch] */
+    float *x;               /* [batch, n] out */
+    float *clean;           /* [batch, n] in; with velocity it becomes noise - clean */
     int32_t velocity;
 } nv_noising;
 
@@ -97,15 +98,21 @@ typedef struct nv_piece {
     float weight_decay;
 } nv_piece;
 
+/* The numbers of one update, in the device's memory: where they change, what was recorded stays good. */
+typedef struct nv_adamw_numbers {
+    float lr, ema_decay;
+    float m_scale, v_scale; /* 1 / (1 - beta1^step), 1 / (1 - beta2^step); step from 1 */
+} nv_adamw_numbers;
+
 /* AdamW with decoupled decay, in one pass: g = grad * grad_scale * min(1, clip / norm), norm = grad_scale *
-   sqrt(squares); m, v moments; value -= lr * (m^ / (sqrt(v^) + eps) + weight_decay * value) with m^ = m / (1 -
-   beta1^step), v^ likewise; ema += (1 - ema_decay) * (value - ema). Gradients are zeroed. Where squares is not finite
-   nothing changes. */
+   sqrt(squares); m, v moments; value -= lr * (m * m_scale / (sqrt(v * v_scale) + eps) + weight_decay * value); ema +=
+   (1
+   - ema_decay) * (value - ema). Gradients are zeroed. Where squares is not finite nothing changes. */
 typedef struct nv_adamw {
-    float lr, beta1, beta2, eps, ema_decay;
-    float grad_scale;      /* 1 / accumulation */
-    float clip;            /* 0: not clipped */
-    int64_t step;          /* from 1 */
+    float beta1, beta2, eps;
+    float grad_scale; /* 1 / accumulation */
+    float clip;       /* 0: not clipped */
+    const nv_adamw_numbers *numbers;
     const double *squares; /* of all gradients, in the device's memory: what sum_squares left there */
 } nv_adamw;
 
@@ -197,7 +204,7 @@ typedef struct nv_clock {
 typedef struct nv_device_memory {
     double total;
     double available; /* for its users: less what the device may yet take for itself */
-    double held;      /* the most that this process held; of a GPU all that is in use now, whoever has it */
+    double held;      /* the most that this process held; of a GPU with what others have now */
 } nv_device_memory;
 
 enum { NV_FETCH_LANES = 2 };

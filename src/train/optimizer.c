@@ -13,6 +13,9 @@ struct nv_optimizer {
     float *memory; /* moments and averages: those of a slot in a row, each on a boundary */
     nv_piece *pieces;
     int64_t piece_count;
+    nv_adamw_numbers *numbers; /* on the device: of the update that comes next, */
+    int64_t step;              /* and for the sentence about it */
+    double lr;
 };
 
 enum { BOUNDARY = 16 /* numbers: 64 bytes */ };
@@ -26,6 +29,7 @@ static nabla_status take_memory(nv_optimizer *o, nv_error *err) {
     for (size_t i = 0; i < o->count; i++)
         numbers += 3 * room_of(o->slots[i].tensor.count);
     NV_TRY(o->device->ops->allocate(o->device, numbers * sizeof(float), (void **)&o->memory, err));
+    NV_TRY(o->device->ops->allocate(o->device, sizeof *o->numbers, (void **)&o->numbers, err));
     float *next = o->memory;
     for (size_t i = 0; i < o->count; i++) {
         nv_optimizer_slot *slot = &o->slots[i];
@@ -92,6 +96,7 @@ void nv_optimizer_destroy(nv_optimizer *o) {
     if (!o) return;
     o->device->ops->release(o->device, o->memory);
     o->device->ops->release(o->device, o->pieces);
+    o->device->ops->release(o->device, o->numbers);
     free(o->slots);
     free(o);
 }
@@ -108,25 +113,39 @@ nv_optimizer_slot *nv_optimizer_at(nv_optimizer *o, size_t i) {
     return &o->slots[i];
 }
 
-nabla_status nv_optimizer_step(nv_optimizer *o, int64_t step, double lr, double ema_decay, double *squares,
-                               nv_error *err) {
+static float bias_scale(float beta, int64_t step) {
+    return (float)(1.0 / (1.0 - pow((double)beta, (double)step)));
+}
+
+void nv_optimizer_prepare(nv_optimizer *o, int64_t step, double lr, double ema_decay) {
+    const nv_adamw_numbers numbers = {.lr = (float)lr,
+                                      .ema_decay = (float)ema_decay,
+                                      .m_scale = bias_scale(o->rule.beta1, step + 1),
+                                      .v_scale = bias_scale(o->rule.beta2, step + 1)};
+    o->device->ops->upload(o->device, o->numbers, &numbers, sizeof numbers);
+    o->step = step;
+    o->lr = lr;
+}
+
+nabla_status nv_optimizer_step(nv_optimizer *o, double *squares, nv_error *err) {
     const nv_device_ops *ops = o->device->ops;
     const nv_adamw_rule *rule = &o->rule;
-    nv_adamw a = {.lr = (float)lr, .beta1 = rule->beta1, .beta2 = rule->beta2, .eps = rule->epsilon};
-    a.step = step + 1;
-    a.ema_decay = (float)ema_decay;
-    a.grad_scale = 1.0f;
-    a.clip = rule->clip;
-    a.squares = squares;
+    const nv_adamw a = {.beta1 = rule->beta1,
+                        .beta2 = rule->beta2,
+                        .eps = rule->epsilon,
+                        .grad_scale = 1.0f / (float)rule->rounds,
+                        .clip = rule->clip,
+                        .numbers = o->numbers,
+                        .squares = squares};
     NV_TRY(ops->sum_squares(o->device, o->pieces, o->piece_count, squares, err));
     return ops->adamw(o->device, &a, o->pieces, o->piece_count, err);
 }
 
-nabla_status nv_optimizer_norm(int64_t step, double lr, double squares, double *norm, nv_error *err) {
-    *norm = sqrt(squares);
+nabla_status nv_optimizer_norm(const nv_optimizer *o, double squares, double *norm, nv_error *err) {
+    *norm = sqrt(squares) / (double)o->rule.rounds;
     if (isfinite(*norm)) return NABLA_OK;
     return nv_fail(err, NABLA_INTERNAL,
                    "the gradient of step %" PRId64 " is not finite: the run has diverged; start a new run from the "
                    "model that it saved last (--model) with a lower learning rate (--lr) than %g",
-                   step + 1, lr);
+                   o->step + 1, o->lr);
 }

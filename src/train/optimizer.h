@@ -11,6 +11,7 @@ typedef struct nv_adamw_rule {
     float beta1, beta2, epsilon;
     float weight_decay; /* decoupled: value -= lr * weight_decay * value */
     float clip;         /* gradients are scaled down to this global norm; 0: not */
+    int32_t rounds;     /* backward passes that an update adds up: it goes by their mean */
 } nv_adamw_rule;
 
 /* The state beside a trainable's values, in the device's memory. */
@@ -29,11 +30,12 @@ nv_device *nv_optimizer_device(const nv_optimizer *o);
 size_t nv_optimizer_count(const nv_optimizer *o);
 nv_optimizer_slot *nv_optimizer_at(nv_optimizer *o, size_t i);
 
-/* Queues one update from the gradients, which are zeroed after; step counts from 0. *squares, in the device's memory,
-   becomes their squared norm before clipping; when it is not finite nothing is changed, and nv_optimizer_norm says so
-   once it is on the host. */
-nabla_status nv_optimizer_step(nv_optimizer *o, int64_t step, double lr, double ema_decay, double *squares,
-                               nv_error *err);
-nabla_status nv_optimizer_norm(int64_t step, double lr, double squares, double *norm, nv_error *err);
+/* Says which update comes next: step counts from 0. Apart from queueing it, so that a recording of that stays good. */
+void nv_optimizer_prepare(nv_optimizer *o, int64_t step, double lr, double ema_decay);
+/* Queues it, from the gradients, which are zeroed after. *squares, in the device's memory, becomes their squared norm
+   as they are; when it is not finite nothing is changed, and nv_optimizer_norm says so once it is on the host. *norm:
+   of what the update went by, before clipping. */
+nabla_status nv_optimizer_step(nv_optimizer *o, double *squares, nv_error *err);
+nabla_status nv_optimizer_norm(const nv_optimizer *o, double squares, double *norm, nv_error *err);
 
 #endif

@@ -41,6 +41,7 @@ nabla_train_options nabla_train_options_default(void) {
         .fps = 8,
         .sample_steps = 20,
         .guidance = 3.0f,
+        .accumulate = 1,
     };
 }
 
@@ -87,6 +88,7 @@ nabla_status nv_settings_check(const nabla_train_options *o, nv_error *err) {
         {"frames", o->frames, 1, NV_MOST_TRAINING_FRAMES},
         {"steps", (double)o->steps, 1, many},
         {"batch", o->batch, 1, NV_MOST_SAMPLES},
+        {"accumulate", o->accumulate, 1, NV_MOST_SAMPLES},
         {"lr", o->lr, NV_LEAST_LR, NV_MOST_LR},
         {"weight_decay", o->weight_decay, 0, NV_MOST_WEIGHT_DECAY},
         {"beta1", o->beta1, 0, NV_MOST_BETA},
@@ -106,6 +108,9 @@ nabla_status nv_settings_check(const nabla_train_options *o, nv_error *err) {
     if (!o->output || !*o->output)
         return nv_fail(err, NABLA_INVALID_ARGUMENT, "no output folder: say where the model should go");
     NV_TRY(check_ranges(ranges, sizeof ranges / sizeof *ranges, err));
+    if ((int64_t)o->batch * o->accumulate > NV_MOST_SAMPLES)
+        return nv_fail(err, NABLA_INVALID_ARGUMENT, "batch %d times accumulate %d: a step takes at most %d clips",
+                       o->batch, o->accumulate, NV_MOST_SAMPLES);
     return o->model ? NABLA_OK : check_model(o, err);
 }
 
@@ -114,14 +119,14 @@ nabla_status nv_settings_format(const nabla_train_options *o, nabla_dtype comput
     int n = snprintf(
         text, NV_SETTINGS_SIZE,
         "model=%s\ndata=%s\npolicy=%s\nwidth=%d\nheight=%d\nframes=%d\npatch=%d\ndim=%d\nheads=%d\n"
-        "layers=%d\nffn_dim=%d\nposition_grid=%d\nbatch=%d\nlr=%.9g\nweight_decay=%.9g\nbeta1=%.9g\n"
+        "layers=%d\nffn_dim=%d\nposition_grid=%d\nbatch=%d\naccumulate=%d\nlr=%.9g\nweight_decay=%.9g\nbeta1=%.9g\n"
         "beta2=%.9g\nclip=%.9g\nwarmup=%" PRId64 "\nfinal_lr=%.9g\nema=%.9g\ncaption_dropout=%.9g\n"
         "shift=%.9g\nnoise=%s\nweighting=%s\nprediction=%s\nseed=%" PRIu64 "\nlog_every=%" PRId64 "\ndtype=%s\n",
         o->model ? o->model : "", o->data, o->policy, o->width, o->height, o->frames, o->patch, o->dim, o->heads,
-        o->layers, o->ffn_dim, o->position_grid, o->batch, (double)o->lr, (double)o->weight_decay, (double)o->beta1,
-        (double)o->beta2, (double)o->clip, o->warmup, (double)o->final_lr, (double)o->ema, (double)o->caption_dropout,
-        (double)o->shift, o->noise, o->weighting, o->prediction ? o->prediction : "", o->seed, o->log_every,
-        compute == NABLA_BF16 ? "bf16" : "fp32");
+        o->layers, o->ffn_dim, o->position_grid, o->batch, o->accumulate, (double)o->lr, (double)o->weight_decay,
+        (double)o->beta1, (double)o->beta2, (double)o->clip, o->warmup, (double)o->final_lr, (double)o->ema,
+        (double)o->caption_dropout, (double)o->shift, o->noise, o->weighting, o->prediction ? o->prediction : "",
+        o->seed, o->log_every, compute == NABLA_BF16 ? "bf16" : "fp32");
     if (n < 0 || n >= NV_SETTINGS_SIZE)
         return nv_fail(err, NABLA_INVALID_ARGUMENT, "the paths of model and data are longer than %d bytes together",
                        NV_SETTINGS_SIZE);

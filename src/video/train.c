@@ -17,6 +17,17 @@ typedef struct session {
     double loss, sparsity;             /* of the last interval */
 } session;
 
+/* Clips a step. */
+static double clips_of(const nv_trainer *t) {
+    return (double)t->options->batch * (double)t->options->accumulate;
+}
+
+/* Clips a second since the session began, of a step under way too. */
+static double speed_of(const nv_trainer *t, const session *s, double seconds) {
+    const double rounds = (double)t->rounds * (double)t->options->batch;
+    return ((double)(t->state.step - s->first_step) * clips_of(t) + rounds) / seconds;
+}
+
 static nabla_status close_interval(nv_trainer *t, session *s, const nv_step_result *step, nv_error *err) {
     nv_checkpoint *state = &t->state;
     double now = nv_now(), n = (double)state->interval_steps;
@@ -24,8 +35,7 @@ static nabla_status close_interval(nv_trainer *t, session *s, const nv_step_resu
     s->sparsity = nv_sparsity(state->interval_density / n);
     nv_log_row row = {.step = state->step, .loss = s->loss, .grad_norm = step->grad_norm, .sparsity = s->sparsity};
     row.lr = nv_schedule_lr(&t->schedule, state->step - 1);
-    row.samples_per_second =
-        (double)(state->step - s->interval_step) * (double)t->options->batch / (now - s->interval_start);
+    row.samples_per_second = (double)(state->step - s->interval_step) * clips_of(t) / (now - s->interval_start);
     row.seconds = t->earlier_s + now - s->start;
     row.data_share = (s->data_s - s->interval_data_s) / (now - s->interval_start);
     state->interval_loss = state->interval_density = 0.0;
@@ -42,8 +52,11 @@ static int report(const nv_trainer *t, const session *s, const nabla_video_machi
     if (!machine->progress) return 0;
     const nv_checkpoint *state = &t->state;
     double loss = state->interval_steps > 0 ? state->interval_loss / (double)state->interval_steps : s->loss;
-    double speed = (double)(state->step - s->first_step) * (double)t->options->batch / (nv_now() - s->start);
-    snprintf(note, sizeof note, "loss %.4f, %.1f clips/s", loss, speed);
+    double speed = speed_of(t, s, nv_now() - s->start);
+    if (isnan(loss)) /* within the first step */
+        snprintf(note, sizeof note, "%.1f clips/s", speed);
+    else
+        snprintf(note, sizeof note, "loss %.4f, %.1f clips/s", loss, speed);
     return machine->progress(machine->user, "train", state->step, t->options->steps, note);
 }
 
@@ -55,6 +68,19 @@ static nabla_status stop_early(nv_trainer *t, nv_error *err) {
                    t->options->steps, t->options->output);
 }
 
+/* Takes a step; *stopped: no, the caller wants to stop in its midst, and what was done of it is left out. */
+static nabla_status take_step(nv_trainer *t, session *s, const nabla_video_machine *machine, nv_step_result *step,
+                              int *stopped, nv_error *err) {
+    do {
+        NV_TRY(nv_trainer_round(t, step, err));
+        *stopped = t->rounds > 0 && report(t, s, machine);
+    } while (t->rounds > 0 && !*stopped);
+    s->model_s += step->model_s;
+    s->data_s += step->data_s;
+    s->flop += step->flop;
+    return NABLA_OK;
+}
+
 static nabla_status run_steps(nv_trainer *t, session *s, const nabla_video_machine *machine, nv_error *err) {
     const nabla_train_options *o = t->options;
     /* A state from the first moment on: an unwritable folder shows before hours of work, and a run that is killed at
@@ -62,10 +88,9 @@ static nabla_status run_steps(nv_trainer *t, session *s, const nabla_video_machi
     if (!o->resume) NV_TRY(nv_trainer_save(t, err));
     while (t->state.step < o->steps) {
         nv_step_result step;
-        NV_TRY(nv_trainer_step(t, &step, err));
-        s->model_s += step.model_s;
-        s->data_s += step.data_s;
-        s->flop += step.flop;
+        int stopped;
+        NV_TRY(take_step(t, s, machine, &step, &stopped, err));
+        if (stopped) return stop_early(t, err);
         int last = t->state.step == o->steps;
         int cancel = report(t, s, machine) && !last;
         if (t->state.step % o->log_every == 0 || last) NV_TRY(close_interval(t, s, &step, err));
@@ -80,7 +105,7 @@ static void fill_result(const nv_trainer *t, const session *s, nabla_train_resul
     result->steps = t->state.step;
     result->loss = s->loss;
     result->sparsity = s->sparsity;
-    result->samples_per_second = (double)(t->state.step - s->first_step) * (double)t->options->batch / seconds;
+    result->samples_per_second = speed_of(t, s, seconds);
     result->gflops = s->flop / seconds * 1e-9;
     result->model_share = s->model_s / seconds;
     result->data_share = s->data_s / seconds;

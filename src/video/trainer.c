@@ -127,18 +127,19 @@ static nabla_status check_memory(const nv_trainer *t, const nv_dit_shape *shape,
     const int cpu = strcmp(t->model.device->kind, "cpu") == 0;
     nv_dit_shape other = *shape;
     needs n, with;
-    char remedy[160] = "choose a smaller batch, size or model";
+    char remedy[192] = "choose a smaller batch (--accumulate then makes up for it), size or model";
     other.recompute = 1;
     NV_TRY(estimate(t, shape, &n, err));
     NV_TRY(estimate(t, &other, &with, err));
     if (with.there < n.there)
         snprintf(remedy, sizeof remedy,
-                 "--activation-checkpointing brings it down to %.1f GB; or choose a smaller batch, size or model",
+                 "--activation-checkpointing brings it down to %.1f GB; or choose a smaller batch (--accumulate then "
+                 "makes up for it), size or model",
                  (double)(with.there + (cpu ? with.here : 0)) / 1e9);
     if (cpu) return nv_memory_check(NULL, n.there + n.here, "this training run", remedy, err);
     NV_TRY(nv_memory_check(t->model.device, n.there, "this training run", remedy, err));
     return nv_memory_check(NULL, n.here, "the batches and checkpoints of this training run",
-                           "choose a smaller batch, size or model", err);
+                           "choose a smaller batch (--accumulate then makes up for it), size or model", err);
 }
 
 static nabla_status make_buffers(nv_trainer *t, const nv_dit_shape *shape, nv_error *err) {
@@ -151,6 +152,10 @@ static nabla_status make_buffers(nv_trainer *t, const nv_dit_shape *shape, nv_er
     NV_TRY(device->ops->allocate(device, context, (void **)&t->context, err));
     NV_TRY(device->ops->allocate(device, context, (void **)&t->d_context, err));
     NV_TRY(device->ops->allocate(device, NV_FIGURES * sizeof(double), (void **)&t->figures, err));
+    NV_TRY(device->ops->allocate(device, sizeof *t->stream, (void **)&t->stream, err));
+    for (int slot = 0; slot < NV_BATCH_SLOTS; slot++)
+        for (int last = 0; last < 2; last++)
+            t->repeats[slot][last] = nv_repeat_of(device, NV_REPLAY_SHORT);
     return nv_batches_open(t, err);
 }
 
@@ -168,6 +173,7 @@ static nabla_status make_optimizer(nv_trainer *t, nv_error *err) {
     nv_adamw_rule rule = {.beta1 = o->beta1, .beta2 = o->beta2, .epsilon = 1e-8f};
     rule.weight_decay = o->weight_decay;
     rule.clip = o->clip;
+    rule.rounds = o->accumulate;
     nabla_status status = nv_optimizer_create(t->model.device, tensors, count + 1, &rule, &t->optimizer, err);
     free(tensors);
     return status;
@@ -300,6 +306,9 @@ nabla_status nv_trainer_save(nv_trainer *t, nv_error *err) {
 void nv_trainer_close(nv_trainer *t) {
     nv_device *device = t->model.device;
     nv_batches_close(t);
+    for (int slot = 0; slot < NV_BATCH_SLOTS; slot++)
+        for (int last = 0; last < 2; last++)
+            nv_repeat_forget(&t->repeats[slot][last]);
     nv_log_close(t->log);
     nv_optimizer_destroy(t->optimizer);
     nv_dit_run_destroy(t->run);
@@ -309,6 +318,7 @@ void nv_trainer_close(nv_trainer *t) {
         device->ops->release(device, t->context);
         device->ops->release(device, t->d_context);
         device->ops->release(device, t->figures);
+        device->ops->release(device, t->stream);
     }
     nv_clip_model_close(&t->model);
     nv_source_destroy(&t->source);

@@ -3,6 +3,7 @@
 #ifndef NV_TRAINER_H
 #define NV_TRAINER_H
 
+#include "device/repeat.h"
 #include "train/checkpoint.h"
 #include "train/log.h"
 #include "train/loss.h"
@@ -22,6 +23,7 @@ typedef struct nv_trainer {
     nv_dit_run *run;
     nv_log *log;
     nv_checkpoint state;
+    int32_t rounds;   /* of the step under way, done; they are in the gradients alone */
     double earlier_s; /* seconds of earlier sessions */
 
     nv_clip_size clip;
@@ -36,7 +38,13 @@ typedef struct nv_trainer {
     nv_batches batches;
     /* On the device. latent: the batch with noise; output: the model's, then its gradient. */
     float *latent, *output, *context, *d_context;
-    double *figures; /* [NV_FIGURES] */
+    double *figures;  /* [NV_FIGURES] */
+    uint64_t *stream; /* of the first clip's noise */
+
+    /* A round's work by the slot that its batch lies in, and by whether it ends a step: each recorded on its own, since
+       what is recorded stays at its places in memory. */
+    int32_t slot;
+    nv_repeat repeats[NV_BATCH_SLOTS][2];
 } nv_trainer;
 
 /* Everything that can be wrong with the options is found here, before anything is written. */
@@ -47,14 +55,15 @@ void nv_trainer_close(nv_trainer *t);
    that resuming reads are there too, and each file is replaced as a whole. */
 nabla_status nv_trainer_save(nv_trainer *t, nv_error *err);
 
-/* One step: a batch, forward, loss, backward, update. */
 typedef struct nv_step_result {
     double loss, grad_norm, density;
-    double data_s;  /* seconds in which the step waited for its batch, */
-    double model_s; /* of the device from the forward pass to the update, */
+    double data_s;  /* seconds in which the step waited for its batches, */
+    double model_s; /* of the device from the forward passes to the update, */
     double flop;    /* and the products and attention of that time */
 } nv_step_result;
-nabla_status nv_trainer_step(nv_trainer *t, nv_step_result *result, nv_error *err);
+/* One round: a batch, forward, loss, backward. A step is options->accumulate of them, and the last also updates the
+   model; t->rounds is then 0 again, and result, which the rounds of a step share, that of the step. */
+nabla_status nv_trainer_round(nv_trainer *t, nv_step_result *result, nv_error *err);
 
 /* Ranges of every option that stands alone. */
 nabla_status nv_settings_check(const nabla_train_options *o, nv_error *err);

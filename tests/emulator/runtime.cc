@@ -23,7 +23,7 @@ struct CUstream_st {
     std::vector<std::function<void()>> late; // those that wait for somebody to wait for them
 };
 struct CUmemPool_st {
-    size_t used = 0;
+    size_t used = 0, most = 0;
 };
 struct CUevent_st {
     std::chrono::steady_clock::time_point at;
@@ -67,6 +67,7 @@ cudaError_t take(void **out, size_t bytes, CUmemPool_st *pool) {
     pieces[memory] = {bytes, pages, page_bytes, pool};
     taken += bytes;
     if (pool) pool->used += bytes;
+    if (pool && pool->used > pool->most) pool->most = pool->used;
     *out = memory;
     return cudaSuccess;
 }
@@ -260,8 +261,8 @@ cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, enum cudaMemPoolAttr, void *)
     return cudaSuccess;
 }
 
-cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t pool, enum cudaMemPoolAttr, void *value) {
-    *(unsigned long long *)value = pool->used; // nothing is kept that was given back
+cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t pool, enum cudaMemPoolAttr which, void *value) {
+    *(unsigned long long *)value = which == cudaMemPoolAttrUsedMemHigh ? pool->most : pool->used; // nothing is kept that was given back
     return cudaSuccess;
 }
 

@@ -9,7 +9,7 @@ enum { PART = 1 << 12 /* of whole blocks of Philox */ };
 static void mix(const nv_noising *a, int64_t sample, int64_t first, int64_t count) {
     const float sigma = a->sigma[sample], share = 1.0f - sigma;
     float *restrict x = a->x + sample * a->n + first, *restrict clean = a->clean + sample * a->n + first;
-    nv_philox g = nv_philox_at(a->seed, a->stream + (uint64_t)sample);
+    nv_philox g = nv_philox_at(a->seed, *a->stream + (uint64_t)sample);
     nv_philox_seek(&g, (uint64_t)first / NV_PHILOX_WORDS);
     nv_philox_normal(&g, x, (size_t)count);
     for (int64_t i = 0; i < count; i++) {

@@ -458,9 +458,8 @@ static void adamw(const nv_adamw *a, float scale, const nv_piece *piece) {
     const float *restrict grad = piece->grad;
     const int64_t n = piece->count;
     const float b1 = a->beta1, b2 = a->beta2, eps = a->eps;
-    const float m_scale = (float)(1.0 / (1.0 - pow((double)b1, (double)a->step)));
-    const float v_scale = (float)(1.0 / (1.0 - pow((double)b2, (double)a->step)));
-    const float lr = a->lr, keep = 1.0f - a->lr * piece->weight_decay, mix = 1.0f - a->ema_decay;
+    const float m_scale = a->numbers->m_scale, v_scale = a->numbers->v_scale;
+    const float lr = a->numbers->lr, keep = 1.0f - lr * piece->weight_decay, mix = 1.0f - a->numbers->ema_decay;
     for (int64_t i = 0; i < n; i++) {
         const float g = grad[i] * scale;
         m[i] = b1 * m[i] + (1.0f - b1) * g;

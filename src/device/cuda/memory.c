@@ -87,15 +87,16 @@ nabla_status nv_cuda_wait(nv_device *dev, nv_error *err) {
 
 /* ------------------------------------------------------------------------------------------ taking and giving back */
 
-/* 0 where it cannot be found out. */
-static double pool_has(const nv_cuda *d) {
-    unsigned long long reserved = 0, used = 0;
-    if (cudaMemPoolGetAttribute(d->memory->pool, cudaMemPoolAttrReservedMemCurrent, &reserved) ||
-        cudaMemPoolGetAttribute(d->memory->pool, cudaMemPoolAttrUsedMemCurrent, &used)) {
-        cudaGetLastError(); /* no failure of the work */
-        return 0;
-    }
-    return (double)reserved - (double)used;
+/* A figure of the pool; 0 where it cannot be found out. */
+static double pool_figure(const nv_cuda *d, enum cudaMemPoolAttr which) {
+    unsigned long long bytes = 0;
+    if (cudaMemPoolGetAttribute(d->memory->pool, which, &bytes) == cudaSuccess) return (double)bytes;
+    cudaGetLastError(); /* no failure of the work */
+    return 0;
+}
+
+static double pool_used(const nv_cuda *d) {
+    return pool_figure(d, cudaMemPoolAttrUsedMemCurrent);
 }
 
 /* What nobody holds, and of how much; 0 where it cannot be found out. */
@@ -107,7 +108,7 @@ static double idle_memory(const nv_cuda *d, double *of) {
         return 0;
     }
     *of = (double)total;
-    return (double)left + pool_has(d);
+    return (double)left + pool_figure(d, cudaMemPoolAttrReservedMemCurrent) - pool_used(d);
 }
 
 void nv_cuda_memory_left(nv_device *dev, nv_device_memory *out) {
@@ -117,7 +118,8 @@ void nv_cuda_memory_left(nv_device *dev, nv_device_memory *out) {
     const double own = taken < NV_CUDA_OWN ? NV_CUDA_OWN - taken : 0, rest = idle - own;
     *out = (nv_device_memory){0};
     if (total == 0) return;
-    *out = (nv_device_memory){total, rest > 1 ? rest : 1 /* 0 would be: not known */, total - idle};
+    *out = (nv_device_memory){.total = total, .available = rest > 1 ? rest : 1 /* 0 would be: not known */};
+    out->held = total - idle - pool_used(d) + pool_figure(d, cudaMemPoolAttrUsedMemHigh);
 }
 
 nabla_status nv_cuda_take(nv_cuda *d, size_t bytes, void **out, nv_error *err) {

@@ -22,7 +22,7 @@ static __device__ void mix(const nv_noising &a, float sigma, int64_t at, const f
 template <bool WIDE>
 static __global__ void __launch_bounds__(NOISE_THREADS) noise_of_blocks(const __grid_constant__ nv_noising a) {
     const int64_t sample = blockIdx.x, blocks = (a.n + NV_PHILOX_WORDS - 1) / NV_PHILOX_WORDS;
-    const uint64_t stream = a.stream + (uint64_t)sample;
+    const uint64_t stream = *a.stream + (uint64_t)sample;
     const uint32_t key[2] = {(uint32_t)a.seed, (uint32_t)(a.seed >> 32)};
     const float sigma = a.sigma[sample];
     for (int64_t i = (int64_t)blockIdx.y * NOISE_THREADS + threadIdx.x; i < blocks;

@@ -73,15 +73,9 @@ nabla_status nv_cuda_sum_squares(nv_device *dev, const nv_piece *pieces, int64_t
 
 /* ---- AdamW */
 
-/* What is the same for all numbers. */
-typedef struct adamw_rule {
-    nv_adamw a;
-    float m_scale, v_scale;
-} adamw_rule;
-
-template <int V, bool WIDE> NV_FN void adamw_of(const adamw_rule &r, const nv_piece &p, float scale) {
-    const nv_adamw &a = r.a;
-    const float keep = 1.0f - a.lr * p.weight_decay;
+template <int V, bool WIDE>
+NV_FN void adamw_of(const nv_adamw &a, const nv_adamw_numbers &now, const nv_piece &p, float scale) {
+    const float keep = 1.0f - now.lr * p.weight_decay;
     const float none[V] = {};
 #pragma unroll 2
     for (int32_t at = (int32_t)threadIdx.x * V; at < p.count; at += PIECE_THREADS * V) {
@@ -96,8 +90,8 @@ template <int V, bool WIDE> NV_FN void adamw_of(const adamw_rule &r, const nv_pi
             const float g = grad[i] * scale;
             m[i] = a.beta1 * m[i] + (1.0f - a.beta1) * g;
             v[i] = a.beta2 * v[i] + (1.0f - a.beta2) * g * g;
-            value[i] = keep * value[i] - a.lr * (m[i] * r.m_scale) / (sqrtf(v[i] * r.v_scale) + a.eps);
-            ema[i] += (1.0f - a.ema_decay) * (value[i] - ema[i]);
+            value[i] = keep * value[i] - now.lr * (m[i] * now.m_scale) / (sqrtf(v[i] * now.v_scale) + a.eps);
+            ema[i] += (1.0f - now.ema_decay) * (value[i] - ema[i]);
         }
         nv_store<V, WIDE>(p.value + at, value);
         nv_store<V, WIDE>(p.m + at, m);
@@ -108,23 +102,22 @@ template <int V, bool WIDE> NV_FN void adamw_of(const adamw_rule &r, const nv_pi
 }
 
 static __global__ void __launch_bounds__(PIECE_THREADS)
-    adamw_of_pieces(const __grid_constant__ adamw_rule r, const nv_piece *pieces) {
-    const double squares = *r.a.squares, norm = (double)r.a.grad_scale * sqrt(squares);
+    adamw_of_pieces(const __grid_constant__ nv_adamw a, const nv_piece *pieces) {
+    const double squares = *a.squares, norm = (double)a.grad_scale * sqrt(squares);
     if (!(squares < (double)INFINITY)) return; /* NaN too */
-    const bool clipped = r.a.clip > 0.0f && norm > (double)r.a.clip;
-    const float scale = r.a.grad_scale * (clipped ? (float)((double)r.a.clip / norm) : 1.0f);
+    const bool clipped = a.clip > 0.0f && norm > (double)a.clip;
+    const float scale = a.grad_scale * (clipped ? (float)((double)a.clip / norm) : 1.0f);
     const nv_piece p = pieces[blockIdx.x];
+    const nv_adamw_numbers now = *a.numbers;
     if (is_wide(p))
-        adamw_of<4, true>(r, p, scale);
+        adamw_of<4, true>(a, now, p, scale);
     else
-        adamw_of<1, false>(r, p, scale);
+        adamw_of<1, false>(a, now, p, scale);
 }
 
 nabla_status nv_cuda_adamw(nv_device *dev, const nv_adamw *a, const nv_piece *pieces, int64_t count, nv_error *err) {
-    const adamw_rule rule = {*a, (float)(1.0 / (1.0 - pow((double)a->beta1, (double)a->step))),
-                             (float)(1.0 / (1.0 - pow((double)a->beta2, (double)a->step)))};
     NV_TRY(check_count(count, err));
     if (count == 0) return NABLA_OK;
-    NABLA_LAUNCH(adamw_of_pieces, (unsigned)count, PIECE_THREADS, 0, nv_cuda_of(dev)->stream)(rule, pieces);
+    NABLA_LAUNCH(adamw_of_pieces, (unsigned)count, PIECE_THREADS, 0, nv_cuda_of(dev)->stream)(*a, pieces);
     return nv_cuda_launched(err, "an optimizer step");
 }
