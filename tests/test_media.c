@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "media/behind.h"
 #include "media/deflate.h"
 #include "media/media.h"
 #include "media/read.h"
@@ -228,6 +229,43 @@ static void abandoned_outputs_leave_nothing(void **state) {
     free(rgb);
 }
 
+/* What is written behind is what is written at once, however many frames wait; its failures are told. */
+static void frames_are_written_behind(void **state) {
+    (void)state;
+    nv_media_options options = plain_options();
+    uint8_t *rgb = make_frames(), *room;
+    nv_media_behind *b;
+    write_frames(scratch_path("atonce"), rgb, FRAMES);
+    assert_ok(nv_media_behind_open(scratch_path("behind"), &options, &b, &error_of));
+    for (int f = 0; f < FRAMES; f++) {
+        assert_ok(nv_media_behind_room(b, &room, &error_of));
+        memcpy(room, rgb + f * FRAME, FRAME);
+        assert_ok(nv_media_behind_give(b, &error_of));
+    }
+    assert_ok(nv_media_behind_finish(b, &error_of));
+    for (int f = 1; f <= FRAMES; f++) {
+        char at_once[32], behind[32];
+        snprintf(at_once, sizeof at_once, "atonce/frame-%04d.png", f);
+        snprintf(behind, sizeof behind, "behind/frame-%04d.png", f);
+        size_t sizes[2];
+        char *files[2];
+        files[0] = scratch_read(scratch_path(at_once), &sizes[0]);
+        files[1] = scratch_read(scratch_path(behind), &sizes[1]);
+        assert_int_equal(sizes[0], sizes[1]);
+        assert_memory_equal(files[0], files[1], sizes[0]);
+        free(files[0]);
+        free(files[1]);
+    }
+    const size_t before = scratch_files();
+    assert_ok(nv_media_behind_open(scratch_path("left"), &options, &b, &error_of));
+    assert_ok(nv_media_behind_room(b, &room, &error_of));
+    memcpy(room, rgb, FRAME);
+    assert_ok(nv_media_behind_give(b, &error_of));
+    nv_media_behind_abandon(b);
+    assert_int_equal(scratch_files(), before);
+    free(rgb);
+}
+
 /* A limit on the size of files stands in for a disk that is full. */
 static void full_disk_is_an_error(void **state) {
     (void)state;
@@ -243,19 +281,23 @@ static void full_disk_is_an_error(void **state) {
     void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
     for (int i = 0; i < (nv_media_available() ? 4 : 2); i++) {
         nv_media_options options = plain_options();
-        nv_media_writer *w;
-        assert_ok(nv_media_open(scratch_path(names[i]), &options, &w, &error_of));
+        nv_media_behind *b;
+        assert_ok(nv_media_behind_open(scratch_path(names[i]), &options, &b, &error_of));
         low = old;
         low.rlim_cur = 4096;
         setrlimit(RLIMIT_FSIZE, &low);
         nabla_status status = NABLA_OK;
         for (int f = 0; f < FRAMES && status == NABLA_OK; f++) {
-            status = nv_media_frame(w, rgb + f * FRAME, &error_of);
+            uint8_t *room;
+            status = nv_media_behind_room(b, &room, &error_of);
+            if (status != NABLA_OK) break;
+            memcpy(room, rgb + f * FRAME, FRAME);
+            status = nv_media_behind_give(b, &error_of);
         }
         if (status == NABLA_OK)
-            status = nv_media_finish(w, &error_of);
+            status = nv_media_behind_finish(b, &error_of);
         else
-            nv_media_abandon(w);
+            nv_media_behind_abandon(b);
         setrlimit(RLIMIT_FSIZE, &old);
         assert_int_equal(status, NABLA_IO);
         assert_int_equal(scratch_files(), before);
@@ -379,6 +421,7 @@ int main(void) {
         cmocka_unit_test(folder_comes_back_and_is_replaced),
         cmocka_unit_test(bad_outputs_are_refused),
         cmocka_unit_test(abandoned_outputs_leave_nothing),
+        cmocka_unit_test(frames_are_written_behind),
         cmocka_unit_test(full_disk_is_an_error),
         cmocka_unit_test(other_files_are_refused),
         cmocka_unit_test(frames_are_cropped_to_the_middle),

@@ -137,7 +137,8 @@ NABLA_API nabla_generate_options nabla_generate_options_default(void);
 struct nabla_generate_result {
     size_t size;
     double sparsity; /* mean over steps and layers, and prompts */
-    double load_s, text_s, sample_s, decode_s, write_s;
+    double load_s, text_s, sample_s, decode_s,
+        write_s;                                     /* write_s: what writing, done beside decoding, kept it waiting */
     double plan_s, attention_s, products_s, other_s; /* shares of sample_s ... */
     double weights_s;                                /* ... and the wait for offloaded weights */
     int32_t width, height, frames, fps, steps;

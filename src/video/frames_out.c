@@ -6,6 +6,7 @@
 #include <strings.h>
 
 #include "device/device.h"
+#include "media/behind.h"
 #include "video/profile.h"
 #include "weights/safetensors.h"
 
@@ -13,9 +14,8 @@ struct nv_frames_out {
     nv_media_options options;
     const nabla_video_machine *machine;
     char *path;
-    nv_media_writer *writer;
-    uint8_t *rgb;  /* one frame, for the writer; NULL: tensors */
-    float *frames; /* all, for the tensor; NULL: video */
+    nv_media_behind *writer; /* NULL: tensors */
+    float *frames;           /* all, for the tensor; NULL: video */
     double seconds;
 };
 
@@ -30,7 +30,7 @@ nabla_status nv_frames_out_check(const char *path, const nv_media_options *optio
 
 size_t nv_frames_out_memory(const char *path, const nv_media_options *o) {
     const size_t numbers = 3 * (size_t)o->width * (size_t)o->height;
-    return wants_tensor(path) ? numbers * (size_t)o->frames * sizeof(float) : numbers;
+    return numbers * (wants_tensor(path) ? (size_t)o->frames * sizeof(float) : NV_BEHIND_FRAMES);
 }
 
 nabla_status nv_frames_out_open(const char *path, const nv_media_options *options, const nabla_video_machine *machine,
@@ -40,14 +40,11 @@ nabla_status nv_frames_out_open(const char *path, const nv_media_options *option
     *out = NULL;
     if (!f) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for the frames");
     *f = (nv_frames_out){.options = *options, .machine = machine, .path = strdup(path)};
-    void *frames = malloc(bytes);
-    if (wants_tensor(path))
-        f->frames = frames;
-    else
-        f->rgb = frames;
+    if (wants_tensor(path)) f->frames = malloc(bytes);
     nabla_status status = NABLA_OK;
-    if (!frames || !f->path) status = nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for %zu bytes of frames", bytes);
-    if (status == NABLA_OK && f->rgb) status = nv_media_open(path, options, &f->writer, err);
+    if (!f->path || (wants_tensor(path) && !f->frames))
+        status = nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for %zu bytes of frames", bytes);
+    if (status == NABLA_OK && !f->frames) status = nv_media_behind_open(path, options, &f->writer, err);
     if (status != NABLA_OK) {
         nv_frames_out_abandon(f);
         return status;
@@ -66,8 +63,12 @@ nabla_status nv_frames_out_give(void *out, int32_t frame, const float *planes, n
     for (size_t c = 0; c < 3 && f->frames; c++)
         memcpy(f->frames + (c * (size_t)o->frames + (size_t)frame) * area, planes + c * area, area * sizeof *planes);
     if (f->writer) {
-        nv_media_to_rgb(planes, 1, o->height, o->width, 0, f->rgb);
-        status = nv_media_frame(f->writer, f->rgb, err);
+        uint8_t *rgb;
+        status = nv_media_behind_room(f->writer, &rgb, err);
+        if (status == NABLA_OK) {
+            nv_media_to_rgb(planes, 1, o->height, o->width, 0, rgb);
+            status = nv_media_behind_give(f->writer, err);
+        }
     }
     nv_profile_enter(f->machine, part);
     f->seconds += nv_now() - start;
@@ -88,9 +89,9 @@ static nabla_status write_tensor(const nv_frames_out *f, nv_error *err) {
 nabla_status nv_frames_out_finish(nv_frames_out *f, double *seconds, nv_error *err) {
     const double start = nv_now();
     const nabla_video_part part = nv_profile_enter(f->machine, NABLA_PART_MEDIA);
-    nv_media_writer *writer = f->writer;
+    nv_media_behind *writer = f->writer;
     f->writer = NULL; /* finish frees it whatever happens */
-    const nabla_status status = writer ? nv_media_finish(writer, err) : write_tensor(f, err);
+    const nabla_status status = writer ? nv_media_behind_finish(writer, err) : write_tensor(f, err);
     nv_profile_enter(f->machine, part);
     if (seconds) *seconds += f->seconds + nv_now() - start;
     nv_frames_out_abandon(f);
@@ -99,8 +100,7 @@ nabla_status nv_frames_out_finish(nv_frames_out *f, double *seconds, nv_error *e
 
 void nv_frames_out_abandon(nv_frames_out *f) {
     if (!f) return;
-    nv_media_abandon(f->writer);
-    free(f->rgb);
+    nv_media_behind_abandon(f->writer);
     free(f->frames);
     free(f->path);
     free(f);
