@@ -189,7 +189,8 @@ typedef struct nabla_train_options {
     size_t size;
     const char *output; /* folder: model as it will be used (EMA weights), state for --resume, log.csv; required */
     const char *model;  /* start from this folder's weights (its averaged ones) as a new run; NULL: from scratch */
-    const char *data;   /* "clips" (default) or a folder of videos with .txt captions beside them */
+    const char *data;   /* "clips" (default): made up, an object each; "scenes": one or two objects, told to each other;
+                           or   a folder of videos with .txt captions beside them */
     const char *policy; /* default "dense" */
     int32_t width, height, frames; /* pixels of a clip; defaults 192, 192, 8 */
     /* The next three lines say what a model from scratch is; of `model`, they must be its own or the defaults. */
@@ -276,9 +277,10 @@ typedef struct nabla_eval_difference {
 NABLA_API nabla_eval_difference nabla_eval_compare(const uint8_t *a, const uint8_t *b, int32_t n, uint8_t mask);
 
 /* Writes `count` procedural clips with captions to a folder, as training draws them: clip-0001.mp4, clip-0001.txt and
-   so on. extension: "mp4", "gif", or "png" for the middle frames. machine may be NULL. */
-NABLA_API nabla_status nabla_write_clips(const char *folder, const char *extension, int32_t count, int32_t frames,
-                                         int32_t height, int32_t width, uint64_t seed,
+   so on. extension: "mp4", "gif", or "png" for the middle frames. data: "clips" (or NULL) or "scenes", as of training.
+   machine may be NULL. */
+NABLA_API nabla_status nabla_write_clips(const char *folder, const char *extension, const char *data, int32_t count,
+                                         int32_t frames, int32_t height, int32_t width, uint64_t seed,
                                          const nabla_video_machine *machine, nabla_video_error *err);
 
 #ifdef __cplusplus

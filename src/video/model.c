@@ -133,10 +133,11 @@ static nabla_status init_table(nv_clip_model *m, uint64_t seed, nv_error *err) {
     return NABLA_OK;
 }
 
-static nabla_status new_parts(const nv_dit_config *config, const nv_source *source, int32_t length, uint64_t seed,
+static nabla_status new_parts(const nv_dit_config *config, const nv_source *source, uint64_t seed,
                               const nabla_video_machine *machine, nv_clip_model *m, nv_error *err) {
     NV_TRY(nv_prediction_parse(m->index.prediction, &m->prediction, err));
-    NV_TRY(nv_words_create(source->words, source->word_count, length, &m->words, err));
+    NV_TRY(nv_words_create(source->words, source->word_count, source->caption_words, &m->words, err));
+    NV_TRY(nv_words_join(m->words, source->joins, source->join_count, err));
     NV_TRY(nv_machine_open(machine, &m->device, err));
     NV_TRY(nv_dit_create(m->device, config, machine->compute, NV_DIT_TRAIN, &m->dit, err));
     NV_TRY(make_table(m, 1, err));
@@ -146,10 +147,9 @@ static nabla_status new_parts(const nv_dit_config *config, const nv_source *sour
 }
 
 nabla_status nv_clip_model_new(const nv_model_index *index, const nv_dit_config *config, const nv_source *source,
-                               int32_t length, uint64_t seed, const nabla_video_machine *machine, nv_clip_model *m,
-                               nv_error *err) {
+                               uint64_t seed, const nabla_video_machine *machine, nv_clip_model *m, nv_error *err) {
     *m = (nv_clip_model){.index = *index};
-    nabla_status status = new_parts(config, source, length, seed, machine, m, err);
+    nabla_status status = new_parts(config, source, seed, machine, m, err);
     if (status != NABLA_OK) nv_clip_model_close(m);
     return status;
 }

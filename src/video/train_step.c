@@ -15,7 +15,8 @@ static nabla_status make_inputs(nv_trainer *t, const nv_batch *batch, nv_error *
                                 .clean = batch->clean,
                                 .velocity = t->model.prediction == NV_PREDICT_VELOCITY};
     NV_TRY(device->ops->noise(device, &noising, err));
-    return device->ops->embed(device, t->model.table, batch->ids, (int64_t)t->options->batch * NV_CAPTION_WORDS,
+    return device->ops->embed(device, t->model.table, batch->ids,
+                              (int64_t)t->options->batch * nv_words_length(t->model.words),
                               nv_clip_model_text_dim(&t->model), t->context, err);
 }
 
@@ -30,7 +31,8 @@ static nabla_status learn(nv_trainer *t, const nv_batch *batch, nv_error *err) {
     NV_TRY(device->ops->mse(device, t->options->batch, (int64_t)t->values, batch->weight, batch->clean, t->output,
                             &t->figures[0], err));
     NV_TRY(nv_dit_backward(dit, t->run, &in, t->output, t->d_context, err));
-    NV_TRY(device->ops->embed_backward(device, t->d_context, batch->ids, (int64_t)t->options->batch * NV_CAPTION_WORDS,
+    NV_TRY(device->ops->embed_backward(device, t->d_context, batch->ids,
+                                       (int64_t)t->options->batch * nv_words_length(t->model.words),
                                        nv_clip_model_text_dim(&t->model), t->model.table_grad, err));
     NV_TRY(nv_optimizer_step(t->optimizer, step, nv_schedule_lr(&t->schedule, step),
                              nv_schedule_ema((double)t->options->ema, step), &t->figures[1], err));

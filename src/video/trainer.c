@@ -56,7 +56,7 @@ static nabla_status start_anew(nv_trainer *t, const nabla_video_machine *machine
         .rope_max = 1024,
         .eps = 1e-6f,
     };
-    return nv_clip_model_new(&index, &config, &t->source, NV_CAPTION_WORDS, o->seed, machine, &t->model, err);
+    return nv_clip_model_new(&index, &config, &t->source, o->seed, machine, &t->model, err);
 }
 
 /* What makes up a model comes with it. An option that is its default was not asked for. */
@@ -86,9 +86,6 @@ static nabla_status check_same_shape(const nv_trainer *t, const char *folder, nv
 static nabla_status start_from(nv_trainer *t, const char *folder, const nabla_video_machine *machine, nv_error *err) {
     const nabla_train_options *o = t->options;
     NV_TRY(nv_clip_model_open(folder, machine, 1, &t->model, err));
-    if (nv_words_length(t->model.words) != NV_CAPTION_WORDS)
-        return nv_fail(err, NABLA_UNSUPPORTED, "%s takes captions of %d words, this version trains with %d", folder,
-                       nv_words_length(t->model.words), NV_CAPTION_WORDS);
     if (o->prediction && strcmp(o->prediction, t->model.index.prediction) != 0)
         return nv_fail(err, NABLA_INVALID_ARGUMENT,
                        "%s predicts \"%s\" and cannot go on with \"%.40s\": leave prediction out", folder,
@@ -143,7 +140,8 @@ static nabla_status check_memory(const nv_trainer *t, const nv_dit_shape *shape,
 static nabla_status make_buffers(nv_trainer *t, const nv_dit_shape *shape, nv_error *err) {
     nv_device *device = t->model.device;
     size_t batch = (size_t)t->options->batch, clips = batch * t->values * sizeof(float);
-    size_t context = batch * NV_CAPTION_WORDS * (size_t)nv_clip_model_text_dim(&t->model) * sizeof(float);
+    size_t context =
+        batch * (size_t)nv_words_length(t->model.words) * (size_t)nv_clip_model_text_dim(&t->model) * sizeof(float);
     NV_TRY(nv_dit_run_create(t->model.dit, shape, &t->run, err));
     NV_TRY(device->ops->allocate(device, clips, (void **)&t->latent, err));
     NV_TRY(device->ops->allocate(device, clips, (void **)&t->output, err));
@@ -220,10 +218,9 @@ static nabla_status check_output(const nabla_train_options *o, const char *state
 
 static nabla_status open_model(nv_trainer *t, const nabla_video_machine *machine, nv_error *err) {
     const nabla_train_options *o = t->options;
-    if (strcmp(o->data, "clips") == 0)
-        t->source = nv_source_clips();
-    else
+    if (!nv_source_named(o->data, &t->source)) {
         NV_TRY(nv_source_folder(o->data, &t->clip, &t->source, err));
+    }
     if (o->resume) return start_from(t, o->output, machine, err);
     if (o->model) return start_from(t, o->model, machine, err);
     return start_anew(t, machine, err);
