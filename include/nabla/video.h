@@ -243,27 +243,42 @@ NABLA_API nabla_status nabla_train(const nabla_train_options *options, const nab
 
 /* ---------------------------------------------------------------------------------------------- evaluate */
 
+/* Clips that an evaluation made, to compare another policy's with. */
+typedef struct nabla_eval_clips nabla_eval_clips;
+NABLA_API void nabla_eval_clips_destroy(nabla_eval_clips *clips); /* NULL is fine */
+
 typedef struct nabla_eval_options {
     size_t size;
-    const char *model;             /* required */
-    const char *policy;            /* one policy a call; NULL: the model's own */
-    int32_t prompts;               /* held-out captions; default 200 */
-    const char *solver;            /* NULL: the model's own */
-    int32_t steps;                 /* 0: the model's own */
-    float guidance, shift;         /* negative: the model's own */
-    int32_t width, height, frames; /* 0: the model's own */
-    uint64_t seed;                 /* prompt i uses seed + i: the same prompts and noise for every policy */
+    const char *model;                 /* required */
+    const char *data;                  /* whose captions: "clips" or "scenes", as of training; NULL: as its words say */
+    const char *policy;                /* one policy a call; NULL: the model's own */
+    int32_t prompts;                   /* held-out captions; default 200 */
+    const char *solver;                /* NULL: the model's own */
+    int32_t steps;                     /* 0: the model's own */
+    float guidance, shift;             /* negative: the model's own */
+    int32_t width, height, frames;     /* 0: the model's own */
+    uint64_t seed;                     /* prompt i uses seed + i: the same prompts and noise for every policy */
+    int32_t compare;                   /* of so many first prompts the clips are measured; default 0 */
+    const nabla_eval_clips *reference; /* what an earlier call with the same options left for it; NULL: none */
 } nabla_eval_options;
 NABLA_API nabla_eval_options nabla_eval_options_default(void);
 
 typedef struct nabla_eval_result {
     size_t size;
     int32_t prompts;
-    double colour, shape, motion; /* shares of clips where the checker read what the prompt asked for */
-    double sparsity, seconds;     /* seconds a clip */
+    double colour, shape, motion; /* shares of clips where the checker read what the prompt asked for, of all objects */
+    double count, relation, all;  /* as many objects; of the `relations` clips that ask for one; all of these */
+    int32_t relations;
+    double sparsity, seconds; /* seconds a clip */
     int32_t steps;
-    char solver[16];
-    uint8_t *right; /* [prompts]: bit 0 colour, 1 shape, 2 motion; caller's buffer or NULL */
+    char solver[16], data[16];
+    uint8_t *right; /* [prompts]: bit 0 colour, 1 shape, 2 motion, 3 count, 4 relation, 5 a relation is asked for;
+                       caller's buffer or NULL */
+    /* With `compare`, over these clips; NaN where there is nothing to tell. */
+    double psnr, ssim; /* against `reference`: decibels (infinite if they are the same), -1 to 1 */
+    double border;     /* energy of the steps across tiles' edges against other patches' edges */
+    double kept_mass;  /* block probability that the plans keep, mean over steps and layers; NaN of windows alone */
+    nabla_eval_clips *clips; /* the caller's to destroy */
 } nabla_eval_result;
 
 NABLA_API nabla_status nabla_evaluate(const nabla_eval_options *options, const nabla_video_machine *machine,

@@ -6,8 +6,8 @@
 #include "train/painting.h"
 
 static const float pi = 3.14159265358979f;
-static const float shrink = 0.38f; /* room for two */
-static const float gap = 0.06f;    /* between two outlines, in units of the frame */
+static const float shrink = 0.38f;                        /* room for two */
+static const float gap = 0.06f;                           /* between two outlines, in units of the frame */
 static const float least_apart = 0.2f, most_slant = 0.6f; /* centres that have a relation */
 enum { MOMENTS = 16 /* at which two objects must be apart */, TRIES = 2000 };
 
@@ -88,7 +88,7 @@ static void draw_actor(nv_philox *g, int held_out, nv_scene *s) {
 
 /* Some pairs of paths hardly find room beside each other; after many tries other objects are drawn. */
 void nv_cast_draw(nv_philox *g, int held_out, nv_cast *cast) {
-    const uint32_t kind = nv_philox_below(g, 8); /* 0, 1: alone; 2 to 4: joined by "and"; 5 to 7: with a relation */
+    const uint32_t kind = nv_philox_below(g, 8); /* 0, 1: alone; 2, 3: joined by "and"; 4 to 7: a relation */
     const uint32_t relation = nv_philox_below(g, NV_RELATIONS);
     *cast = (nv_cast){.count = kind < 2 && held_out != 1 ? 1 : 2, .relation = -1};
     if (cast->count == 2 && kind >= 4) cast->relation = (int32_t)relation;

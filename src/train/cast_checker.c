@@ -13,9 +13,9 @@ static const float least_seen = 0.25f;    /* of the frames show an object, else 
 static const float least_steady = 0.75f;  /* show one that does not leave */
 static const float farthest_step = 0.25f; /* between two looks, in units of the frame */
 static const float most_recoloured = 0.45f;
-static const float edge = 0.2f;           /* where an object leaves and comes back, from the frame's edge */
-static const float most_astray = 0.12f;   /* how far from where it left one comes back; path and size */
-static const float most_regrown = 1.5f;   /* ratio of areas before and after */
+static const float edge = 0.2f;         /* where an object leaves and comes back, from the frame's edge */
+static const float most_astray = 0.12f; /* how far from where it left one comes back; path and size */
+static const float most_regrown = 1.5f; /* ratio of areas before and after */
 static const float least_apart = 0.1f, most_slant = 0.9f; /* centres that have a relation */
 
 typedef struct track {
