@@ -187,8 +187,10 @@ NABLA_API nabla_status nabla_decode(const nabla_decode_options *options, const n
 
 typedef struct nabla_train_options {
     size_t size;
-    const char *output; /* folder: model as it will be used (EMA weights), state for --resume, log.csv; required */
-    const char *model;  /* start from this folder's weights (its averaged ones) as a new run; NULL: from scratch */
+    const char *output;  /* folder: model as it will be used (EMA weights), state for --resume, log.csv; required */
+    const char *model;   /* start from this folder's weights (its averaged ones) as a new run; NULL: from scratch */
+    const char *teacher; /* this folder's model, with dense attention, says at every clip, noise and caption what to
+                            learn (distillation); NULL: the clip itself is that */
     const char *data;   /* "clips" (default): made up, an object each; "scenes": one or two objects, told to each other;
                            or   a folder of videos with .txt captions beside them */
     const char *policy; /* default "dense" */

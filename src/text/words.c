@@ -119,6 +119,13 @@ int32_t nv_words_length(const nv_words *words) {
     return words->length;
 }
 
+int nv_words_equal(const nv_words *a, const nv_words *b) {
+    if (a->count != b->count || a->length != b->length || a->clauses != b->clauses) return 0;
+    for (int32_t i = 0; i < a->count; i++)
+        if (strcmp(a->list[i], b->list[i]) != 0 || a->joins[i] != b->joins[i]) return 0;
+    return 1;
+}
+
 static int32_t id_of(const nv_words *w, const char *word) {
     int32_t low = 0, high = w->count;
     while (low < high) {

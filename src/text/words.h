@@ -33,6 +33,8 @@ nabla_status nv_words_write(const nv_words *words, const char *path, nv_error *e
 void nv_words_destroy(nv_words *words);
 int32_t nv_words_rows(const nv_words *words); /* table rows: the list's words in each clause, and NV_WORD_FIRST */
 int32_t nv_words_length(const nv_words *words);
+/* Whether every caption becomes the same ids. */
+int nv_words_equal(const nv_words *a, const nv_words *b);
 
 /* text (any case, punctuation ignored) -> ids[length]; of phrases that fit, the longest. unknown (may be NULL, else a
    text in unknown_size bytes) is extended by the words not in the list, each once, separated by ", " (those that fit).

@@ -105,7 +105,7 @@ static nabla_status open_parts(const char *folder, const nabla_video_machine *ma
     NV_TRY(check_config(folder, &config, err));
     NV_TRY(nv_path_join(path, folder, words_list, err));
     NV_TRY(nv_words_read(path, &m->words, err));
-    NV_TRY(nv_machine_open(machine, &m->device, err));
+    if (!m->device) NV_TRY(nv_machine_open(machine, &m->device, err));
     NV_TRY(nv_dit_create(m->device, &config, machine->compute, train ? NV_DIT_TRAIN : NV_DIT_INFER, &m->dit, err));
     NV_TRY(make_table(m, train, err));
     NV_TRY(read_weights(folder, m, err));
@@ -116,6 +116,14 @@ nabla_status nv_clip_model_open(const char *folder, const nabla_video_machine *m
                                 nv_error *err) {
     *m = (nv_clip_model){0};
     nabla_status status = open_parts(folder, machine, train, m, err);
+    if (status != NABLA_OK) nv_clip_model_close(m);
+    return status;
+}
+
+nabla_status nv_clip_model_open_beside(const char *folder, const nabla_video_machine *machine, nv_clip_model *other,
+                                       nv_clip_model *m, nv_error *err) {
+    *m = (nv_clip_model){.device = other->device, .borrowed = 1};
+    nabla_status status = open_parts(folder, machine, 0, m, err);
     if (status != NABLA_OK) nv_clip_model_close(m);
     return status;
 }
@@ -160,7 +168,7 @@ void nv_clip_model_close(nv_clip_model *m) {
     if (m->device) {
         m->device->ops->release(m->device, m->table);
         m->device->ops->release(m->device, m->table_grad);
-        nv_device_destroy(m->device);
+        if (!m->borrowed) nv_device_destroy(m->device);
     }
     *m = (nv_clip_model){0};
 }

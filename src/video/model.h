@@ -15,6 +15,7 @@
 
 typedef struct nv_clip_model {
     nv_device *device;
+    int32_t borrowed; /* 1: the device is another model's */
     nv_model_index index;
     nv_prediction prediction;
     nv_dit *dit;
@@ -25,6 +26,9 @@ typedef struct nv_clip_model {
 /* Device and model are closed together. `train`: also hold gradients. On failure the model is closed already. */
 nabla_status nv_clip_model_open(const char *folder, const nabla_video_machine *machine, int train, nv_clip_model *m,
                                 nv_error *err);
+/* The same, not to be trained, on the device of another model, which is closed after it. */
+nabla_status nv_clip_model_open_beside(const char *folder, const nabla_video_machine *machine, nv_clip_model *other,
+                                       nv_clip_model *m, nv_error *err);
 /* A model with random weights; words are those the source's captions may use. */
 nabla_status nv_clip_model_new(const nv_model_index *index, const nv_dit_config *config, const nv_source *source,
                                uint64_t seed, const nabla_video_machine *machine, nv_clip_model *m, nv_error *err);

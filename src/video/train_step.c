@@ -27,8 +27,13 @@ static nabla_status learn(nv_trainer *t, const nv_batch *batch, nv_error *err) {
     const int64_t step = t->state.step;
     nv_dit_inputs in = {.latent = t->latent, .time = batch->time, .context = t->context, .policy = &t->policy};
     NV_TRY(make_inputs(t, batch, err));
+    const float *target = batch->clean;
+    if (t->options->teacher) {
+        NV_TRY(nv_teacher_answer(&t->teacher, t->latent, batch->time, batch->ids, err));
+        target = t->teacher.answer;
+    }
     NV_TRY(nv_dit_forward(dit, t->run, &in, t->output, err));
-    NV_TRY(device->ops->mse(device, t->options->batch, (int64_t)t->values, batch->weight, batch->clean, t->output,
+    NV_TRY(device->ops->mse(device, t->options->batch, (int64_t)t->values, batch->weight, target, t->output,
                             &t->figures[0], err));
     NV_TRY(nv_dit_backward(dit, t->run, &in, t->output, t->d_context, err));
     NV_TRY(device->ops->embed_backward(device, t->d_context, batch->ids,

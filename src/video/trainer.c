@@ -116,6 +116,7 @@ static nabla_status estimate(const nv_trainer *t, const nv_dit_shape *shape, nee
     NV_TRY(nv_memory_add(&n->there, sizeof(float), 2, t->options->batch, (int64_t)t->values, 1, err));
     NV_TRY(nv_memory_add(&n->there, sizeof(float), 3, (int64_t)values, 1, 1, err));
     NV_TRY(nv_dit_run_memory(t->model.dit, shape, &run_bytes, err));
+    if (t->options->teacher) NV_TRY(nv_teacher_memory(&t->teacher, &n->there, err));
     return nv_memory_add(&n->there, 1, (int64_t)run_bytes, 1, 1, 1, err);
 }
 
@@ -148,6 +149,7 @@ static nabla_status make_buffers(nv_trainer *t, const nv_dit_shape *shape, nv_er
     NV_TRY(device->ops->allocate(device, context, (void **)&t->context, err));
     NV_TRY(device->ops->allocate(device, context, (void **)&t->d_context, err));
     NV_TRY(device->ops->allocate(device, NV_FIGURES * sizeof(double), (void **)&t->figures, err));
+    if (t->options->teacher) NV_TRY(nv_teacher_start(&t->teacher, err));
     return nv_batches_open(t, err);
 }
 
@@ -249,6 +251,7 @@ static nabla_status open_parts(nv_trainer *t, const nabla_video_machine *machine
     NV_TRY(check_output(o, state, err));
     NV_TRY(read_rules(t, err));
     NV_TRY(open_model(t, machine, err));
+    if (o->teacher) NV_TRY(nv_teacher_open(o->teacher, machine, &t->model, o->batch, &t->clip, &t->teacher, err));
     nv_warn_of_captions(t->model.words, &t->source, t->warning, sizeof t->warning);
     NV_TRY(parse_policy(t, err));
     NV_TRY(nv_memory_add(&t->values, 1, 3, t->clip.frames, t->clip.height, t->clip.width, err));
@@ -294,6 +297,7 @@ void nv_trainer_close(nv_trainer *t) {
         device->ops->release(device, t->d_context);
         device->ops->release(device, t->figures);
     }
+    nv_teacher_close(&t->teacher);
     nv_clip_model_close(&t->model);
     nv_source_destroy(&t->source);
     *t = (nv_trainer){0};
