@@ -18,7 +18,7 @@
 typedef struct settings {
     cli_common common;
     nabla_eval_options to;
-    const char *policies;
+    const char *policies, *reference;
     int32_t size[2];
     cli_seed seed;
 } settings;
@@ -165,7 +165,7 @@ static int choose_policies(const settings *s, const char *model, cli_list *list)
     return code;
 }
 
-static int evaluate(settings *s, const cli_list *policies, nabla_eval_result *results) {
+static int evaluate(settings *s, const char *model, const cli_list *policies, nabla_eval_result *results) {
     cli_progress progress = cli_progress_make(s->common.quiet);
     nabla_video_machine machine;
     nabla_video_error err = {0};
@@ -176,7 +176,9 @@ static int evaluate(settings *s, const cli_list *policies, nabla_eval_result *re
         results[i].right = calloc((size_t)s->to.prompts, 1);
         if (!results[i].right) return cli_fail("eval", "out of memory: give fewer --prompts");
         s->to.policy = policies->item[i];
+        s->to.model = i == 0 && s->reference ? s->reference : model;
         s->to.reference = results[0].clips; /* NULL for the first */
+        if (i > 0) s->to.data = results[0].data;
         if (!s->common.quiet) cli_note("policy %s", s->to.policy);
         const nabla_status status = nabla_evaluate(&s->to, &machine, &results[i], &err);
         cli_progress_clear(&progress);
@@ -191,6 +193,7 @@ static int evaluate(settings *s, const cli_list *policies, nabla_eval_result *re
 static const cli_option options[] = {
     CLI_FLAG("model", TEXT, "DIR", to.model, "a model's folder [the bundled demo]"),
     CLI_FLAG("policies", TEXT, "P1,P2,...", policies, "compared with the first [dense, the model's own]"),
+    CLI_FLAG("reference", TEXT, "DIR", reference, "another model, for the first policy [the same]"),
     CLI_RANGE("prompts", INT32, to.prompts, 1, NV_MOST_SAMPLES, "held-out captions []"),
     CLI_FLAG("data", CHOICE, "clips|scenes", to.data, "whose captions [those whose words the model knows]"),
     CLI_RANGE("compare", INT32, to.compare, 0, NV_MOST_SAMPLES, "first clips measured against the first policy's []"),
@@ -219,11 +222,10 @@ static int run(const cli_verb *verb, int argc, char **argv) {
     code = cli_engine_model("eval", s.to.model, model, sizeof model);
     if (!code) code = choose_policies(&s, model, &policies);
     if (code) return code;
-    s.to.model = model;
     s.to.width = s.size[0];
     s.to.height = s.size[1];
     if (s.seed.given) s.to.seed = s.seed.value;
-    code = evaluate(&s, &policies, results);
+    code = evaluate(&s, model, &policies, results);
     for (int32_t i = 0; i < CLI_LIST_MOST; i++)
         free(results[i].right);
     nabla_eval_clips_destroy(results[0].clips);

@@ -97,7 +97,7 @@ static int train(settings *s) {
 static const cli_option options[] = {
     CLI_FLAG("o,output", TEXT, "DIR", to.output, "the model, what --resume needs, a log (needed)"),
     CLI_FLAG("model", TEXT, "DIR", to.model, "start from its weights [from scratch]"),
-    CLI_FLAG("teacher", TEXT, "DIR", to.teacher, "learn what this model says, with dense attention [the clips]"),
+    CLI_FLAG("teacher", TEXT, "DIR", to.teacher, "learn what this dense model says [the clips]"),
     CLI_FLAG("data", TEXT, "clips|scenes|DIR", to.data, "made up; or NAME.mp4 with NAME.txt []"),
     CLI_RANGE("steps", INT64, to.steps, 1, (double)NV_MOST_STEPS, "steps in all []"),
     CLI_FLAG("resume", SWITCH, NULL, to.resume, "go on from the last checkpoint in -o"),

@@ -10,9 +10,10 @@ static nabla_status check_alike(const char *folder, const nv_teacher *t, const n
                        "teacher, or train a teacher on the same data",
                        folder);
     if (t->model.prediction != student->prediction)
-        return nv_fail(err, NABLA_INVALID_ARGUMENT,
-                       "the teacher %.300s predicts \"%s\" and the model that it is to teach \"%s\": both must be the same",
-                       folder, nv_prediction_name(t->model.prediction), nv_prediction_name(student->prediction));
+        return nv_fail(
+            err, NABLA_INVALID_ARGUMENT,
+            "the teacher %.300s predicts \"%s\" and the model that it is to teach \"%s\": both must be the same",
+            folder, nv_prediction_name(t->model.prediction), nv_prediction_name(student->prediction));
     return NABLA_OK;
 }
 
