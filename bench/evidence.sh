@@ -15,8 +15,8 @@
 # or by itself after LIMIT seconds (none), the same command goes on from there. WORK keeps the base and dense models,
 # 9 MB each, and the run under way; KEEP=1 keeps the students too.
 # QUICK=1 takes a model of toy size a few steps: to see that the script works, not to learn anything.
-# NABLA names the program; build/bin/nabla where it does not.
-# shellcheck disable=SC2086 # flags are words
+# NABLA names the program, and what is to stand before it; build/bin/nabla where it does not.
+# shellcheck disable=SC2086 # flags are words, and what names the program
 set -e
 work=${1:?"usage: bench/evidence.sh WORK [PART]... [-- FLAGS]"}
 shift
@@ -122,7 +122,7 @@ train() {
   mkdir -p "$(dirname "$run")"
   resume=
   [ -e "$run/train/state.safetensors" ] && resume=--resume
-  within "$nabla" train -o "$run" $resume $common "$@"
+  within $nabla train -o "$run" $resume $common "$@"
   cat "$work/said"
   cp "$run/train/log.csv" "$work/log.csv"
   rm -rf "$run/train"
@@ -144,7 +144,7 @@ evaluate() {
   row=$1
   policies=$2
   shift 2
-  within "$nabla" eval --policies "$policies" --data scenes --compare "$compare" --seed 1000 --json --quiet "$@"
+  within $nabla eval --policies "$policies" --data scenes --compare "$compare" --seed 1000 --json --quiet "$@"
   figures "$row" <"$work/said" | add eval
   tail -n "$(echo "$policies" | awk -F, '{ print NF }')" "$results/eval.csv"
 }
@@ -179,7 +179,7 @@ threshold() {
   for t in $grid; do
     list="$list${list:+,}nabla-$t${4:+_$4}"
   done
-  within "$nabla" eval --model "$work/base/dense-$2" --policies "$list" --data scenes --prompts 8 --steps 6 --seed 2000 \
+  within $nabla eval --model "$work/base/dense-$2" --policies "$list" --data scenes --prompts 8 --steps 6 --seed 2000 \
     --json --quiet $flags
   figures x,x,x,x <"$work/said" | awk -F, -v target="$3" -v row="$1,$2,$windows" -v suffix="${4:+_$4}" '
     { t = $5; sub(/^nabla-/, "", t); sub(/_.*/, "", t); s = $13
@@ -246,11 +246,11 @@ grid_of() {
 part_zero_shot() {
   for windows in "" _$part_90 _$part_80; do
     evaluate "zero-shot,nabla$windows,grid,$1" "dense$(grid_of $windows)" --model "$work/base/dense-$1" \
-      --prompts $grid_prompts $flags
+        --prompts $grid_prompts --map "$results/map-$1" $flags
   done
   evaluate "zero-shot,sta,grid,$1" \
     dense,sta-1-1-1,sta-3-1-1,sta-15-1-1,sta-1-3-3,sta-1-5-5,sta-3-3-3,sta-5-3-3,sta-15-3-3,sta-5-5-5 \
-    --model "$work/base/dense-$1" --prompts $grid_prompts $flags
+    --model "$work/base/dense-$1" --prompts $grid_prompts --map "$results/map-$1" $flags
 }
 
 flags=$*

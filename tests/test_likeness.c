@@ -54,6 +54,23 @@ static void differences_have_their_figures(void **state) {
     assert_near(nv_ssim(a, b, &size), (2 * both + 9e-4) / (va + vb + 9e-4), 1e-6);
     free(a);
     free(b);
+    /* one frame wider than a strip of columns, brightness 0.6 against 0.7 where 40 columns are left alone */
+    const nv_clip_size wide = {1, 7, 100};
+    a = malloc(3 * 7 * 100 * sizeof *a);
+    b = malloc(3 * 7 * 100 * sizeof *b);
+    for (int i = 0; i < 3 * 7 * 100; i++) {
+        a[i] = 0.2f;
+        b[i] = i % 100 < 40 ? 0.2f : 0.4f;
+    }
+    double expected = 34.0; /* windows that see no difference; of the others k columns do */
+    for (int k = 1; k <= 60; k++) {
+        const double share = k < 7 ? (double)k / 7.0 : 1.0, mb = 0.6 + 0.1 * share;
+        const double variance = 0.01 * share * (1.0 - share) * 49.0 / 48.0;
+        expected += (2 * 0.6 * mb + 1e-4) * 9e-4 / ((0.36 + mb * mb + 1e-4) * (variance + 9e-4));
+    }
+    assert_near(nv_ssim(a, b, &wide), expected / 94.0, 1e-6);
+    free(a);
+    free(b);
     const nv_clip_size small = {1, 6, 40};
     float few[3 * 6 * 40] = {0};
     assert_true(isnan(nv_ssim(few, few, &small)));

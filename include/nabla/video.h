@@ -251,16 +251,18 @@ NABLA_API void nabla_eval_clips_destroy(nabla_eval_clips *clips); /* NULL is fin
 
 typedef struct nabla_eval_options {
     size_t size;
-    const char *model;                 /* required */
-    const char *data;                  /* whose captions: "clips" or "scenes", as of training; NULL: as its words say */
-    const char *policy;                /* one policy a call; NULL: the model's own */
-    int32_t prompts;                   /* held-out captions; default 200 */
-    const char *solver;                /* NULL: the model's own */
-    int32_t steps;                     /* 0: the model's own */
-    float guidance, shift;             /* negative: the model's own */
-    int32_t width, height, frames;     /* 0: the model's own */
-    uint64_t seed;                     /* prompt i uses seed + i: the same prompts and noise for every policy */
-    int32_t compare;                   /* of so many first prompts the clips are measured; default 0 */
+    const char *model;             /* required */
+    const char *data;              /* whose captions: "clips" or "scenes", as of training; NULL: as its words say */
+    const char *policy;            /* one policy a call; NULL: the model's own */
+    int32_t prompts;               /* held-out captions; default 200 */
+    const char *solver;            /* NULL: the model's own */
+    int32_t steps;                 /* 0: the model's own */
+    float guidance, shift;         /* negative: the model's own */
+    int32_t width, height, frames; /* 0: the model's own */
+    uint64_t seed;                 /* prompt i uses seed + i: the same prompts and noise for every policy */
+    int32_t compare;               /* of so many first prompts the clips are measured; default 0 */
+    const char *map; /* folder for a CSV named after the policy, of what its plans keep in these clips by step, layer
+                        and head; NULL: none */
     const nabla_eval_clips *reference; /* what an earlier call with the same options left for it; NULL: none */
 } nabla_eval_options;
 NABLA_API nabla_eval_options nabla_eval_options_default(void);

@@ -193,7 +193,6 @@ static int evaluate(settings *s, const char *model, const cli_list *policies, na
 static const cli_option options[] = {
     CLI_FLAG("model", TEXT, "DIR", to.model, "a model's folder [the bundled demo]"),
     CLI_FLAG("policies", TEXT, "P1,P2,...", policies, "compared with the first [dense, the model's own]"),
-    CLI_FLAG("reference", TEXT, "DIR", reference, "another model, for the first policy [the same]"),
     CLI_RANGE("prompts", INT32, to.prompts, 1, NV_MOST_SAMPLES, "held-out captions []"),
     CLI_FLAG("data", CHOICE, "clips|scenes", to.data, "whose captions [those whose words the model knows]"),
     CLI_RANGE("compare", INT32, to.compare, 0, NV_MOST_SAMPLES, "first clips measured against the first policy's []"),
@@ -208,6 +207,9 @@ static const cli_option options[] = {
     CLI_DTYPE("to compute in [bf16]"),
     CLI_JSON,
     CLI_QUIET,
+    CLI_MORE,
+    CLI_FLAG("reference", TEXT, "DIR", reference, "another model, for the first policy [the same]"),
+    CLI_FLAG("map", TEXT, "DIR", to.map, "what plans keep by step, layer and head: CSVs"),
     CLI_LEVEL,
     CLI_DEVICE,
 };
@@ -226,9 +228,10 @@ static int run(const cli_verb *verb, int argc, char **argv) {
     s.to.height = s.size[1];
     if (s.seed.given) s.to.seed = s.seed.value;
     code = evaluate(&s, model, &policies, results);
-    for (int32_t i = 0; i < CLI_LIST_MOST; i++)
+    for (int32_t i = 0; i < CLI_LIST_MOST; i++) {
         free(results[i].right);
-    nabla_eval_clips_destroy(results[0].clips);
+        nabla_eval_clips_destroy(results[i].clips);
+    }
     return code;
 }
 

@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-enum { WINDOW = 7 };
+enum { WINDOW = 7, STRIP = 64 /* columns summed at a time */ };
 
 double nv_mean_square(const float *a, const float *b, size_t n) {
     double sum = 0.0;
@@ -26,40 +26,65 @@ static double brightness(const float *pixel, size_t plane) {
     return 0.5 * (sum + 1.0);
 }
 
-/* Of one window, with its top left pixel at a and b. */
-static double window_ssim(const float *a, const float *b, size_t plane, size_t width) {
-    const double n = WINDOW * WINDOW, c1 = 0.01 * 0.01, c2 = 0.03 * 0.03;
-    double sa = 0.0, sb = 0.0, aa = 0.0, bb = 0.0, ab = 0.0;
+/* Sums over pixels of two pictures: of either, of their squares, of their products. */
+typedef struct moments {
+    double a, b, aa, bb, ab;
+} moments;
+
+/* Of the pixels of a window's column, from a and b downwards. */
+static moments sum_column(const float *a, const float *b, size_t plane, size_t width) {
+    moments m = {0};
     for (size_t y = 0; y < WINDOW; y++) {
-        for (size_t x = 0; x < WINDOW; x++) {
-            const double u = brightness(a + y * width + x, plane), v = brightness(b + y * width + x, plane);
-            sa += u;
-            sb += v;
-            aa += u * u;
-            bb += v * v;
-            ab += u * v;
-        }
+        const double u = brightness(a + y * width, plane), v = brightness(b + y * width, plane);
+        m.a += u;
+        m.b += v;
+        m.aa += u * u;
+        m.bb += v * v;
+        m.ab += u * v;
     }
-    const double ma = sa / n, mb = sb / n;
-    const double va = (aa - n * ma * ma) / (n - 1.0), vb = (bb - n * mb * mb) / (n - 1.0);
-    const double both = (ab - n * ma * mb) / (n - 1.0);
+    return m;
+}
+
+static double window_ssim(const moments *columns) {
+    const double n = WINDOW * WINDOW, c1 = 0.01 * 0.01, c2 = 0.03 * 0.03;
+    moments m = {0};
+    for (int x = 0; x < WINDOW; x++) {
+        m.a += columns[x].a;
+        m.b += columns[x].b;
+        m.aa += columns[x].aa;
+        m.bb += columns[x].bb;
+        m.ab += columns[x].ab;
+    }
+    const double ma = m.a / n, mb = m.b / n;
+    const double va = (m.aa - n * ma * ma) / (n - 1.0), vb = (m.bb - n * mb * mb) / (n - 1.0);
+    const double both = (m.ab - n * ma * mb) / (n - 1.0);
     return (2.0 * ma * mb + c1) * (2.0 * both + c2) / ((ma * ma + mb * mb + c1) * (va + vb + c2));
+}
+
+/* Sum over the windows whose top row begins at a and b. The sums of STRIP columns serve the windows that lie in them.
+ */
+static double row_ssim(const float *a, const float *b, size_t plane, size_t width) {
+    moments columns[STRIP];
+    double sum = 0.0;
+    for (size_t x0 = 0; x0 + WINDOW <= width; x0 += STRIP - WINDOW + 1) {
+        const size_t n = width - x0 < STRIP ? width - x0 : STRIP;
+        for (size_t x = 0; x < n; x++)
+            columns[x] = sum_column(a + x0 + x, b + x0 + x, plane, width);
+        for (size_t x = 0; x + WINDOW <= n; x++)
+            sum += window_ssim(columns + x);
+    }
+    return sum;
 }
 
 double nv_ssim(const float *a, const float *b, const nv_clip_size *clip) {
     const size_t height = (size_t)clip->height, width = (size_t)clip->width, area = height * width;
     const size_t plane = area * (size_t)clip->frames;
-    double sum = 0.0, windows = 0.0;
-    for (size_t f = 0; f < (size_t)clip->frames; f++) {
-        for (size_t y = 0; y + WINDOW <= height; y++) {
-            for (size_t x = 0; x + WINDOW <= width; x++) {
-                const size_t at = f * area + y * width + x;
-                sum += window_ssim(a + at, b + at, plane, width);
-                windows += 1.0;
-            }
-        }
-    }
-    return windows > 0.0 ? sum / windows : NAN;
+    if (height < WINDOW || width < WINDOW) return NAN;
+    double sum = 0.0;
+    for (size_t f = 0; f < (size_t)clip->frames; f++)
+        for (size_t y = 0; y + WINDOW <= height; y++)
+            sum += row_ssim(a + f * area + y * width, b + f * area + y * width, plane, width);
+    return sum / ((double)clip->frames * (double)(height - WINDOW + 1) * (double)(width - WINDOW + 1));
 }
 
 /* ------------------------------------------------------------------ edges of tiles */

@@ -10,7 +10,9 @@
 #include "train/draw.h"
 #include "video/denoise.h"
 #include "video/eval_clips.h"
+#include "video/eval_map.h"
 #include "video/eval_prompts.h"
+#include "video/files.h"
 #include "video/limits.h"
 #include "video/model.h"
 #include "video/report.h"
@@ -33,8 +35,7 @@ typedef struct job {
     size_t context;  /* numbers of a caption's */
     int32_t done;
     nabla_eval_clips *clips; /* NULL unless some are compared */
-    double mass;             /* sum over `masses` plans */
-    int64_t masses;
+    nv_eval_map map;         /* of these */
 } job;
 
 nabla_eval_options nabla_eval_options_default(void) {
@@ -98,6 +99,9 @@ static nabla_status make_buffers(job *j, nv_error *err) {
 static nabla_status make_clips(job *j, nv_error *err) {
     if (j->options->compare == 0) return NABLA_OK;
     NV_TRY(nv_eval_clips_create(j->options->compare, &j->rule.clip, &j->clips, err));
+    const nv_dit_config *config = nv_dit_get_config(j->model.dit);
+    NV_TRY(nv_eval_map_create(j->rule.steps, config->layers, config->heads, nv_denoiser_entries(j->denoiser), &j->map,
+                              err));
     return j->options->reference ? nv_eval_clips_match(j->clips, j->options->reference, err) : NABLA_OK;
 }
 
@@ -111,26 +115,14 @@ static void draw_prompt(job *j, int32_t i, int32_t slot) {
     nv_torch_randn(j->options->seed + (uint64_t)i, j->x + (size_t)slot * n, n);
 }
 
-/* What the plans of the step keep of the probability; windows alone are not scored. */
-static nabla_status add_mass(job *j, nv_error *err) {
-    nabla_context *ctx = j->model.device->context;
-    const int32_t layers = nv_dit_get_config(j->model.dit)->layers;
-    for (int32_t layer = 0; layer < layers; layer++) {
-        nabla_plan_stats stats = {.size = sizeof stats};
-        const nabla_status status =
-            nabla_plan_get_stats(ctx, nv_dit_run_plan(nv_denoiser_run(j->denoiser), layer), &stats);
-        if (status != NABLA_OK) return nv_fail(err, status, "%s", nabla_context_message(ctx));
-        j->mass += stats.kept_mass;
-        j->masses++;
-    }
-    return NABLA_OK;
-}
-
 /* Between steps: figures, and whether to stop. */
 static nabla_status watch(void *user, int32_t step, nv_error *err) {
     job *j = user;
     char note[128];
-    if (j->clips && j->done < j->clips->count) NV_TRY(add_mass(j, err));
+    if (j->clips && j->done < j->clips->count) {
+        nabla_context *ctx = j->model.device->context;
+        NV_TRY(nv_eval_map_add(&j->map, ctx, nv_denoiser_run(j->denoiser), step - 1, err));
+    }
     if (!j->machine->progress) return NABLA_OK;
     double n = j->done > 0 ? (double)j->done : 1.0;
     const nabla_eval_result *r = j->result;
@@ -197,16 +189,26 @@ static void finish(job *j, double seconds) {
     r->relation = r->relations > 0 ? r->relation / (double)r->relations : NAN;
 }
 
-static void measure_clips(job *j) {
+static nabla_status measure_clips(job *j, nv_error *err) {
     const int32_t *patch = nv_dit_get_config(j->model.dit)->patch, *tile = j->rule.shape.tile;
     nv_eval_clips_measure(j->clips, j->options->reference, patch + 1, tile + 1, j->model.device->threads, j->result);
-    j->result->kept_mass = j->mass / (double)j->masses;
+    j->result->kept_mass = nv_eval_map_mass(&j->map);
     j->result->clips = j->clips;
     j->clips = NULL;
+    if (!j->options->map) return NABLA_OK;
+    char name[NV_PATH_SIZE], path[NV_PATH_SIZE];
+    snprintf(name, sizeof name, "%s.csv", j->options->policy ? j->options->policy : "model");
+    NV_TRY(nv_path_join(path, j->options->map, name, err));
+    return nv_eval_map_write(&j->map, path, err);
 }
 
 static nabla_status run(job *j, nv_error *err) {
     if (!j->options->model) return nv_fail(err, NABLA_INVALID_ARGUMENT, "no model folder: say which model to evaluate");
+    if (j->options->map) {
+        if (j->options->compare == 0)
+            return nv_fail(err, NABLA_INVALID_ARGUMENT, "a map is of the clips to compare: say of how many");
+        NV_TRY(nv_folder_make(j->options->map, err));
+    }
     NV_TRY(nv_clip_model_open(j->options->model, j->machine, 0, &j->model, err));
     NV_TRY(settle(j, err));
     NV_TRY(make_buffers(j, err));
@@ -216,8 +218,7 @@ static nabla_status run(job *j, nv_error *err) {
     while (status == NABLA_OK && j->done < j->options->prompts)
         status = run_batch(j, err);
     finish(j, nv_now() - start);
-    if (status == NABLA_OK && j->clips) measure_clips(j);
-    return status;
+    return status == NABLA_OK && j->clips ? measure_clips(j, err) : status;
 }
 
 nabla_status nabla_evaluate(const nabla_eval_options *options, const nabla_video_machine *machine,
@@ -235,6 +236,7 @@ nabla_status nabla_evaluate(const nabla_eval_options *options, const nabla_video
     nv_denoiser_destroy(j.denoiser);
     nv_clip_model_close(&j.model);
     nabla_eval_clips_destroy(j.clips);
+    nv_eval_map_destroy(&j.map);
     if (j.result == &ignored) nabla_eval_clips_destroy(ignored.clips);
     free(j.ids);
     free(j.contexts);
