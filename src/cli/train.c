@@ -50,7 +50,7 @@ static int report(const settings *s, const nabla_train_result *r, double seconds
                (long long)r->steps);
         return CLI_DONE;
     }
-    printf("%s: %lld steps, loss %.4f, %.1f clips/s, %.1f GFLOP/s (%.0f %% in the model, %.0f %% waiting for clips), "
+    printf("%s: %lld steps, loss %.4g, %.1f clips/s, %.1f GFLOP/s (%.0f %% in the model, %.0f %% waiting for clips), "
            "sparsity %.1f %%, %s\n",
            s->to.output, (long long)r->steps, r->loss, r->samples_per_second, r->gflops, 100 * r->model_share,
            100 * r->data_share, 100 * r->sparsity, cli_format_time(seconds, time, sizeof time));

@@ -42,7 +42,7 @@ static int report(const nv_trainer *t, const session *s, const nabla_video_machi
     const nv_checkpoint *state = &t->state;
     double loss = state->interval_steps > 0 ? state->interval_loss / (double)state->interval_steps : s->loss;
     double speed = (double)(state->step - s->first_step) * (double)t->options->batch / (nv_now() - s->start);
-    snprintf(note, sizeof note, "loss %.4f, %.1f clips/s", loss, speed);
+    snprintf(note, sizeof note, "loss %.4g, %.1f clips/s", loss, speed);
     return machine->progress(machine->user, "train", state->step, t->options->steps, note);
 }
 
