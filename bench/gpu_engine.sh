@@ -28,7 +28,7 @@ fi
 # ------------------------------------------------------------------ here
 
 attention_tests="check_attention cuda cuda_plan"
-engine_tests="accumulate ops products_cuda dit devices umt5 vae train training resume repeat sampler denoise generation pipeline"
+engine_tests="accumulate ops products_cuda dit devices umt5 vae train training distill resume repeat sampler denoise generation pipeline"
 
 # FFmpeg's libraries and all that they need in turn; the C library, C++'s and OpenMP are there.
 list_libraries() {

@@ -223,7 +223,7 @@ static void from_a_folder(void **state) {
     nabla_video_error err = {0};
     nabla_video_machine machine = machine_of(NULL, NULL);
     if (!nv_media_available()) skip();
-    if (nabla_write_clips(at("videos"), "mp4", 3, 4, HEIGHT, HEIGHT, 1, &machine, &err) != NABLA_OK)
+    if (nabla_write_clips(at("videos"), "mp4", NULL, 3, 4, HEIGHT, HEIGHT, 1, &machine, &err) != NABLA_OK)
         fail_msg("%s", err.text);
     nabla_train_options o = tiny(at("from-videos"));
     o.data = at("videos");
@@ -257,7 +257,7 @@ static void captions_read_in_part(void **state) {
     nabla_video_machine machine = machine_of(NULL, NULL);
     nabla_train_result result = {.size = sizeof result};
     if (!nv_media_available()) skip();
-    if (nabla_write_clips(at("zoo"), "png", 2, 4, HEIGHT, HEIGHT, 1, &machine, &err) != NABLA_OK)
+    if (nabla_write_clips(at("zoo"), "png", NULL, 2, 4, HEIGHT, HEIGHT, 1, &machine, &err) != NABLA_OK)
         fail_msg("%s", err.text);
     write_text(at("zoo/clip-0002.txt"), "a red zebra left of a sqare");
     nabla_train_options o = tiny(at("tamer"));

@@ -43,6 +43,35 @@ static void captions_become_ids(void **state) {
     nv_words_destroy(words);
 }
 
+/* What follows the first join has rows of its own, and so has that; a caption may begin with one. */
+static void a_join_begins_a_clause(void **state) {
+    (void)state;
+    static const char *const joins[] = {"moving", "in a"}, *const stranger[] = {"and"};
+    const int32_t more = WORDS;
+    nv_words *words = make(), *again;
+    nv_error err;
+    assert_int_equal(nv_words_join(words, stranger, 1, &err), NABLA_INVALID_ARGUMENT);
+    assert_non_null(strstr(err.text, "\"and\""));
+    assert_int_equal(nv_words_join(words, joins, 2, &err), NABLA_OK);
+    assert_int_equal(nv_words_rows(words), 2 * WORDS + NV_WORD_FIRST);
+    check_ids(words, "red star moving red", 4, (int32_t[]){3, 7, 8 + more, 3 + more, 0, 0}, "");
+    check_ids(words, "a in a a moving cat", 5, (int32_t[]){2, 12 + more, 2 + more, 8 + more, 1, 0}, "cat");
+    check_ids(words, "moving red in a circle", 3, (int32_t[]){8, 3, 11, 0, 0, 0}, "");
+    const char *path = scratch_path("joins.json");
+    assert_int_equal(nv_words_write(words, path, &err), NABLA_OK);
+    assert_int_equal(nv_words_read(path, &again, &err), NABLA_OK);
+    check_ids(again, "red star moving red", 4, (int32_t[]){3, 7, 8 + more, 3 + more, 0, 0}, "");
+    remove(path);
+    nv_words_destroy(again);
+    nv_words_destroy(words);
+    static const char bad[] = "{\"length\": 2, \"words\": [\"a\"], \"joins\": [\"b\"]}",
+                      worse[] = "{\"length\": 2, \"words\": [\"a\"], \"joins\": [7]}";
+    assert_int_equal(nv_words_parse(bad, strlen(bad), "bad", &again, &err), NABLA_CORRUPT);
+    assert_null(again);
+    assert_int_equal(nv_words_parse(worse, strlen(worse), "worse", &again, &err), NABLA_CORRUPT);
+    assert_null(again);
+}
+
 static void the_longest_phrase_wins(void **state) {
     (void)state;
     nv_words *words = make();
@@ -209,6 +238,7 @@ static void refuses_bad_files(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(captions_become_ids),
+        cmocka_unit_test(a_join_begins_a_clause),
         cmocka_unit_test(the_longest_phrase_wins),
         cmocka_unit_test(unknown_words_are_listed_once),
         cmocka_unit_test(cut_between_characters),

@@ -51,7 +51,8 @@ static void clips_show_their_captions(void **state) {
     strcpy(folder, scratch_path("a"));
     for (int e = 0; e < 2; e++) {
         nabla_video_error err;
-        assert_int_equal(nabla_write_clips(folder, extensions[e], COUNT, FRAMES, SIDE, SIDE, 4, NULL, &err), NABLA_OK);
+        assert_int_equal(nabla_write_clips(folder, extensions[e], NULL, COUNT, FRAMES, SIDE, SIDE, 4, NULL, &err),
+                         NABLA_OK);
         for (int i = 1; i <= COUNT; i++) {
             char path[96];
             check_clip(folder, extensions[e], i);
@@ -79,7 +80,7 @@ static void progress_stops_it(void **state) {
     nabla_video_machine machine = nabla_video_machine_default();
     machine.progress = stop_at_two;
     machine.user = &done;
-    assert_int_equal(nabla_write_clips(folder, ".png", COUNT, 1, 16, 16, 4, &machine, NULL), NABLA_CANCELLED);
+    assert_int_equal(nabla_write_clips(folder, ".png", NULL, COUNT, 1, 16, 16, 4, &machine, NULL), NABLA_CANCELLED);
     assert_int_equal(done, 2);
     for (int i = 1; i <= 2; i++) {
         snprintf(path, sizeof path, "%s/clip-%04d.txt", folder, i);
@@ -92,7 +93,8 @@ static void progress_stops_it(void **state) {
 static void check_refused(const char *folder, const char *extension, int32_t count, int32_t frames, int32_t side,
                           const char *word) {
     nabla_video_error err;
-    assert_int_not_equal(nabla_write_clips(folder, extension, count, frames, side, side, 1, NULL, &err), NABLA_OK);
+    assert_int_not_equal(nabla_write_clips(folder, extension, NULL, count, frames, side, side, 1, NULL, &err),
+                         NABLA_OK);
     if (!strstr(err.text, word)) fail_msg("'%s' does not name %s", err.text, word);
 }
 

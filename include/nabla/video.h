@@ -223,9 +223,12 @@ NABLA_API nabla_status nabla_decode(const nabla_decode_options *options, const n
 
 typedef struct nabla_train_options {
     size_t size;
-    const char *output; /* folder: model as it will be used (EMA weights), state for --resume, log.csv; required */
-    const char *model;  /* start from this folder's weights (its averaged ones) as a new run; NULL: from scratch */
-    const char *data;   /* "clips" (default) or a folder of videos with .txt captions beside them */
+    const char *output;  /* folder: model as it will be used (EMA weights), state for --resume, log.csv; required */
+    const char *model;   /* start from this folder's weights (its averaged ones) as a new run; NULL: from scratch */
+    const char *teacher; /* this folder's model, with dense attention, says at every clip, noise and caption what to
+                            learn (distillation); NULL: the clip itself is that */
+    const char *data;   /* "clips" (default): made up, an object each; "scenes": one or two objects, told to each other;
+                           or   a folder of videos with .txt captions beside them */
     const char *policy; /* default "dense" */
     int32_t width, height, frames; /* pixels of a clip; defaults 192, 192, 8 */
     /* The next three lines say what a model from scratch is; of `model`, they must be its own or the defaults. */
@@ -281,9 +284,14 @@ NABLA_API nabla_status nabla_train(const nabla_train_options *options, const nab
 
 /* ---------------------------------------------------------------------------------------------- evaluate */
 
+/* Clips that an evaluation made, to compare another policy's with. */
+typedef struct nabla_eval_clips nabla_eval_clips;
+NABLA_API void nabla_eval_clips_destroy(nabla_eval_clips *clips); /* NULL is fine */
+
 typedef struct nabla_eval_options {
     size_t size;
     const char *model;             /* required */
+    const char *data;              /* whose captions: "clips" or "scenes", as of training; NULL: as its words say */
     const char *policy;            /* one policy a call; NULL: the model's own */
     int32_t prompts;               /* held-out captions; default 200 */
     const char *solver;            /* NULL: the model's own */
@@ -291,17 +299,29 @@ typedef struct nabla_eval_options {
     float guidance, shift;         /* negative: the model's own */
     int32_t width, height, frames; /* 0: the model's own */
     uint64_t seed;                 /* prompt i uses seed + i: the same prompts and noise for every policy */
+    int32_t compare;               /* of so many first prompts the clips are measured; default 0 */
+    const char *map; /* folder for a CSV named after the policy, of what its plans keep in these clips by step, layer
+                        and head; NULL: none */
+    const nabla_eval_clips *reference; /* what an earlier call with the same options left for it; NULL: none */
 } nabla_eval_options;
 NABLA_API nabla_eval_options nabla_eval_options_default(void);
 
 typedef struct nabla_eval_result {
     size_t size;
     int32_t prompts;
-    double colour, shape, motion; /* shares of clips where the checker read what the prompt asked for */
-    double sparsity, seconds;     /* seconds a clip */
+    double colour, shape, motion; /* shares of clips where the checker read what the prompt asked for, of all objects */
+    double count, relation, all;  /* as many objects; of the `relations` clips that ask for one; all of these */
+    int32_t relations;
+    double sparsity, seconds; /* seconds a clip */
     int32_t steps;
-    char solver[16];
-    uint8_t *right; /* [prompts]: bit 0 colour, 1 shape, 2 motion; caller's buffer or NULL */
+    char solver[16], data[16];
+    uint8_t *right; /* [prompts]: bit 0 colour, 1 shape, 2 motion, 3 count, 4 relation, 5 a relation is asked for;
+                       caller's buffer or NULL */
+    /* With `compare`, over these clips; NaN where there is nothing to tell. */
+    double psnr, ssim; /* against `reference`: decibels (infinite if they are the same), -1 to 1 */
+    double border;     /* energy of the steps across tiles' edges against other patches' edges */
+    double kept_mass;  /* block probability that the plans keep, mean over steps and layers; NaN of windows alone */
+    nabla_eval_clips *clips; /* the caller's to destroy */
 } nabla_eval_result;
 
 NABLA_API nabla_status nabla_evaluate(const nabla_eval_options *options, const nabla_video_machine *machine,
@@ -315,9 +335,10 @@ typedef struct nabla_eval_difference {
 NABLA_API nabla_eval_difference nabla_eval_compare(const uint8_t *a, const uint8_t *b, int32_t n, uint8_t mask);
 
 /* Writes `count` procedural clips with captions to a folder, as training draws them: clip-0001.mp4, clip-0001.txt and
-   so on. extension: "mp4", "gif", or "png" for the middle frames. machine may be NULL. */
-NABLA_API nabla_status nabla_write_clips(const char *folder, const char *extension, int32_t count, int32_t frames,
-                                         int32_t height, int32_t width, uint64_t seed,
+   so on. extension: "mp4", "gif", or "png" for the middle frames. data: "clips" (or NULL) or "scenes", as of training.
+   machine may be NULL. */
+NABLA_API nabla_status nabla_write_clips(const char *folder, const char *extension, const char *data, int32_t count,
+                                         int32_t frames, int32_t height, int32_t width, uint64_t seed,
                                          const nabla_video_machine *machine, nabla_video_error *err);
 
 #ifdef __cplusplus

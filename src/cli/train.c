@@ -52,7 +52,7 @@ static int report(const settings *s, const nabla_train_result *r, const nabla_vi
                (long long)r->steps);
         return CLI_DONE;
     }
-    printf("%s: %lld steps, loss %.4f, %.1f clips/s, %.1f GFLOP/s (%.0f %% in the model, %.0f %% waiting for clips), "
+    printf("%s: %lld steps, loss %.4g, %.1f clips/s, %.1f GFLOP/s (%.0f %% in the model, %.0f %% waiting for clips), "
            "sparsity %.1f %%, %s\n",
            s->to.output, (long long)r->steps, r->loss, r->samples_per_second, r->gflops, 100 * r->model_share,
            100 * r->data_share, 100 * r->sparsity, cli_format_time(seconds, time, sizeof time));
@@ -101,7 +101,8 @@ static int train(settings *s) {
 static const cli_option options[] = {
     CLI_FLAG("o,output", TEXT, "DIR", to.output, "the model, what --resume needs, a log (needed)"),
     CLI_FLAG("model", TEXT, "DIR", to.model, "start from its weights [from scratch]"),
-    CLI_FLAG("data", TEXT, "DIR|clips", to.data, "NAME.mp4 with NAME.txt, or made-up clips []"),
+    CLI_FLAG("teacher", TEXT, "DIR", to.teacher, "learn what this dense model says [the clips]"),
+    CLI_FLAG("data", TEXT, "clips|scenes|DIR", to.data, "made up; or NAME.mp4 with NAME.txt []"),
     CLI_RANGE("steps", INT64, to.steps, 1, (double)NV_MOST_STEPS, "steps in all []"),
     CLI_FLAG("resume", SWITCH, NULL, to.resume, "go on from the last checkpoint in -o"),
     CLI_RANGE("save-every", INT64, to.save_every, 1, (double)NV_MOST_STEPS, "steps between checkpoints []"),

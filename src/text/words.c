@@ -79,14 +79,18 @@ nabla_status nv_words_create(const char *const *words, size_t count, int32_t len
     }
     nv_words *w = calloc(1, sizeof *w + count * sizeof *w->list);
     int32_t *sorted = calloc(count + 1, sizeof *sorted);
-    if (!w || !sorted) {
+    uint8_t *joins = calloc(count + 1, sizeof *joins);
+    if (!w || !sorted || !joins) {
         free(w);
         free(sorted);
+        free(joins);
         return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a list of %zu words", count);
     }
     w->count = (int32_t)count;
     w->length = length;
+    w->clauses = 1;
     w->sorted = sorted;
+    w->joins = joins;
     for (size_t i = 0; i < count; i++) {
         memcpy(w->list[i], words[i], strlen(words[i]) + 1);
         w->longest = larger(w->longest, count_words(words[i]));
@@ -103,15 +107,23 @@ nabla_status nv_words_create(const char *const *words, size_t count, int32_t len
 void nv_words_destroy(nv_words *words) {
     if (!words) return;
     free(words->sorted);
+    free(words->joins);
     free(words);
 }
 
 int32_t nv_words_rows(const nv_words *words) {
-    return words->count + NV_WORD_FIRST;
+    return words->count * words->clauses + NV_WORD_FIRST;
 }
 
 int32_t nv_words_length(const nv_words *words) {
     return words->length;
+}
+
+int nv_words_equal(const nv_words *a, const nv_words *b) {
+    if (a->count != b->count || a->length != b->length || a->clauses != b->clauses) return 0;
+    for (int32_t i = 0; i < a->count; i++)
+        if (strcmp(a->list[i], b->list[i]) != 0 || a->joins[i] != b->joins[i]) return 0;
+    return 1;
 }
 
 static int32_t id_of(const nv_words *w, const char *word) {
@@ -127,6 +139,18 @@ static int32_t id_of(const nv_words *w, const char *word) {
         }
     }
     return NV_WORD_UNKNOWN;
+}
+
+nabla_status nv_words_join(nv_words *words, const char *const *joins, size_t count, nv_error *err) {
+    for (size_t i = 0; i < count; i++) {
+        const int32_t id = id_of(words, joins[i]);
+        if (id == NV_WORD_UNKNOWN)
+            return nv_fail(err, NABLA_INVALID_ARGUMENT, "\"%.64s\" is to join clauses but is not in the list of words",
+                           joins[i]);
+        words->joins[id - NV_WORD_FIRST] = 1;
+        words->clauses = 2;
+    }
+    return NABLA_OK;
 }
 
 /* ------------------------------------------------------------------ captions */
@@ -194,12 +218,14 @@ static int32_t longest_match(const nv_words *w, const char *word, const char **t
 }
 
 int32_t nv_words_encode(const nv_words *words, const char *text, int32_t *ids, char *unknown, size_t unknown_size) {
-    int32_t count = 0;
+    int32_t count = 0, clause = 0;
     nv_word word;
     if (unknown_size == 0) unknown = NULL;
     while (count < INT32_MAX && nv_words_next(&text, word)) {
         int32_t id = longest_match(words, word, &text);
-        if (count < words->length) ids[count] = id;
+        const int known = id != NV_WORD_UNKNOWN;
+        if (known && count > 0 && words->joins[id - NV_WORD_FIRST]) clause = 1;
+        if (count < words->length) ids[count] = known ? id + clause * words->count : id;
         if (unknown && id == NV_WORD_UNKNOWN) list_once(unknown, unknown_size, word);
         count++;
     }

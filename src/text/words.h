@@ -22,13 +22,19 @@ int nv_words_next(const char **text, nv_word word);
    together ("in a circle") should be one phrase. length: ids a caption becomes (longer captions are cut, shorter
    padded). */
 nabla_status nv_words_create(const char *const *words, size_t count, int32_t length, nv_words **out, nv_error *err);
-/* words.json: {"length": N, "words": [...]} */
+/* Makes a caption two clauses, parted by the first of these words or phrases (each must be listed) behind another word:
+   it and what follows have rows of their own, so that "a red circle and a blue square" is not the same bag of ids as
+   "a blue circle and a red square". No joins, or none given: one clause. */
+nabla_status nv_words_join(nv_words *words, const char *const *joins, size_t count, nv_error *err);
+/* words.json: {"length": N, "words": [...], "joins": [...]}, the last only where there are any */
 nabla_status nv_words_read(const char *path, nv_words **out, nv_error *err);
 nabla_status nv_words_parse(const char *text, size_t size, const char *name, nv_words **out, nv_error *err);
 nabla_status nv_words_write(const nv_words *words, const char *path, nv_error *err);
 void nv_words_destroy(nv_words *words);
-int32_t nv_words_rows(const nv_words *words); /* table rows: count + NV_WORD_FIRST */
+int32_t nv_words_rows(const nv_words *words); /* table rows: the list's words in each clause, and NV_WORD_FIRST */
 int32_t nv_words_length(const nv_words *words);
+/* Whether every caption becomes the same ids. */
+int nv_words_equal(const nv_words *a, const nv_words *b);
 
 /* text (any case, punctuation ignored) -> ids[length]; of phrases that fit, the longest. unknown (may be NULL, else a
    text in unknown_size bytes) is extended by the words not in the list, each once, separated by ", " (those that fit).

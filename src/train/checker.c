@@ -26,7 +26,7 @@ static void to_hsv(const float rgb[3], float *hue, float *saturation, float *val
 }
 
 /* What people call a colour: ranges of hue with gaps where they would disagree (orange, cyan, pink). */
-static int32_t name_colour(const float rgb[3]) {
+int32_t nv_name_colour(const float rgb[3]) {
     static const struct {
         nv_colour colour;
         float from, to;
@@ -43,7 +43,7 @@ static int32_t name_colour(const float rgb[3]) {
     return -1;
 }
 
-static int32_t name_shape(const float fit[NV_SHAPES]) {
+int32_t nv_name_shape(const float fit[NV_SHAPES]) {
     int32_t best = 0, second = -1;
     for (int32_t s = 1; s < NV_SHAPES; s++) {
         if (fit[s] > fit[best]) {
@@ -83,8 +83,8 @@ void nv_clip_check(const float *video, int32_t frames, int32_t height, int32_t w
         fit[s] /= (float)seen;
     }
     float net[2];
-    out->colour = name_colour(rgb);
-    out->shape = name_shape(fit);
+    out->colour = nv_name_colour(rgb);
+    out->shape = nv_name_shape(fit);
     out->motion = nv_path_motion(stations, seen, net);
     out->path_x = net[0];
     out->path_y = net[1];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Procedural clips: a captioned source of short videos without end, and a checker that reads a clip back. A scene is
-   one object (two later) of a colour, shape and size on a plain background, with a motion. */
+   one object of a colour, shape and size on a plain background, with a motion; cast.h puts several into a picture. */
 #ifndef NV_CLIPS_H
 #define NV_CLIPS_H
 
@@ -9,7 +9,16 @@
 
 typedef enum nv_colour { NV_RED, NV_GREEN, NV_BLUE, NV_YELLOW, NV_WHITE, NV_PURPLE, NV_COLOURS } nv_colour;
 typedef enum nv_shape { NV_CIRCLE, NV_SQUARE, NV_TRIANGLE, NV_STAR, NV_SHAPES } nv_shape;
-typedef enum nv_motion { NV_LEFT, NV_RIGHT, NV_UP, NV_DOWN, NV_AROUND, NV_STILL, NV_MOTIONS } nv_motion;
+typedef enum nv_motion {
+    NV_LEFT,
+    NV_RIGHT,
+    NV_UP,
+    NV_DOWN,
+    NV_AROUND,
+    NV_STILL,
+    NV_MOTIONS,               /* of these clips; a cast's objects may also be */
+    NV_RETURNING = NV_MOTIONS /* out of the picture and back the same way */
+} nv_motion;
 typedef enum nv_size { NV_SMALL, NV_MEDIUM, NV_LARGE, NV_SIZES } nv_size; /* medium goes unnamed in captions */
 typedef enum nv_background { NV_BLACK, NV_GREY, NV_NAVY, NV_BACKGROUNDS } nv_background; /* dark, mostly unnamed */
 typedef enum nv_wording { NV_MOVING, NV_GOING, NV_THAT_MOVES, NV_WORDINGS } nv_wording;  /* how a caption puts motion */
@@ -24,7 +33,9 @@ typedef struct nv_scene {
     int32_t named_background; /* whether the caption says so; it names every size but medium */
     float x, y;               /* centre in the first frame, in units of the frame's width and height */
     float angle;              /* where on its orbit an NV_AROUND begins, radians clockwise from the right */
-    float travel;             /* first to last frame, in units of the frame; the radius of an NV_AROUND */
+    float travel;             /* first to last frame, in units of the frame; the radius of an NV_AROUND, the way out of
+                                 an NV_RETURNING, whose angle says where to */
+    float shrink;             /* share of the size that it lacks; 0 where it is alone */
     float tint[3];            /* small departures from the named colour and background */
 } nv_scene;
 

@@ -6,7 +6,7 @@
 #include "tensor/error.h"
 #include "tensor/random.h"
 
-enum { NV_CAPTION_SIZE = 512 };
+enum { NV_CAPTION_SIZE = 512, NV_CAPTION_WORDS = 16 /* of most sources; a model keeps its own */ };
 
 typedef struct nv_clip_size {
     int32_t frames, height, width;
@@ -23,10 +23,14 @@ typedef struct nv_source {
     const char *(*caption)(void *user, size_t i);
     const char *const *words; /* every word of its captions, lower case */
     size_t word_count;
+    const char *const *joins; /* those of the words that begin a second clause (text/words.h) */
+    size_t join_count;
+    int32_t caption_words; /* that a caption has room for */
 } nv_source;
 
-/* Procedural clips (clips.h), held-out combinations left out. */
-nv_source nv_source_clips(void);
+/* Made-up clips, held-out combinations left out: "clips" of one object (clips.h), "scenes" of one or two (cast.h).
+   0: `name` is neither. */
+int nv_source_named(const char *name, nv_source *out);
 void nv_source_destroy(nv_source *source); /* an all-zero source is fine */
 
 #endif

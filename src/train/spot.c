@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Finds the object of a frame: what differs from the border's colour. Generated frames are soft, noisy and have stray
+/* Finds the objects of a frame: what differs from the border's colour. Generated frames are soft, noisy and have stray
    spots, so that after a first hard mask everything is measured on the share of object in each cell. */
 #include <math.h>
 #include <stdint.h>
@@ -10,7 +10,7 @@
 #include "train/sighting.h"
 
 /* Larger frames are averaged down to this many cells a side: enough to tell shapes, and it quietens noise. */
-enum { MAX_SIDE = 96, MAX_CELLS = MAX_SIDE * MAX_SIDE, RIM = 2, SOFTEST = 2, BINS = 256 };
+enum { MAX_SIDE = 96, MAX_CELLS = MAX_SIDE * MAX_SIDE, RIM = 2, SOFTEST = 2, BINS = 256, MOST_COMPONENTS = 16 };
 static const float farthest = 4.0f; /* colours in [-1, 1] are no farther apart than 3.5 */
 static const float highest_level = 0.65f;
 static const float least_contrast = 0.6f;                 /* object against background, pixels in [-1, 1] */
@@ -117,41 +117,69 @@ static float choose_level(const cells *c) {
     return contrast > least_contrast ? fminf(0.5f * contrast, highest_level) : 0.0f;
 }
 
-/* Puts the largest component into c->object, and its inside's colour into c->front. */
-static int mark_object(cells *c) {
+/* Connected cells above a frame's level. */
+typedef struct component {
+    int start, size;
+} component;
+
+/* The largest components, largest first, at most `most` of them; *all gets the cells of all there are. */
+static int list_components(const cells *c, float level, component *list, int most, int *all) {
     uint8_t seen[MAX_CELLS] = {0};
-    int16_t queue[MAX_CELLS], largest[MAX_CELLS];
-    int n = c->width * c->height, size = 0, all = 0;
-    float level = choose_level(c);
-    if (!(level > 0.0f)) return 0;
-    for (int i = 0; i < n; i++) {
+    int16_t queue[MAX_CELLS];
+    int count = 0;
+    *all = 0;
+    for (int i = 0; i < c->width * c->height; i++) {
         if (seen[i] || !(c->away[i] > level)) continue;
-        int found = flood(c, level, i, seen, queue);
-        all += found;
-        if (found <= size) continue;
-        size = found;
-        memcpy(largest, queue, (size_t)found * sizeof *queue);
+        const component found = {.start = i, .size = flood(c, level, i, seen, queue)};
+        int at = count;
+        *all += found.size;
+        while (at > 0 && list[at - 1].size < found.size)
+            at--;
+        if (at == most) continue;
+        if (count < most) count++;
+        memmove(list + at + 1, list + at, (size_t)(count - 1 - at) * sizeof *list);
+        list[at] = found;
     }
-    if ((float)size < least_area * (float)n || (float)size > most_area * (float)n) return 0;
-    if ((float)(all - size) > most_strays * (float)size) return 0;
+    return count;
+}
+
+static int is_object(const cells *c, const component *o) {
+    const float cell_count = (float)(c->width * c->height);
+    return (float)o->size >= least_area * cell_count && (float)o->size <= most_area * cell_count;
+}
+
+/* Puts a component into c->object, and its inside's colour into c->front. */
+static void mark_object(cells *c, float level, const component *o) {
+    uint8_t seen[MAX_CELLS] = {0};
+    int16_t queue[MAX_CELLS];
     float inside[MAX_CELLS];
+    const int size = flood(c, level, o->start, seen, queue);
+    memset(c->object, 0, sizeof c->object);
     for (int i = 0; i < size; i++) {
-        inside[i] = c->away[largest[i]];
-        c->object[largest[i]] = 1;
+        inside[i] = c->away[queue[i]];
+        c->object[queue[i]] = 1;
     }
     qsort(inside, (size_t)size, sizeof *inside, by_value);
     float sum[3] = {0}, count = 0.0f, quartile = inside[size * 3 / 4];
     for (int i = 0; i < size; i++) {
-        if (c->away[largest[i]] < quartile) continue;
+        if (c->away[queue[i]] < quartile) continue;
         for (int k = 0; k < 3; k++) {
-            sum[k] += c->rgb[k][largest[i]];
+            sum[k] += c->rgb[k][queue[i]];
         }
         count += 1.0f;
     }
     for (int k = 0; k < 3; k++) {
         c->front[k] = sum[k] / count;
     }
-    return 1;
+}
+
+/* Whether the marked cells reach the frame's edge. */
+static int32_t is_cut(const cells *c) {
+    for (int x = 0; x < c->width; x++)
+        if (c->object[x] || c->object[(c->height - 1) * c->width + x]) return 1;
+    for (int y = 0; y < c->height; y++)
+        if (c->object[y * c->width] || c->object[y * c->width + c->width - 1]) return 1;
+    return 0;
 }
 
 /* Grows c->object by one cell in all eight directions. */
@@ -261,32 +289,65 @@ static window window_of(const cells *c) {
     return w;
 }
 
-int nv_spot_find(const float *frame, size_t plane, int32_t height, int32_t width, nv_spot *spot) {
-    cells c;
-    memset(c.object, 0, sizeof c.object);
-    scale_down(frame, plane, height, width, &c);
-    measure_background(&c);
-    if (!mark_object(&c)) return 0;
+/* Measures a component; 0 if nothing is left of it. */
+static int measure(cells *c, float level, const component *o, nv_spot *spot) {
+    mark_object(c, level, o);
+    const int32_t cut = is_cut(c);
     for (int i = 0; i < RIM; i++) {
-        grow_object(&c);
+        grow_object(c);
     }
-    measure_shares(&c);
+    measure_shares(c);
     float area = 0.0f, x_sum = 0.0f, y_sum = 0.0f;
-    for (int i = 0; i < c.width * c.height; i++) {
-        area += c.share[i];
-        x_sum += c.share[i] * ((float)(i % c.width) + 0.5f);
-        y_sum += c.share[i] * ((float)(i / c.width) + 0.5f);
+    for (int i = 0; i < c->width * c->height; i++) {
+        area += c->share[i];
+        x_sum += c->share[i] * ((float)(i % c->width) + 0.5f);
+        y_sum += c->share[i] * ((float)(i / c->width) + 0.5f);
     }
     if (!(area > 0.0f)) return 0;
     float x = x_sum / area, y = y_sum / area;
-    *spot = (nv_spot){.x = x / (float)c.width, .y = y / (float)c.height};
-    spot->area = area / (float)(c.width * c.height);
+    *spot = (nv_spot){.x = x / (float)c->width, .y = y / (float)c->height, .cut = cut};
+    spot->area = area / (float)(c->width * c->height);
     for (int k = 0; k < 3; k++) {
-        spot->rgb[k] = fminf(fmaxf(0.5f * (c.front[k] + 1.0f), 0.0f), 1.0f);
+        spot->rgb[k] = fminf(fmaxf(0.5f * (c->front[k] + 1.0f), 0.0f), 1.0f);
     }
-    window w = window_of(&c);
+    window w = window_of(c);
     for (int s = 0; s < NV_SHAPES; s++) {
-        spot->fit[s] = fit_shape(&c, &w, (nv_shape)s, area, x, y);
+        spot->fit[s] = fit_shape(c, &w, (nv_shape)s, area, x, y);
     }
     return 1;
+}
+
+int nv_spot_find(const float *frame, size_t plane, int32_t height, int32_t width, nv_spot *spot) {
+    cells c;
+    component largest;
+    int all;
+    scale_down(frame, plane, height, width, &c);
+    measure_background(&c);
+    const float level = choose_level(&c);
+    if (!(level > 0.0f) || list_components(&c, level, &largest, 1, &all) == 0) return 0;
+    if (!is_object(&c, &largest) || (float)(all - largest.size) > most_strays * (float)largest.size) return 0;
+    return measure(&c, level, &largest, spot);
+}
+
+int32_t nv_spot_list(const float *frame, size_t plane, int32_t height, int32_t width, nv_spot *spots, int32_t most) {
+    cells c;
+    component list[MOST_COMPONENTS];
+    int all, strays, count = 0;
+    int32_t found = 0;
+    scale_down(frame, plane, height, width, &c);
+    measure_background(&c);
+    const float level = choose_level(&c);
+    if (!(level > 0.0f)) return 0;
+    const int components = list_components(&c, level, list, MOST_COMPONENTS, &all);
+    strays = all;
+    while (count < components && (float)list[count].size >= least_area * (float)(c.width * c.height))
+        strays -= list[count++].size;
+    if (count == 0 || (float)strays > most_strays * (float)(all - strays)) return 0; /* noise */
+    for (int i = 0; i < count; i++) {
+        nv_spot spot;
+        if (!is_object(&c, &list[i]) || !measure(&c, level, &list[i], &spot)) continue;
+        if (found < most) spots[found] = spot;
+        found++;
+    }
+    return found;
 }

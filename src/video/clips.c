@@ -16,7 +16,7 @@
 enum { FPS = 8, CRF = 18, NAME_SIZE = 64, NOTE_SIZE = 96 };
 
 typedef struct clip_job {
-    const char *folder, *extension; /* the latter without its dot */
+    const char *folder, *extension, *data; /* extension: without its dot */
     int32_t count;
     nv_clip_size clip;
     uint64_t seed;
@@ -88,10 +88,12 @@ static nabla_status run(clip_job *j, nv_error *err) {
     const nv_clip_size *c = &j->clip;
     size_t video = 0, rgb = 0;
     NV_TRY(check(j, err));
+    if (!nv_source_named(j->data, &j->source))
+        return nv_fail(err, NABLA_INVALID_ARGUMENT, "clips of \"%.40s\" are unknown: use \"clips\" or \"scenes\"",
+                       j->data);
     NV_TRY(nv_memory_add(&video, sizeof *j->video, 3, c->frames, c->height, c->width, err));
     NV_TRY(nv_memory_add(&rgb, 1, 3, 1, c->height, c->width, err));
     NV_TRY(nv_memory_check(NULL, video, "a clip", "choose smaller clips", err));
-    j->source = nv_source_clips();
     j->video = malloc(video);
     j->rgb = malloc(rgb);
     if (!j->video || !j->rgb) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a clip: choose smaller ones");
@@ -101,14 +103,14 @@ static nabla_status run(clip_job *j, nv_error *err) {
     return NABLA_OK;
 }
 
-nabla_status nabla_write_clips(const char *folder, const char *extension, int32_t count, int32_t frames, int32_t height,
-                               int32_t width, uint64_t seed, const nabla_video_machine *machine,
-                               nabla_video_error *out) {
+nabla_status nabla_write_clips(const char *folder, const char *extension, const char *data, int32_t count,
+                               int32_t frames, int32_t height, int32_t width, uint64_t seed,
+                               const nabla_video_machine *machine, nabla_video_error *out) {
     nv_error err = {0};
     if (!folder || !extension)
         return nv_report(out, nv_fail(&err, NABLA_INVALID_ARGUMENT, "clips need a folder and an extension"), &err);
     if (machine && machine->size != sizeof *machine) return nv_report_version(out, "nabla_video_machine");
-    clip_job j = {.folder = folder, .count = count, .seed = seed, .machine = machine};
+    clip_job j = {.folder = folder, .data = data ? data : "clips", .count = count, .seed = seed, .machine = machine};
     j.extension = *extension == '.' ? extension + 1 : extension;
     j.clip = (nv_clip_size){.frames = frames, .height = height, .width = width};
     nabla_status status = run(&j, &err);

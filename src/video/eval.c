@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How well a model follows prompts that training never saw, read back by the checker of procedural clips. */
+/* How well a model follows prompts that training never saw, read back by the checkers of made-up clips. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -7,9 +7,12 @@
 #include <string.h>
 
 #include "tensor/random.h"
-#include "train/clips.h"
 #include "train/draw.h"
 #include "video/denoise.h"
+#include "video/eval_clips.h"
+#include "video/eval_map.h"
+#include "video/eval_prompts.h"
+#include "video/files.h"
 #include "video/limits.h"
 #include "video/model.h"
 #include "video/profile.h"
@@ -17,7 +20,6 @@
 
 /* Tokens of a batch: what keeps a processor busy, and a GPU (32 clips of the demo model's size). */
 enum { MAX_BATCH = 32, BATCH_TOKENS = 16384, GPU_BATCH_TOKENS = 32 * 4608 };
-enum { COLOUR_RIGHT = 1, SHAPE_RIGHT = 2, MOTION_RIGHT = 4 };
 
 typedef struct job {
     const nabla_eval_options *options;
@@ -26,12 +28,15 @@ typedef struct job {
     nv_clip_model model;
     nv_denoise_rule rule;
     nv_denoiser *denoiser;
-    nv_wish wishes[MAX_BATCH];
+    nv_eval_data data;
+    nv_cast_wish wishes[MAX_BATCH];
     int32_t *ids;    /* [batch + 1, words]: the batch's, then of no words */
     float *contexts; /* [batch + 1, words, dim] */
     float *x;        /* [batch, 3, F, H, W] */
     size_t context;  /* numbers of a caption's */
     int32_t done;
+    nabla_eval_clips *clips; /* NULL unless some are compared */
+    nv_eval_map map;         /* of these */
 } job;
 
 nabla_eval_options nabla_eval_options_default(void) {
@@ -55,6 +60,11 @@ static nabla_status settle(job *j, nv_error *err) {
     r->shift = o->shift < 0.0f ? index->shift : o->shift;
     if (o->prompts < 1 || o->prompts > NV_MOST_SAMPLES)
         return nv_fail(err, NABLA_INVALID_ARGUMENT, "%d prompts: choose 1 to %d, say 200", o->prompts, NV_MOST_SAMPLES);
+    if (o->compare < 0 || o->compare > o->prompts)
+        return nv_fail(err, NABLA_INVALID_ARGUMENT, "%d clips to compare: choose 0 to the %d prompts", o->compare,
+                       o->prompts);
+    NV_TRY(nv_eval_data_parse(o->data, j->model.words, &j->data, err));
+    snprintf(j->result->data, sizeof j->result->data, "%s", nv_eval_data_name(j->data));
     j->result->steps = r->steps;
     snprintf(j->result->solver, sizeof j->result->solver, "%s", r->solver);
     return nv_denoise_check(r, err);
@@ -87,39 +97,34 @@ static nabla_status make_buffers(job *j, nv_error *err) {
     return NABLA_OK;
 }
 
+static nabla_status make_clips(job *j, nv_error *err) {
+    if (j->options->compare == 0) return NABLA_OK;
+    NV_TRY(nv_eval_clips_create(j->options->compare, &j->rule.clip, &j->clips, err));
+    const nv_dit_config *config = nv_dit_get_config(j->model.dit);
+    NV_TRY(nv_eval_map_create(j->rule.steps, config->layers, config->heads, nv_denoiser_entries(j->denoiser), &j->map,
+                              err));
+    return j->options->reference ? nv_eval_clips_match(j->clips, j->options->reference, err) : NABLA_OK;
+}
+
 /* Prompt i's caption, from the held-out combinations, and its noise. */
 static void draw_prompt(job *j, int32_t i, int32_t slot) {
-    char caption[256];
-    nv_scene scene;
+    char caption[NV_CAPTION_SIZE];
     size_t words = (size_t)nv_words_length(j->model.words), n = nv_denoiser_latent(j->denoiser);
     nv_philox g = nv_draw(j->options->seed, NV_DRAW_PROMPT, 0, i);
-    nv_scene_draw(&g, 1, &scene);
-    nv_scene_caption(&scene, caption, sizeof caption);
-    nv_wish_parse(caption, &j->wishes[slot]);
+    nv_eval_prompt(j->data, &g, caption, &j->wishes[slot]);
     nv_words_encode(j->model.words, caption, j->ids + (size_t)slot * words, NULL, 0);
     nv_torch_randn(j->options->seed + (uint64_t)i, j->x + (size_t)slot * n, n);
 }
 
-static int agrees(int32_t wish, int32_t seen) {
-    return wish < 0 || wish == seen;
-}
-
-static uint8_t check_clip(const job *j, int32_t slot) {
-    const nv_clip_size *clip = &j->rule.clip;
-    const nv_wish *wish = &j->wishes[slot];
-    nv_sighting seen;
-    nv_clip_check(j->x + (size_t)slot * nv_denoiser_latent(j->denoiser), clip->frames, clip->height, clip->width,
-                  &seen);
-    return (uint8_t)((agrees(wish->colour, seen.colour) ? COLOUR_RIGHT : 0) |
-                     (agrees(wish->shape, seen.shape) ? SHAPE_RIGHT : 0) |
-                     (agrees(wish->motion, seen.motion) ? MOTION_RIGHT : 0));
-}
-
-/* Between steps. */
+/* Between steps: figures, and whether to stop. */
 static nabla_status watch(void *user, int32_t step, nv_error *err) {
     job *j = user;
     char note[128];
     nv_profile_pass(j->machine, nv_denoiser_stats(j->denoiser));
+    if (j->clips && j->done < j->clips->count) {
+        nabla_context *ctx = j->model.device->context;
+        NV_TRY(nv_eval_map_add(&j->map, ctx, nv_denoiser_run(j->denoiser), step - 1, err));
+    }
     if (!j->machine->progress) return NABLA_OK;
     double n = j->done > 0 ? (double)j->done : 1.0;
     const nabla_eval_result *r = j->result;
@@ -127,6 +132,22 @@ static nabla_status watch(void *user, int32_t step, nv_error *err) {
              100.0 * r->colour / n, 100.0 * r->shape / n, 100.0 * r->motion / n);
     if (!j->machine->progress(j->machine->user, "eval", j->done, j->options->prompts, note)) return NABLA_OK;
     return nv_fail(err, NABLA_CANCELLED, "stopped after %d of %d prompts", j->done, j->options->prompts);
+}
+
+static void count_clip(job *j, uint8_t right, double density) {
+    nabla_eval_result *r = j->result;
+    const int asked = (right & NV_ASKED_RELATION) != 0;
+    const uint8_t all = NV_RIGHT_COLOUR | NV_RIGHT_SHAPE | NV_RIGHT_MOTION | NV_RIGHT_COUNT;
+    if (r->right) r->right[j->done] = right;
+    r->colour += (right & NV_RIGHT_COLOUR) != 0;
+    r->shape += (right & NV_RIGHT_SHAPE) != 0;
+    r->motion += (right & NV_RIGHT_MOTION) != 0;
+    r->count += (right & NV_RIGHT_COUNT) != 0;
+    r->relation += (right & NV_RIGHT_RELATION) != 0;
+    r->relations += asked;
+    r->all += (right & all) == all && (!asked || right & NV_RIGHT_RELATION);
+    r->sparsity += nv_sparsity(density);
+    j->done++;
 }
 
 /* Up to a batch of prompts from the first on. The last batch is filled up with prompts whose clips are not counted.
@@ -137,6 +158,7 @@ static nabla_status run_batch(job *j, nv_error *err) {
     uint8_t right[MAX_BATCH];
     const int32_t batch = j->rule.prompts, first = j->done, left = j->options->prompts - first;
     const int32_t count = batch < left ? batch : left;
+    const size_t n = nv_denoiser_latent(j->denoiser);
     nv_profile_enter(j->machine, NABLA_PART_DATA);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(j->model.device->threads)
     for (int32_t slot = 0; slot < batch; slot++)
@@ -149,36 +171,60 @@ static nabla_status run_batch(job *j, nv_error *err) {
     nv_profile_enter(j->machine, NABLA_PART_DATA);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(j->model.device->threads)
     for (int32_t slot = 0; slot < count; slot++)
-        right[slot] = check_clip(j, slot);
+        right[slot] = nv_eval_judge(j->data, &j->wishes[slot], j->x + (size_t)slot * n, &j->rule.clip);
     for (int32_t slot = 0; slot < count; slot++) {
-        if (j->result->right) j->result->right[first + slot] = right[slot];
-        j->result->colour += (right[slot] & COLOUR_RIGHT) != 0;
-        j->result->shape += (right[slot] & SHAPE_RIGHT) != 0;
-        j->result->motion += (right[slot] & MOTION_RIGHT) != 0;
-        j->result->sparsity += nv_sparsity(totals.density);
-        j->done++;
+        if (j->clips && j->done < j->clips->count)
+            memcpy(j->clips->video + (size_t)j->done * n, j->x + (size_t)slot * n, n * sizeof *j->x);
+        count_clip(j, right[slot], totals.density);
     }
     return NABLA_OK;
 }
 
-static nabla_status run(job *j, nv_error *err) {
+/* Counts become shares. */
+static void finish(job *j, double seconds) {
     nabla_eval_result *r = j->result;
+    const double n = j->done > 0 ? (double)j->done : 1.0;
+    r->prompts = j->done;
+    r->seconds = seconds / n;
+    r->colour /= n;
+    r->shape /= n;
+    r->motion /= n;
+    r->count /= n;
+    r->all /= n;
+    r->sparsity /= n;
+    r->relation = r->relations > 0 ? r->relation / (double)r->relations : NAN;
+}
+
+static nabla_status measure_clips(job *j, nv_error *err) {
+    const int32_t *patch = nv_dit_get_config(j->model.dit)->patch, *tile = j->rule.shape.tile;
+    nv_eval_clips_measure(j->clips, j->options->reference, patch + 1, tile + 1, j->model.device->threads, j->result);
+    j->result->kept_mass = nv_eval_map_mass(&j->map);
+    j->result->clips = j->clips;
+    j->clips = NULL;
+    if (!j->options->map) return NABLA_OK;
+    char name[NV_PATH_SIZE], path[NV_PATH_SIZE];
+    snprintf(name, sizeof name, "%s.csv", j->options->policy ? j->options->policy : "model");
+    NV_TRY(nv_path_join(path, j->options->map, name, err));
+    return nv_eval_map_write(&j->map, path, err);
+}
+
+static nabla_status run(job *j, nv_error *err) {
     if (!j->options->model) return nv_fail(err, NABLA_INVALID_ARGUMENT, "no model folder: say which model to evaluate");
+    if (j->options->map) {
+        if (j->options->compare == 0)
+            return nv_fail(err, NABLA_INVALID_ARGUMENT, "a map is of the clips to compare: say of how many");
+        NV_TRY(nv_folder_make(j->options->map, err));
+    }
     NV_TRY(nv_clip_model_open(j->options->model, j->machine, 0, &j->model, err));
     NV_TRY(settle(j, err));
     NV_TRY(make_buffers(j, err));
+    NV_TRY(make_clips(j, err));
     double start = nv_now();
     nabla_status status = NABLA_OK;
     while (status == NABLA_OK && j->done < j->options->prompts)
         status = run_batch(j, err);
-    double n = j->done > 0 ? (double)j->done : 1.0;
-    r->prompts = j->done;
-    r->seconds = (nv_now() - start) / n;
-    r->colour /= n;
-    r->shape /= n;
-    r->motion /= n;
-    r->sparsity /= n;
-    return status;
+    finish(j, nv_now() - start);
+    return status == NABLA_OK && j->clips ? measure_clips(j, err) : status;
 }
 
 nabla_status nabla_evaluate(const nabla_eval_options *options, const nabla_video_machine *machine,
@@ -189,6 +235,7 @@ nabla_status nabla_evaluate(const nabla_eval_options *options, const nabla_video
     job j = {.options = options, .machine = machine ? machine : &defaults, .result = result ? result : &ignored};
     if (j.result->size != sizeof ignored) return nv_report_result_version(err, "nabla_eval_result");
     *j.result = (nabla_eval_result){.size = sizeof ignored, .right = j.result->right};
+    j.result->psnr = j.result->ssim = j.result->border = j.result->kept_mass = NAN;
     if (options->size != sizeof *options) return nv_report_version(err, "nabla_eval_options");
     if (machine && machine->size != sizeof *machine) return nv_report_version(err, "nabla_video_machine");
     nabla_status status = nv_profile_start(j.machine, err);
@@ -196,6 +243,9 @@ nabla_status nabla_evaluate(const nabla_eval_options *options, const nabla_video
     status = run(&j, &inner);
     nv_denoiser_destroy(j.denoiser);
     nv_clip_model_close(&j.model);
+    nabla_eval_clips_destroy(j.clips);
+    nv_eval_map_destroy(&j.map);
+    if (j.result == &ignored) nabla_eval_clips_destroy(ignored.clips);
     free(j.ids);
     free(j.contexts);
     free(j.x);

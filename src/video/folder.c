@@ -184,6 +184,7 @@ nabla_status nv_source_folder(const char *path, const nv_clip_size *clip, nv_sou
         return status;
     }
     *out = (nv_source){.user = f, .draw = draw, .destroy = destroy, .word_count = f->word_count};
+    out->caption_words = NV_CAPTION_WORDS;
     out->caption = caption_at;
     out->words = (const char *const *)f->words;
     return NABLA_OK;

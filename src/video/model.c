@@ -105,7 +105,7 @@ static nabla_status open_parts(const char *folder, const nabla_video_machine *ma
     NV_TRY(check_config(folder, &config, err));
     NV_TRY(nv_path_join(path, folder, words_list, err));
     NV_TRY(nv_words_read(path, &m->words, err));
-    NV_TRY(nv_machine_open(machine, &m->device, err));
+    if (!m->device) NV_TRY(nv_machine_open(machine, &m->device, err));
     NV_TRY(nv_dit_create(m->device, &config, machine->compute, train ? NV_DIT_TRAIN : NV_DIT_INFER, &m->dit, err));
     NV_TRY(make_table(m, train, err));
     NV_TRY(read_weights(folder, m, err));
@@ -116,6 +116,14 @@ nabla_status nv_clip_model_open(const char *folder, const nabla_video_machine *m
                                 nv_error *err) {
     *m = (nv_clip_model){0};
     nabla_status status = open_parts(folder, machine, train, m, err);
+    if (status != NABLA_OK) nv_clip_model_close(m);
+    return status;
+}
+
+nabla_status nv_clip_model_open_beside(const char *folder, const nabla_video_machine *machine, nv_clip_model *other,
+                                       nv_clip_model *m, nv_error *err) {
+    *m = (nv_clip_model){.device = other->device, .borrowed = 1};
+    nabla_status status = open_parts(folder, machine, 0, m, err);
     if (status != NABLA_OK) nv_clip_model_close(m);
     return status;
 }
@@ -133,10 +141,11 @@ static nabla_status init_table(nv_clip_model *m, uint64_t seed, nv_error *err) {
     return NABLA_OK;
 }
 
-static nabla_status new_parts(const nv_dit_config *config, const nv_source *source, int32_t length, uint64_t seed,
+static nabla_status new_parts(const nv_dit_config *config, const nv_source *source, uint64_t seed,
                               const nabla_video_machine *machine, nv_clip_model *m, nv_error *err) {
     NV_TRY(nv_prediction_parse(m->index.prediction, &m->prediction, err));
-    NV_TRY(nv_words_create(source->words, source->word_count, length, &m->words, err));
+    NV_TRY(nv_words_create(source->words, source->word_count, source->caption_words, &m->words, err));
+    NV_TRY(nv_words_join(m->words, source->joins, source->join_count, err));
     NV_TRY(nv_machine_open(machine, &m->device, err));
     NV_TRY(nv_dit_create(m->device, config, machine->compute, NV_DIT_TRAIN, &m->dit, err));
     NV_TRY(make_table(m, 1, err));
@@ -146,10 +155,9 @@ static nabla_status new_parts(const nv_dit_config *config, const nv_source *sour
 }
 
 nabla_status nv_clip_model_new(const nv_model_index *index, const nv_dit_config *config, const nv_source *source,
-                               int32_t length, uint64_t seed, const nabla_video_machine *machine, nv_clip_model *m,
-                               nv_error *err) {
+                               uint64_t seed, const nabla_video_machine *machine, nv_clip_model *m, nv_error *err) {
     *m = (nv_clip_model){.index = *index};
-    nabla_status status = new_parts(config, source, length, seed, machine, m, err);
+    nabla_status status = new_parts(config, source, seed, machine, m, err);
     if (status != NABLA_OK) nv_clip_model_close(m);
     return status;
 }
@@ -160,7 +168,7 @@ void nv_clip_model_close(nv_clip_model *m) {
     if (m->device) {
         m->device->ops->release(m->device, m->table);
         m->device->ops->release(m->device, m->table_grad);
-        nv_device_destroy(m->device);
+        if (!m->borrowed) nv_device_destroy(m->device);
     }
     *m = (nv_clip_model){0};
 }

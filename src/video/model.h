@@ -15,6 +15,7 @@
 
 typedef struct nv_clip_model {
     nv_device *device;
+    int32_t borrowed; /* 1: the device is another model's */
     nv_model_index index;
     nv_prediction prediction;
     nv_dit *dit;
@@ -25,10 +26,12 @@ typedef struct nv_clip_model {
 /* Device and model are closed together. `train`: also hold gradients. On failure the model is closed already. */
 nabla_status nv_clip_model_open(const char *folder, const nabla_video_machine *machine, int train, nv_clip_model *m,
                                 nv_error *err);
-/* A model with random weights; words are those its captions may use, `length` of them a caption. */
+/* The same, not to be trained, on the device of another model, which is closed after it. */
+nabla_status nv_clip_model_open_beside(const char *folder, const nabla_video_machine *machine, nv_clip_model *other,
+                                       nv_clip_model *m, nv_error *err);
+/* A model with random weights; words are those the source's captions may use. */
 nabla_status nv_clip_model_new(const nv_model_index *index, const nv_dit_config *config, const nv_source *source,
-                               int32_t length, uint64_t seed, const nabla_video_machine *machine, nv_clip_model *m,
-                               nv_error *err);
+                               uint64_t seed, const nabla_video_machine *machine, nv_clip_model *m, nv_error *err);
 void nv_clip_model_close(nv_clip_model *m); /* an all-zero model is fine */
 
 /* Writes everything but the weights, then the weights: `value(user, i)` is the i-th parameter's values (fp32, in the

@@ -127,8 +127,11 @@ nabla_status nv_settings_format(const nabla_train_options *o, nabla_dtype comput
         (double)o->beta1, (double)o->beta2, (double)o->clip, o->warmup, (double)o->final_lr, (double)o->ema,
         (double)o->caption_dropout, (double)o->shift, o->noise, o->weighting, o->prediction ? o->prediction : "",
         o->seed, o->log_every, compute == NABLA_BF16 ? "bf16" : "fp32");
+    /* only where there is one, so that runs without can go on from states older than it */
+    if (o->teacher && n >= 0 && n < NV_SETTINGS_SIZE)
+        n += snprintf(text + n, (size_t)(NV_SETTINGS_SIZE - n), "teacher=%s\n", o->teacher);
     if (n < 0 || n >= NV_SETTINGS_SIZE)
-        return nv_fail(err, NABLA_INVALID_ARGUMENT, "the paths of model and data are longer than %d bytes together",
-                       NV_SETTINGS_SIZE);
+        return nv_fail(err, NABLA_INVALID_ARGUMENT,
+                       "the paths of model, teacher and data are longer than %d bytes together", NV_SETTINGS_SIZE);
     return NABLA_OK;
 }

@@ -56,7 +56,7 @@ static int report(const nv_trainer *t, const session *s, const nabla_video_machi
     if (isnan(loss)) /* within the first step */
         snprintf(note, sizeof note, "%.1f clips/s", speed);
     else
-        snprintf(note, sizeof note, "loss %.4f, %.1f clips/s", loss, speed);
+        snprintf(note, sizeof note, "loss %.4g, %.1f clips/s", loss, speed);
     return machine->progress(machine->user, "train", state->step, t->options->steps, note);
 }
 

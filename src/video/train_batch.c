@@ -17,7 +17,7 @@
 nabla_status nv_batch_bytes(const nv_trainer *t, size_t *bytes, nv_error *err) {
     *bytes = 0;
     NV_TRY(nv_memory_add(bytes, sizeof(float), t->options->batch, (int64_t)t->values, 1, 1, err));
-    return nv_memory_add(bytes, sizeof(float), t->options->batch, 3 + NV_CAPTION_WORDS, 1, 1, err);
+    return nv_memory_add(bytes, sizeof(float), t->options->batch, 3 + nv_words_length(t->model.words), 1, 1, err);
 }
 
 static nv_batch parts_of(const nv_trainer *t, void *memory) {
@@ -80,7 +80,7 @@ static nabla_status draw_sample(nv_trainer *t, nv_batch *b, int32_t i, int64_t s
     nv_philox drop = nv_draw(o->seed, NV_DRAW_CAPTION, step, sample);
     NV_TRY(t->source.draw(t->source.user, &clip, &t->clip, b->clean + (size_t)i * t->values, caption, err));
     if (nv_philox_uniform(&drop) < o->caption_dropout) caption[0] = '\0';
-    nv_words_encode(t->model.words, caption, b->ids + (size_t)i * NV_CAPTION_WORDS, NULL, 0);
+    nv_words_encode(t->model.words, caption, b->ids + (size_t)i * (size_t)nv_words_length(t->model.words), NULL, 0);
     b->sigma[i] = nv_noise_level(&t->levels, level, sample, o->batch * o->accumulate);
     b->time[i] = 1000.0f * b->sigma[i];
     b->weight[i] = nv_loss_weight(t->weighting, t->model.prediction, b->sigma[i]);

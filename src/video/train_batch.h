@@ -10,7 +10,7 @@
 
 #include "device/device.h"
 
-enum { NV_CAPTION_WORDS = 16 /* words a caption has room for */, NV_BATCH_SLOTS = 2 };
+enum { NV_BATCH_SLOTS = 2 };
 
 struct nv_trainer;
 
@@ -18,7 +18,7 @@ struct nv_trainer;
 typedef struct nv_batch {
     float *clean;                 /* [batch, values] clips */
     float *sigma, *time, *weight; /* [batch] */
-    int32_t *ids;                 /* [batch, NV_CAPTION_WORDS] */
+    int32_t *ids;                 /* [batch, words of a caption] */
 } nv_batch;
 
 typedef struct nv_batches {

@@ -32,16 +32,17 @@ static nabla_status make_inputs(nv_trainer *t, const nv_batch *batch, nv_error *
                                 .clean = batch->clean,
                                 .velocity = t->model.prediction == NV_PREDICT_VELOCITY};
     NV_TRY(device->ops->noise(device, &noising, err));
-    return device->ops->embed(device, t->model.table, batch->ids, (int64_t)t->options->batch * NV_CAPTION_WORDS,
+    return device->ops->embed(device, t->model.table, batch->ids,
+                              (int64_t)t->options->batch * nv_words_length(t->model.words),
                               nv_clip_model_text_dim(&t->model), t->context, err);
 }
 
 /* Queues the loss of what is in t->output, which becomes the gradient. */
-static nabla_status take_loss(nv_trainer *t, const nv_batch *batch, nv_error *err) {
+static nabla_status take_loss(nv_trainer *t, const float *weight, const float *target, nv_error *err) {
     nv_device *device = t->model.device;
     const nv_phase before = device->ops->phase(device, NV_UPDATE);
-    const nabla_status status = device->ops->mse(device, t->options->batch, (int64_t)t->values, batch->weight,
-                                                 batch->clean, t->output, &t->figures[0], err);
+    const nabla_status status =
+        device->ops->mse(device, t->options->batch, (int64_t)t->values, weight, target, t->output, &t->figures[0], err);
     device->ops->phase(device, before);
     return status;
 }
@@ -64,11 +65,17 @@ static nabla_status learn(void *trainer, nv_error *err) {
     nv_dit_inputs in = {.latent = t->latent, .time = batch->time, .context = t->context, .policy = &t->policy};
     nv_profile_enter(t->machine, NABLA_PART_DATA);
     NV_TRY(make_inputs(t, batch, err));
+    const float *target = batch->clean;
+    if (t->options->teacher) {
+        NV_TRY(nv_teacher_answer(&t->teacher, t->latent, batch->time, batch->ids, err));
+        target = t->teacher.answer;
+    }
     nv_profile_enter(t->machine, NABLA_PART_OPTIMIZER);
     NV_TRY(nv_dit_forward(dit, t->run, &in, t->output, err));
-    NV_TRY(take_loss(t, batch, err));
+    NV_TRY(take_loss(t, batch->weight, target, err));
     NV_TRY(nv_dit_backward(dit, t->run, &in, t->output, t->d_context, err));
-    NV_TRY(device->ops->embed_backward(device, t->d_context, batch->ids, (int64_t)t->options->batch * NV_CAPTION_WORDS,
+    NV_TRY(device->ops->embed_backward(device, t->d_context, batch->ids,
+                                       (int64_t)t->options->batch * nv_words_length(t->model.words),
                                        nv_clip_model_text_dim(&t->model), t->model.table_grad, err));
     return is_last(t) ? update(t, err) : NABLA_OK;
 }

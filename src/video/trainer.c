@@ -57,7 +57,7 @@ static nabla_status start_anew(nv_trainer *t, const nabla_video_machine *machine
         .rope_max = 1024,
         .eps = 1e-6f,
     };
-    return nv_clip_model_new(&index, &config, &t->source, NV_CAPTION_WORDS, o->seed, machine, &t->model, err);
+    return nv_clip_model_new(&index, &config, &t->source, o->seed, machine, &t->model, err);
 }
 
 /* What makes up a model comes with it. An option that is its default was not asked for. */
@@ -87,9 +87,6 @@ static nabla_status check_same_shape(const nv_trainer *t, const char *folder, nv
 static nabla_status start_from(nv_trainer *t, const char *folder, const nabla_video_machine *machine, nv_error *err) {
     const nabla_train_options *o = t->options;
     NV_TRY(nv_clip_model_open(folder, machine, 1, &t->model, err));
-    if (nv_words_length(t->model.words) != NV_CAPTION_WORDS)
-        return nv_fail(err, NABLA_UNSUPPORTED, "%s takes captions of %d words, this version trains with %d", folder,
-                       nv_words_length(t->model.words), NV_CAPTION_WORDS);
     if (o->prediction && strcmp(o->prediction, t->model.index.prediction) != 0)
         return nv_fail(err, NABLA_INVALID_ARGUMENT,
                        "%s predicts \"%s\" and cannot go on with \"%.40s\": leave prediction out", folder,
@@ -120,6 +117,7 @@ static nabla_status estimate(const nv_trainer *t, const nv_dit_shape *shape, nee
     NV_TRY(nv_memory_add(&n->there, sizeof(float), 2, t->options->batch, (int64_t)t->values, 1, err));
     NV_TRY(nv_memory_add(&n->there, sizeof(float), 3, (int64_t)values, 1, 1, err));
     NV_TRY(nv_dit_run_memory(t->model.dit, shape, &run_bytes, err));
+    if (t->options->teacher) NV_TRY(nv_teacher_memory(&t->teacher, &n->there, err));
     return nv_memory_add(&n->there, 1, (int64_t)run_bytes, 1, 1, 1, err);
 }
 
@@ -145,7 +143,8 @@ static nabla_status check_memory(const nv_trainer *t, const nv_dit_shape *shape,
 static nabla_status make_buffers(nv_trainer *t, const nv_dit_shape *shape, nv_error *err) {
     nv_device *device = t->model.device;
     size_t batch = (size_t)t->options->batch, clips = batch * t->values * sizeof(float);
-    size_t context = batch * NV_CAPTION_WORDS * (size_t)nv_clip_model_text_dim(&t->model) * sizeof(float);
+    size_t context =
+        batch * (size_t)nv_words_length(t->model.words) * (size_t)nv_clip_model_text_dim(&t->model) * sizeof(float);
     NV_TRY(nv_dit_run_create(t->model.dit, shape, &t->run, err));
     NV_TRY(device->ops->allocate(device, clips, (void **)&t->latent, err));
     NV_TRY(device->ops->allocate(device, clips, (void **)&t->output, err));
@@ -156,6 +155,7 @@ static nabla_status make_buffers(nv_trainer *t, const nv_dit_shape *shape, nv_er
     for (int slot = 0; slot < NV_BATCH_SLOTS; slot++)
         for (int last = 0; last < 2; last++)
             t->repeats[slot][last] = nv_repeat_of(device, NV_REPLAY_SHORT);
+    if (t->options->teacher) NV_TRY(nv_teacher_start(&t->teacher, err));
     return nv_batches_open(t, err);
 }
 
@@ -232,10 +232,9 @@ static nabla_status check_output(const nabla_train_options *o, const char *state
 
 static nabla_status open_model(nv_trainer *t, const nabla_video_machine *machine, nv_error *err) {
     const nabla_train_options *o = t->options;
-    if (strcmp(o->data, "clips") == 0)
-        t->source = nv_source_clips();
-    else
+    if (!nv_source_named(o->data, &t->source)) {
         NV_TRY(nv_source_folder(o->data, &t->clip, &t->source, err));
+    }
     if (o->resume) return start_from(t, o->output, machine, err);
     if (o->model) return start_from(t, o->model, machine, err);
     return start_anew(t, machine, err);
@@ -264,6 +263,7 @@ static nabla_status open_parts(nv_trainer *t, const nabla_video_machine *machine
     NV_TRY(check_output(o, state, err));
     NV_TRY(read_rules(t, err));
     NV_TRY(open_model(t, machine, err));
+    if (o->teacher) NV_TRY(nv_teacher_open(o->teacher, machine, &t->model, o->batch, &t->clip, &t->teacher, err));
     nv_warn_of_captions(t->model.words, &t->source, t->warning, sizeof t->warning);
     NV_TRY(parse_policy(t, err));
     NV_TRY(nv_memory_add(&t->values, 1, 3, t->clip.frames, t->clip.height, t->clip.width, err));
@@ -320,6 +320,7 @@ void nv_trainer_close(nv_trainer *t) {
         device->ops->release(device, t->figures);
         device->ops->release(device, t->stream);
     }
+    nv_teacher_close(&t->teacher);
     nv_clip_model_close(&t->model);
     nv_source_destroy(&t->source);
     *t = (nv_trainer){0};

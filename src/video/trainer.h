@@ -10,6 +10,7 @@
 #include "train/noise.h"
 #include "train/schedule.h"
 #include "video/model.h"
+#include "video/teacher.h"
 #include "video/train_batch.h"
 
 enum { NV_SETTINGS_SIZE = 8192, NV_FIGURES = 2 /* loss, squared norm of the gradient */ };
@@ -18,6 +19,7 @@ typedef struct nv_trainer {
     const nabla_train_options *options;
     const nabla_video_machine *machine;
     nv_clip_model model;
+    nv_teacher teacher; /* all zero without one */
     nv_source source;
     nv_optimizer *optimizer;
     nv_dit_run *run;
