@@ -148,8 +148,8 @@ NABLA_API nabla_status nabla_context_synchronize(nabla_context *ctx);
    tells) takes memory: before capturing a CUDA graph, where taking memory is an error, or before timing. Scratch grows
    on demand otherwise, and never shrinks; a graph captured before it grew must be captured again. */
 NABLA_API nabla_status nabla_context_reserve(nabla_context *ctx, size_t bytes);
-/* The bytes of scratch that the context holds, 0 for NULL: a captured graph stays good as long as they do not change.
- */
+/* The bytes of scratch that the context holds, 0 for NULL: a captured graph stays good as long as they do not change
+   and no call fails with NABLA_OUT_OF_MEMORY. */
 NABLA_API size_t nabla_context_reserved(const nabla_context *ctx);
 
 /* The i-th level that this machine's CPU can run, from "generic" upwards; NULL past the last. */
@@ -308,7 +308,8 @@ NABLA_API nabla_status nabla_plan_export_lists(nabla_context *ctx, const nabla_p
 /* Indices in any order; entries past num are ignored; a repeated or out-of-range index is an error. What is imported
    is taken as it is: documents are not applied to it. An error leaves the plan as it was; but in lists that lie in GPU
    memory it surfaces at nabla_context_synchronize(), and the plan then holds the entries that were good. (Up to 16 such
-   imports are watched at a time; the next one waits for the first ones.) */
+   imports are watched at a time; the next one waits for the first ones.) A plan of an int8 policy is one of the plain
+   precision after either import. */
 NABLA_API nabla_status nabla_plan_import_lists(nabla_context *ctx, nabla_plan *plan, const int32_t *num,
                                                const int32_t *indices);
 /* One byte a block pair, 0 or 1: [B, H, nq, nk]. Host or GPU memory, as for lists. */

@@ -40,7 +40,7 @@ typedef enum nabla_video_part {
     NABLA_PART_DATA,  /* clips and captions drawn for training, and noise; or checked */
     NABLA_PART_MEDIA, /* frames, pictures and other results written */
     NABLA_PART_FILES, /* checkpoints and latents */
-    NABLA_PART_WAIT,  /* for another thread of the host, or for weights that are offloaded */
+    NABLA_PART_WAIT,  /* for the thread that draws clips, or for weights that are offloaded */
     NABLA_PARTS
 } nabla_video_part;
 
@@ -273,7 +273,8 @@ typedef struct nabla_train_result {
     double loss;   /* mean of the last log interval; NaN, like sparsity, if the run had no step left to do */
     double samples_per_second;
     double sparsity;
-    double gflops;      /* products and attention, forward and backward, per second of the whole run */
+    double gflops;      /* products and attention, forward and backward, per second of the whole run; of a teacher the
+                           products alone */
     double model_share; /* of the time, in which the device worked on steps, from forward pass to update */
     double data_share;  /* of the time, waiting for clips to be made or read */
     char warning[512]; /* captions' words that `model` does not know ...; "" if none; there before the first progress */

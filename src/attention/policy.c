@@ -7,7 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define USAGE "use dense, nabla-<thr>, sta-<wT>-<wH>-<wW>, or terms joined by _ such as nabla-0.7_sta-11-3-3"
+#define USAGE                                                                                                          \
+    "use dense, nabla-<thr>, sta-<wT>-<wH>-<wW>, or terms joined by _ such as nabla-0.7_sta-11-3-3; _int8 last for 8 " \
+    "bits"
 #define NO_BLOCKS "int8 says how to compute, not which blocks to keep: join it to a term that does, such as dense_int8"
 #define CPU_ALONE "int8 attention runs on the CPU alone, this context is %s's: leave _int8 out"
 

@@ -327,6 +327,9 @@ static int attend(work *w, const settings *s) {
     if (code) return code;
     w->o_dtype = w->in.compute == NABLA_BF16 && w->in.input == NABLA_BF16 ? NABLA_BF16 : NABLA_FP32;
     code = check_memory(w, s->output != NULL);
+    if (!code && w->in.policy.int8 && w->in.do_entry)
+        code = cli_fail(w->in.verb,
+                        "attention in int8 has no backward pass, and the file holds do: leave _int8 or do out");
     if (!code) code = load(w);
     w->load_s = cli_seconds() - w->began;
     if (!code) code = allocate(w);

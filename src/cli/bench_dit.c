@@ -53,6 +53,7 @@ typedef struct bench {
     const cli_bench_settings *s;
     size size;
     nabla_dtype dtype;
+    nv_device_options on;
     nv_device *device;
     nv_dit *model;
     nv_dit_run *run;
@@ -333,6 +334,7 @@ static int report(bench *b, const char *what, const result *r) {
 static const char *pass_name(const bench *b, int backward) {
     if (backward) return b->shape.recompute ? "train-ac" : "train"; /* ac: activation checkpointing */
     if (b->s->replay) return b->s->guided ? "guided replay" : "replay";
+    if (b->use == NV_DIT_OFFLOAD) return b->s->guided ? "guided offloaded" : "forward offloaded";
     return b->s->guided ? "guided" : "forward";
 }
 
@@ -380,6 +382,16 @@ static int measure_all(bench *b, const cli_list *policies) {
     return code;
 }
 
+/* On a device of its own: its factors are not what the model holds. */
+static int find_peak(bench *b) {
+    nv_device *device = NULL;
+    nv_error err = {0};
+    nabla_status status = nv_device_create(&b->on, &device, &err);
+    if (status == NABLA_OK) status = cli_product_peak(device, b->dtype, b->s->seed.value, &b->peak, &err);
+    nv_device_destroy(device);
+    return fail(status, &err);
+}
+
 static int run(bench *b, const cli_list *policies) {
     nv_error err = {0};
     if (b->s->replay && !b->device->ops->record)
@@ -390,8 +402,8 @@ static int run(bench *b, const cli_list *policies) {
         code =
             cli_misuse("bench", "--replay needs all weights on the GPU: what is offloaded comes there as it is used");
     b->repeat = nv_repeat_of(b->device, b->s->replay ? NV_REPLAY_ALWAYS : NV_REPLAY_NEVER);
+    if (!code) code = find_peak(b);
     if (!code) code = fail(make(b, &err), &err);
-    if (!code) code = fail(cli_product_peak(b->device, b->dtype, b->s->seed.value, &b->peak, &err), &err);
     if (!code && !b->common->quiet)
         cli_note("%s, level %s, products by %s, at most %.0f GFLOP/s", b->device->kind, b->device->level,
                  nv_device_products(b->device, b->dtype), 1e-9 * b->peak);
@@ -411,16 +423,17 @@ static int run(bench *b, const cli_list *policies) {
 /* ------------------------------------------------------------------ the flags */
 
 static int open_device(bench *b) {
-    nv_device_options options = {.level = b->common->level};
+    nv_device_options *options = &b->on;
     int64_t threads = 0;
     nv_error err = {0};
-    int code = cli_device("bench", b->common, &options.device, &options.ordinal);
+    int code = cli_device("bench", b->common, &options->device, &options->ordinal);
     if (!code && b->s->threads && !cli_read_int(b->s->threads, 1, 4096, &threads))
         code =
             cli_misuse("bench", "--threads takes one whole number from 1 to 4096 for a model, not '%s'", b->s->threads);
     if (!code) code = cli_check_device("bench", b->common);
-    options.threads = (int32_t)threads;
-    return code ? code : fail(nv_device_create(&options, &b->device, &err), &err);
+    options->level = b->common->level;
+    options->threads = (int32_t)threads;
+    return code ? code : fail(nv_device_create(options, &b->device, &err), &err);
 }
 
 static int read_flags(bench *b, cli_list *policies) {
@@ -439,12 +452,25 @@ static int read_flags(bench *b, cli_list *policies) {
     return 0;
 }
 
+static int check_policies(const bench *b, const cli_list *policies) {
+    int code = cli_bench_check_policies(b->device->context, policies);
+    for (int32_t i = 0; !code && b->s->backward && i < policies->count; i++) {
+        nabla_policy policy;
+        code = cli_policy("bench", b->device->context, policies->item[i], &policy);
+        if (!code && policy.int8)
+            code =
+                cli_misuse("bench", "policy %s: attention in int8 has no backward pass: leave --backward or _int8 out",
+                           policies->item[i]);
+    }
+    return code;
+}
+
 int cli_bench_dit(const cli_common *common, const cli_bench_settings *s) {
     bench b = {.common = common, .s = s};
     cli_list policies = {0};
     int code = read_flags(&b, &policies);
     if (!code) code = open_device(&b);
-    if (!code) code = cli_bench_check_policies(b.device->context, &policies);
+    if (!code) code = check_policies(&b, &policies);
     if (!code) code = run(&b, &policies);
     drop(&b);
     return code;

@@ -48,6 +48,7 @@ void cli_bench_step_close(cli_bench_step *s) {
 nabla_status cli_bench_step_take(cli_bench_step *s, const nv_dit_inputs *in, float *out, nv_error *err) {
     nv_device *dev = s->device;
     double figures[2], norm;
+    dev->ops->clock_reset(dev);
     NV_TRY(nv_dit_forward(s->model, s->run, in, out, err));
     NV_TRY(dev->ops->mse(dev, s->batch, s->values, s->weight, s->target, out, &s->figures[0], err));
     NV_TRY(nv_dit_backward(s->model, s->run, in, out, s->d_context, err));

@@ -175,6 +175,14 @@ static int choose_policies(const settings *s, const char *model, cli_list *list)
     for (int32_t i = 0; !code && i < list->count; i++) {
         nabla_policy policy;
         code = cli_policy("eval", ctx, list->item[i], &policy);
+        if (!code && policy.int8 && s->common.device && strcmp(s->common.device, "cpu") != 0)
+            code = cli_fail("eval", "policy %s: attention in int8 runs on the CPU alone; leave _int8 out, or --device",
+                            list->item[i]);
+        for (int32_t j = 0; !code && s->to.map && j < i; j++)
+            if (strcmp(list->item[j], list->item[i]) == 0)
+                code =
+                    cli_misuse("eval", "--map writes a file a policy, and %s is given twice: map one model at a time",
+                               list->item[i]);
     }
     nabla_context_destroy(ctx);
     return code;

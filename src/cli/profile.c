@@ -44,7 +44,8 @@ static int find_peak(const char *verb, const cli_common *common, nabla_dtype dty
     nabla_status status = nv_device_create(&options, &device, &err);
     if (status == NABLA_OK) status = cli_product_peak(device, dtype, 0, peak, &err);
     nv_device_destroy(device);
-    return status == NABLA_OK ? 0 : cli_fail_status(verb, status, err.text);
+    if (status != NABLA_OK) cli_note("%s: the machine's peak could not be measured: %s", verb, err.text);
+    return 0; /* what was computed is told without it */
 }
 
 static int find_peaks(const char *verb, const cli_common *common, cli_profile *p) {

@@ -131,7 +131,7 @@ typedef struct nv_dit_stats {
     double product_flop, attention_flop; /* 2 a multiply-add; attention counts kept pairs only. What the backward pass
                                             computes again counts too */
 } nv_dit_stats;
-/* Waits. */
+/* Of the last pass; the times and product_flop since the device's clock was reset, which is for the caller. Waits. */
 nabla_status nv_dit_get_stats(const nv_dit_run *run, nv_dit_stats *stats, nv_error *err);
 /* Gives every layer the same lists (nabla_plan_import_lists), for passes without a policy. */
 nabla_status nv_dit_run_import(nv_dit_run *run, const int32_t *num, const int32_t *indices, nv_error *err);

@@ -149,7 +149,6 @@ nabla_status nv_dit_forward(nv_dit *m, nv_dit_run *run, const nv_dit_inputs *in,
     NV_TRY(check_inputs(run, in, err));
     run->filled = run->backward = 0; /* until the end: a pass that fails leaves a mix */
     run->stream = run->x;
-    m->device->ops->clock_reset(m->device);
     NV_TRY(embed_inputs(run, in, err));
     for (int32_t i = 0; i < m->config.layers; i++) {
         if (in->stop && in->stop(in->user, i, m->config.layers))

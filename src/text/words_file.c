@@ -99,8 +99,12 @@ nabla_status nv_words_write(const nv_words *words, const char *path, nv_error *e
     }
     if (status == NABLA_OK) {
         json_t *file = json_pack("{s:i, s:O}", "length", words->length, "words", list);
-        if (words->clauses > 1 && file) json_object_set(file, "joins", joins);
-        status = nv_json_write(path, file, err);
+        if (words->clauses > 1 && file && json_object_set(file, "joins", joins)) {
+            json_decref(file);
+            status = nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory to write %s", path);
+        } else {
+            status = nv_json_write(path, file, err);
+        }
     }
     json_decref(list);
     json_decref(joins);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* state.safetensors: all that a run needs to continue bit for bit. Under each trainable's name: "master.NAME",
    "moment1.NAME", "moment2.NAME", "ema.NAME", fp32; the rest in the metadata, the machine and its choices
-   too (device/origin.h). No clock time in it, so that equal runs make equal files. Written atomically: the previous
-   state stays until the new one is whole. */
+   too (device/origin.h). No clock time in it, so that equal runs on a CPU make equal files. Written atomically: the
+   previous state stays until the new one is whole. */
 #ifndef NV_CHECKPOINT_H
 #define NV_CHECKPOINT_H
 

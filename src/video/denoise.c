@@ -243,6 +243,7 @@ static nabla_status take_step(nv_denoiser *d, int32_t i, const nv_denoise_watch 
     set_step(d, i, watch);
     if (watch->layer && nv_repeat_replays(&d->repeat) && watch->layer(watch->user, 0, layers))
         return nv_fail(err, NABLA_CANCELLED, "stopped before step %d of %d", i + 1, d->rule.steps);
+    if (nv_repeat_replays(&d->repeat)) d->in.stop = NULL; /* nobody else's code runs while work is recorded */
     NV_TRY(nv_repeat_queue(&d->repeat, queue_step, d, err));
     NV_TRY(nv_dit_get_stats(d->run, &d->stats, err));
     nv_repeat_done(&d->repeat);

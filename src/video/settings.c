@@ -119,15 +119,17 @@ nabla_status nv_settings_format(const nabla_train_options *o, nabla_dtype comput
     int n = snprintf(
         text, NV_SETTINGS_SIZE,
         "model=%s\ndata=%s\npolicy=%s\nwidth=%d\nheight=%d\nframes=%d\npatch=%d\ndim=%d\nheads=%d\n"
-        "layers=%d\nffn_dim=%d\nposition_grid=%d\nbatch=%d\naccumulate=%d\nlr=%.9g\nweight_decay=%.9g\nbeta1=%.9g\n"
+        "layers=%d\nffn_dim=%d\nposition_grid=%d\nbatch=%d\nlr=%.9g\nweight_decay=%.9g\nbeta1=%.9g\n"
         "beta2=%.9g\nclip=%.9g\nwarmup=%" PRId64 "\nfinal_lr=%.9g\nema=%.9g\ncaption_dropout=%.9g\n"
         "shift=%.9g\nnoise=%s\nweighting=%s\nprediction=%s\nseed=%" PRIu64 "\nlog_every=%" PRId64 "\ndtype=%s\n",
         o->model ? o->model : "", o->data, o->policy, o->width, o->height, o->frames, o->patch, o->dim, o->heads,
-        o->layers, o->ffn_dim, o->position_grid, o->batch, o->accumulate, (double)o->lr, (double)o->weight_decay,
-        (double)o->beta1, (double)o->beta2, (double)o->clip, o->warmup, (double)o->final_lr, (double)o->ema,
-        (double)o->caption_dropout, (double)o->shift, o->noise, o->weighting, o->prediction ? o->prediction : "",
-        o->seed, o->log_every, compute == NABLA_BF16 ? "bf16" : "fp32");
-    /* only where there is one, so that runs without can go on from states older than it */
+        o->layers, o->ffn_dim, o->position_grid, o->batch, (double)o->lr, (double)o->weight_decay, (double)o->beta1,
+        (double)o->beta2, (double)o->clip, o->warmup, (double)o->final_lr, (double)o->ema, (double)o->caption_dropout,
+        (double)o->shift, o->noise, o->weighting, o->prediction ? o->prediction : "", o->seed, o->log_every,
+        compute == NABLA_BF16 ? "bf16" : "fp32");
+    /* only where they say something, so that runs without can go on from states older than them */
+    if (o->accumulate > 1 && n >= 0 && n < NV_SETTINGS_SIZE)
+        n += snprintf(text + n, (size_t)(NV_SETTINGS_SIZE - n), "accumulate=%d\n", o->accumulate);
     if (o->teacher && n >= 0 && n < NV_SETTINGS_SIZE)
         n += snprintf(text + n, (size_t)(NV_SETTINGS_SIZE - n), "teacher=%s\n", o->teacher);
     if (n < 0 || n >= NV_SETTINGS_SIZE)

@@ -67,6 +67,7 @@ static nabla_status learn(void *trainer, nv_error *err) {
     NV_TRY(make_inputs(t, batch, err));
     const float *target = batch->clean;
     if (t->options->teacher) {
+        nv_profile_enter(t->machine, NABLA_PART_TRANSFORMER);
         NV_TRY(nv_teacher_answer(&t->teacher, t->latent, batch->time, batch->ids, err));
         target = t->teacher.answer;
     }

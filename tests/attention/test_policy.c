@@ -6,7 +6,9 @@
 
 #include <string.h>
 
-#define USAGE "use dense, nabla-<thr>, sta-<wT>-<wH>-<wW>, or terms joined by _ such as nabla-0.7_sta-11-3-3"
+#define USAGE                                                                                                          \
+    "use dense, nabla-<thr>, sta-<wT>-<wH>-<wW>, or terms joined by _ such as nabla-0.7_sta-11-3-3; _int8 last for 8 " \
+    "bits"
 #define MASS "needs a probability mass to keep, above 0 and at most 1, such as nabla-0.7"
 #define WINDOW "needs three windows in tiles of 1 to 1000000 (frames, height, width), such as sta-11-3-3"
 

@@ -49,7 +49,8 @@ static size_t scratch_size(int32_t dim) {
     return sizeof(scratch) + PANEL * ((size_t)q_words(dim) + (size_t)dim + (size_t)col_ld(dim)) * sizeof(float);
 }
 
-/* 255 * 2^x of 16 x <= 0 as integers, within one: p(x - floor(x)) of degree 3 is within 7.5e-5 (relative). */
+/* 2^x of 16 x up to log2(255), which may be passed by a rounding and then saturates, as integers, within one: p(x -
+ * floor(x)) of degree 3 is within 7.5e-5 (relative). */
 static inline __m512i bytes_of_exp2(vf x) {
     const vf r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF);
     vf p = v_fma(v_set1(7.8024523e-2f), r, v_set1(2.2606716e-1f));

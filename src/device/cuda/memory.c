@@ -254,6 +254,7 @@ void nv_cuda_host_release(nv_device *dev, void *data) {
 void nv_cuda_fetch(nv_device *dev, int32_t lane, void *dst, const void *src, size_t bytes) {
     nv_cuda *d = nv_cuda_of(dev);
     struct nv_cuda_memory *m = d->memory;
+    if (refused(d)) return;
     note(d, cudaEventRecord(m->queued, d->stream));
     note(d, cudaStreamWaitEvent(m->aside, m->queued, 0));
     note(d, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyHostToDevice, m->aside));
@@ -262,6 +263,7 @@ void nv_cuda_fetch(nv_device *dev, int32_t lane, void *dst, const void *src, siz
 
 void nv_cuda_await(nv_device *dev, int32_t lane) {
     nv_cuda *d = nv_cuda_of(dev);
+    if (refused(d)) return;
     note(d, cudaStreamWaitEvent(d->stream, d->memory->arrived[lane], 0));
 }
 
@@ -272,5 +274,6 @@ void nv_cuda_fetched(nv_device *dev, int32_t lane) {
 
 void nv_cuda_stow(nv_device *dev, void *dst, const void *src, size_t bytes) {
     nv_cuda *d = nv_cuda_of(dev);
+    if (refused(d)) return;
     note(d, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, d->stream));
 }

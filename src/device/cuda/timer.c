@@ -95,7 +95,6 @@ nv_phase nv_cuda_phase(nv_device *dev, nv_phase phase) {
 
 void nv_cuda_clock_reset(nv_device *dev) {
     nv_cuda *d = nv_cuda_of(dev);
-    if (d->recording) return; /* whoever replays it resets it */
     d->timer->count = 0;
     d->timer->clock = (nv_clock){0};
     mark(d, d->timer->phase);
