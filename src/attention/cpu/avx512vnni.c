@@ -148,34 +148,9 @@ static void forward(const nabla_forward_task *t, nabla_dtype dtype) {
     }
 }
 
-static NABLA_DECL_PACK(pack_k_fp32) {
-    int8_pack_k(x, NABLA_FP32, first, last, head_dim, piece, packed);
-}
-static NABLA_DECL_PACK(pack_v_fp32) {
-    int8_pack_v(x, NABLA_FP32, first, last, head_dim, piece, packed);
-}
-static NABLA_DECL_FORWARD(forward_fp32) {
-    forward(task, NABLA_FP32);
-}
-static NABLA_DECL_PACK(pack_k_bf16) {
-    int8_pack_k(x, NABLA_BF16, first, last, head_dim, piece, packed);
-}
-static NABLA_DECL_PACK(pack_v_bf16) {
-    int8_pack_v(x, NABLA_BF16, first, last, head_dim, piece, packed);
-}
-static NABLA_DECL_FORWARD(forward_bf16) {
-    forward(task, NABLA_BF16);
-}
+#include "int8_kernels.inc.h"
 
 void nabla_kernels_avx512vnni(nabla_kernels *table) {
-    table->of[NABLA_FP32].forward_int8 = (nabla_forward_kernels){.run = forward_fp32,
-                                                                 .pack_k = pack_k_fp32,
-                                                                 .pack_v = pack_v_fp32,
-                                                                 .packed_size = int8_packed_size,
-                                                                 .scratch = scratch_size};
-    table->of[NABLA_BF16].forward_int8 = (nabla_forward_kernels){.run = forward_bf16,
-                                                                 .pack_k = pack_k_bf16,
-                                                                 .pack_v = pack_v_bf16,
-                                                                 .packed_size = int8_packed_size,
-                                                                 .scratch = scratch_size};
+    for (int dtype = NABLA_FP32; dtype < NABLA_CPU_DTYPES; dtype++)
+        table->of[dtype].forward_int8 = int8_kernels((nabla_dtype)dtype);
 }

@@ -115,30 +115,8 @@ static void forward(const nabla_forward_task *t, nabla_dtype dtype) {
         store_output(t, dtype, st, i);
 }
 
-static NABLA_DECL_PACK(pack_k_fp32) {
-    int8_pack_k(x, NABLA_FP32, first, last, head_dim, piece, packed);
-}
-static NABLA_DECL_PACK(pack_v_fp32) {
-    int8_pack_v(x, NABLA_FP32, first, last, head_dim, piece, packed);
-}
-static NABLA_DECL_FORWARD(forward_fp32) {
-    forward(task, NABLA_FP32);
-}
-static NABLA_DECL_PACK(pack_k_bf16) {
-    int8_pack_k(x, NABLA_BF16, first, last, head_dim, piece, packed);
-}
-static NABLA_DECL_PACK(pack_v_bf16) {
-    int8_pack_v(x, NABLA_BF16, first, last, head_dim, piece, packed);
-}
-static NABLA_DECL_FORWARD(forward_bf16) {
-    forward(task, NABLA_BF16);
-}
+#include "int8_kernels.inc.h"
 
 nabla_forward_kernels int8_kernels_generic(nabla_dtype dtype) {
-    nabla_forward_kernels all = {.packed_size = int8_packed_size, .scratch = scratch_size};
-    const int bf16 = dtype == NABLA_BF16;
-    all.run = bf16 ? forward_bf16 : forward_fp32;
-    all.pack_k = bf16 ? pack_k_bf16 : pack_k_fp32;
-    all.pack_v = bf16 ? pack_v_bf16 : pack_v_fp32;
-    return all;
+    return int8_kernels(dtype);
 }
