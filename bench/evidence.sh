@@ -6,14 +6,14 @@
 #     bench/evidence.sh WORK [PART]... [-- FLAGS OF nabla train AND eval, such as --device cuda]
 #
 # Parts, in order, for every seed in SEEDS ("0 1 2"); all of them without a word:
-#   base       small, then middle clips with dense attention: where every policy starts from
+#   base       small, then middle clips with dense attention: where every policy of every seed starts from
 #   dense      the dense model of the full size, and the thresholds at which policies keep as much as windows do
 #   scratch    every other policy in its place, as many steps on the same clips (the paper's figure 4)
-#   distilled  students of the dense model (its appendix A)
 #   zero-shot  the dense model as it is, run with a grid of policies
+#   distilled  students of the dense model (its appendix A)
 # Rows go to the CSVs of RESULTS (bench/results/evidence): what has a row there is not done again. Stopped at any time,
 # or by itself after LIMIT seconds (none), the same command goes on from there. WORK keeps the base and dense models,
-# 9 MB each, and the run under way; KEEP=1 keeps the students too.
+# 7 MB each, and the run under way; KEEP=1 keeps the students too.
 # QUICK=1 takes a model of toy size a few steps: to see that the script works, not to learn anything.
 # NABLA names the program, and what is to stand before it; build/bin/nabla where it does not.
 # shellcheck disable=SC2086 # flags are words, and what names the program
@@ -26,18 +26,18 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do
   shift
 done
 [ "$1" = -- ] && shift
-parts=${parts:-base dense scratch distilled zero-shot}
+parts=${parts:-base dense scratch zero-shot distilled}
 nabla=${NABLA:-build/bin/nabla}
 results=${RESULTS:-bench/results/evidence}
 began=$(date +%s)
 mkdir -p "$work/base" "$results"
 
 # Tiles of 64 x 64 pixels: 3 x 3 a frame, 8 frames, 72 blocks in a full clip.
-size=192x192 frames=8 prompts=256 grid_prompts=128 compare=64
-small_steps=2400 middle_steps=1200 full_steps=600 student_steps=300
+size=192x192 frames=8 prompts=256 grid_prompts=128 compare=64 clips=12 shift=7
+small_steps=4000 middle_steps=7000 full_steps=600 student_steps=300
 model=
 if [ "${QUICK:-0}" = 1 ]; then
-  prompts=3 grid_prompts=3 compare=2
+  prompts=3 grid_prompts=3 compare=2 clips=1
   small_steps=6 middle_steps=4 full_steps=4 student_steps=3
   model="--dim 32 --heads 1 --layers 2 --ffn-dim 64"
 fi
@@ -65,6 +65,7 @@ key="kind,sparsity_class,policy,seed"
 table train "$key,steps,batch,loss,sparsity,samples_per_second,seconds"
 table loss "$key,step,loss"
 table eval "$key,run_with,prompts,colour,shape,motion,count,relation,all,sparsity,psnr,ssim,kept_mass,border,seconds"
+table outcomes "$key,run_with,outcomes"
 table threshold "sparsity_class,seed,windows,policy,sparsity"
 
 # has FILE KEY: whether there is a row of it
@@ -138,15 +139,38 @@ record() {
     "$work/log.csv" | add train
 }
 
-# evaluate KEY POLICIES FLAGS...: their rows
+# outcomes KEY POLICY: what came of each prompt, from the CSV that `nabla eval -o` left: two hexadecimal digits a prompt;
+# bits 1 colour, 2 shape, 4 motion, 8 count, 16 relation right, 32 a relation was asked for, 64 more objects, 128 fewer
+outcomes() {
+  awk -F, -v key="$1,$2" 'NR > 1 {
+      sub(/"[^"]*"/, "")
+      text = text sprintf("%02x", $3 + 2 * $4 + 4 * $5 + 8 * $6 + 64 * $7 + 128 * $8 + ($9 == "" ? 0 : 32 + 16 * $9)) }
+    END { print key "," text }' "$work/out/$2.csv"
+}
+
+# evaluate KEY POLICIES FLAGS...: their rows; files of the last evaluation stay in $work/out
 evaluate() {
-  has eval "$1" && return
   row=$1
   policies=$2
   shift 2
-  within $nabla eval --policies "$policies" --data scenes --compare "$compare" --seed 1000 --json --quiet "$@"
+  rm -rf "$work/out"
+  within $nabla eval --policies "$policies" --data scenes --compare "$compare" -o "$work/out" --seed 1000 --json --quiet "$@"
+  for policy in $(echo "$policies" | tr , ' '); do
+    outcomes "$row" "$policy"
+  done | add outcomes
   figures "$row" <"$work/said" | add eval
   tail -n "$(echo "$policies" | awk -F, '{ print NF }')" "$results/eval.csv"
+}
+
+# keep_clips KIND CLASS POLICY SEED: the last evaluation's clips and captions, of the first seed alone
+keep_clips() {
+  [ "$4" = 0 ] || return 0
+  folder="$results/clips-$4/$1-$2-$3"
+  mkdir -p "$folder"
+  for clip in "$work/out/$3"-[0-9]*.mp4; do
+    cp "$clip" "$folder/${clip##*-}"
+  done
+  awk -F'"' -v n=$clips 'NR > 1 && NR <= n + 1 { print $2 }' "$work/out/$3.csv" >"$results/clips-$4/captions.txt"
 }
 
 # full KIND CLASS POLICY SEED FLAGS...: a model of the full size with a policy, its loss and what comes of its prompts
@@ -157,12 +181,15 @@ full() {
   has eval "$row" && return
   name="$seed/$kind-$policy"
   [ "$policy" = dense ] && name=base/dense-$seed
-  train "$name" --size $size --batch "$batch" --policy "$policy" --shift 3 --warmup 60 --final-lr 0.02 \
+  train "$name" --size $size --batch "$batch" --policy "$policy" --shift $shift --warmup 60 --final-lr 0.02 \
     --ema 0.998 "$@"
   has train "$row" || record "$row"
   # beside the dense model's clips from the same noise
-  evaluate "$row" "dense,$policy" --model "$work/$name" --reference "$work/base/dense-$seed" \
-    --prompts $prompts $flags
+  both=dense,$policy
+  [ "$policy" = dense ] && both=dense
+  evaluate "$row" "$both" --model "$work/$name" --reference "$work/base/dense-$seed" --prompts $prompts --clips $clips \
+    $flags
+  keep_clips "$kind" "$class" "$policy" "$seed"
   [ "$policy" = dense ] || [ "${KEEP:-0}" = 1 ] || rm -rf "${work:?}/$name"
 }
 
@@ -202,15 +229,18 @@ sparse() {
 
 # ------------------------------------------------------------------ parts
 
+# Where two objects lie and go is settled while hardly anything is to be seen, the earlier the larger the clip: `shift`
+# sends the steps of training and sampling there. With 1 at 64 x 64, 2 and 3 later on, the models of as many clips drew
+# both motions right once in thirty times.
 part_base() {
-  train "base/small-$1" --size 64x64 --batch $small_batch --steps $small_steps --seed "$1" --lr 1e-3 --final-lr 0.1 $model \
-    $flags
-  train "base/middle-$1" --model "$work/base/small-$1" --size 128x128 --batch "$batch" --steps $middle_steps \
-    --seed $((100 + $1)) --shift 2 --lr 1e-3 --warmup 60 --final-lr 0.1 $flags
+  train base/small --size 64x64 --batch $small_batch --steps $small_steps --shift 3 --lr 1e-3 --warmup 60 --final-lr 0.1 \
+    $model $flags
+  train base/middle --model "$work/base/small" --size 128x128 --batch "$batch" --steps $middle_steps --shift 5 \
+    --seed 100 --lr 1e-3 --warmup 60 --final-lr 0.1 $flags
 }
 
 part_dense() {
-  full scratch 0 dense "$1" --model "$work/base/middle-$1" --steps $full_steps \
+  full scratch 0 dense "$1" --model "$work/base/middle" --steps $full_steps \
     --seed $((200 + $1)) --lr 1e-3 $flags
   threshold 80 "$1" $target_80
   threshold 80 "$1" $target_80 $part_80
@@ -221,7 +251,7 @@ part_dense() {
 part_scratch() {
   for class in 80 90; do
     for policy in $(sparse $class "$1"); do
-      full scratch $class "$policy" "$1" --model "$work/base/middle-$1" --steps $full_steps \
+      full scratch $class "$policy" "$1" --model "$work/base/middle" --steps $full_steps \
     --seed $((200 + $1)) --lr 1e-3 $flags
     done
   done
@@ -243,14 +273,23 @@ grid_of() {
   done
 }
 
+# zero_shot NAME SEED POLICIES: the dense model with each, and what their plans keep where
+zero_shot() {
+  row="zero-shot,$1,grid,$2"
+  has eval "$row" && return
+  evaluate "$row" "$3" --model "$work/base/dense-$2" --prompts $grid_prompts $flags
+  mkdir -p "$results/map-$2"
+  for map in "$work/out"/*.map.csv; do
+    name=${map##*/}
+    cp "$map" "$results/map-$2/${name%.map.csv}.csv"
+  done
+}
+
 part_zero_shot() {
   for windows in "" _$part_90 _$part_80; do
-    evaluate "zero-shot,nabla$windows,grid,$1" "dense$(grid_of $windows)" --model "$work/base/dense-$1" \
-        --prompts $grid_prompts --map "$results/map-$1" $flags
+    zero_shot nabla$windows "$1" "dense$(grid_of $windows)"
   done
-  evaluate "zero-shot,sta,grid,$1" \
-    dense,sta-1-1-1,sta-3-1-1,sta-15-1-1,sta-1-3-3,sta-1-5-5,sta-3-3-3,sta-5-3-3,sta-15-3-3,sta-5-5-5 \
-    --model "$work/base/dense-$1" --prompts $grid_prompts --map "$results/map-$1" $flags
+  zero_shot sta "$1" dense,sta-1-1-1,sta-3-1-1,sta-15-1-1,sta-1-3-3,sta-1-5-5,sta-3-3-3,sta-5-3-3,sta-15-3-3,sta-5-5-5
 }
 
 flags=$*

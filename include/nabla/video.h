@@ -301,8 +301,10 @@ typedef struct nabla_eval_options {
     int32_t width, height, frames; /* 0: the model's own */
     uint64_t seed;                 /* prompt i uses seed + i: the same prompts and noise for every policy */
     int32_t compare;               /* of so many first prompts the clips are measured; default 0 */
-    const char *map; /* folder for a CSV named after the policy, of what its plans keep in these clips by step, layer
-                        and head; NULL: none */
+    const char *output; /* folder for files named after the policy, NULL: none. POLICY.csv: the captions and what came
+                           out as asked; with `compare`, POLICY.map.csv: what plans keep in these clips by step, layer
+                           and head; POLICY-0001.mp4 ...: clips (.png of the middle frame without FFmpeg) */
+    int32_t clips;      /* so many first ones of those to compare are written; default 0 */
     const nabla_eval_clips *reference; /* what an earlier call with the same options left for it; NULL: none */
 } nabla_eval_options;
 NABLA_API nabla_eval_options nabla_eval_options_default(void);
@@ -316,8 +318,8 @@ typedef struct nabla_eval_result {
     double sparsity, seconds; /* seconds a clip */
     int32_t steps;
     char solver[16], data[16];
-    uint8_t *right; /* [prompts]: bit 0 colour, 1 shape, 2 motion, 3 count, 4 relation, 5 a relation is asked for;
-                       caller's buffer or NULL */
+    uint8_t *right; /* [prompts]: bit 0 colour, 1 shape, 2 motion, 3 count, 4 relation, 5 a relation is asked for,
+                       6 more objects were seen than asked for, 7 fewer; caller's buffer or NULL */
     /* With `compare`, over these clips; NaN where there is nothing to tell. */
     double psnr, ssim; /* against `reference`: decibels (infinite if they are the same), -1 to 1 */
     double border;     /* energy of the steps across tiles' edges against other patches' edges */

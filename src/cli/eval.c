@@ -178,10 +178,10 @@ static int choose_policies(const settings *s, const char *model, cli_list *list)
         if (!code && policy.int8 && s->common.device && strcmp(s->common.device, "cpu") != 0)
             code = cli_fail("eval", "policy %s: attention in int8 runs on the CPU alone; leave _int8 out, or --device",
                             list->item[i]);
-        for (int32_t j = 0; !code && s->to.map && j < i; j++)
+        for (int32_t j = 0; !code && s->to.output && j < i; j++)
             if (strcmp(list->item[j], list->item[i]) == 0)
                 code =
-                    cli_misuse("eval", "--map writes a file a policy, and %s is given twice: map one model at a time",
+                    cli_misuse("eval", "-o writes files named after the policy, and %s is given twice: leave one out",
                                list->item[i]);
     }
     nabla_context_destroy(ctx);
@@ -229,14 +229,15 @@ static const cli_option options[] = {
     CLI_RANGE("size", SIZE, size, 1, NV_MOST_SIDE, "pixels [the model's own]"),
     CLI_RANGE("frames", INT32, to.frames, 1, NV_MOST_FRAMES, "[the model's own]"),
     CLI_FLAG("seed", SEED, NULL, seed, "prompt i takes seed + i [0]"),
+    CLI_FLAG("o,output", TEXT, "DIR", to.output, "outcomes by prompt, what plans keep: CSVs a policy"),
     CLI_THREADS,
     CLI_DTYPE("to compute in [bf16]"),
     CLI_JSON,
     CLI_QUIET,
     CLI_PROFILE,
     CLI_MORE,
+    CLI_RANGE("clips", INT32, to.clips, 0, NV_MOST_SAMPLES, "first clips of --compare written to -o as video []"),
     CLI_FLAG("reference", TEXT, "DIR", reference, "another model, for the first policy [the same]"),
-    CLI_FLAG("map", TEXT, "DIR", to.map, "what plans keep by step, layer and head: CSVs"),
     CLI_LEVEL,
     CLI_DEVICE,
 };

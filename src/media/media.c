@@ -126,3 +126,24 @@ void nv_media_to_rgb(const float *video, int32_t frames, int32_t height, int32_t
         }
     }
 }
+
+static nabla_status put_frames(nv_media_writer *w, const float *video, uint8_t *rgb, nv_error *err) {
+    const nv_media_options *o = &w->options;
+    for (int32_t f = 0; f < o->frames; f++) {
+        nv_media_to_rgb(video, o->frames, o->height, o->width, f, rgb);
+        NV_TRY(nv_media_frame(w, rgb, err));
+    }
+    return NABLA_OK;
+}
+
+nabla_status nv_media_write(const char *path, const nv_media_options *options, const float *video, nv_error *err) {
+    nv_media_writer *w;
+    NV_TRY(nv_media_open(path, options, &w, err));
+    uint8_t *rgb = malloc(3 * (size_t)options->height * (size_t)options->width);
+    nabla_status status =
+        rgb ? put_frames(w, video, rgb, err) : nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory to write %s", path);
+    free(rgb);
+    if (status == NABLA_OK) return nv_media_finish(w, err);
+    nv_media_abandon(w);
+    return status;
+}

@@ -34,6 +34,9 @@ void nv_media_abandon(nv_media_writer *w);                       /* removes the 
 /* One PNG, written to a temporary name first. Works without FFmpeg too. */
 nabla_status nv_png_write(const char *path, const uint8_t *rgb, int32_t width, int32_t height, nv_error *err);
 
+/* A whole clip, [3, frames, height, width] fp32 in [-1, 1], as options say. */
+nabla_status nv_media_write(const char *path, const nv_media_options *options, const float *video, nv_error *err);
+
 /* [3, frames, height, width] fp32 in [-1, 1] -> one frame's RGB. NaN becomes black. */
 void nv_media_to_rgb(const float *video, int32_t frames, int32_t height, int32_t width, int32_t frame, uint8_t *rgb);
 

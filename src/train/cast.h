@@ -56,7 +56,9 @@ enum {
     NV_RIGHT_MOTION = 4,
     NV_RIGHT_COUNT = 8,
     NV_RIGHT_RELATION = 16,
-    NV_ASKED_RELATION = 32 /* else NV_RIGHT_RELATION is not set */
+    NV_ASKED_RELATION = 32, /* else NV_RIGHT_RELATION is not set */
+    NV_SEEN_MORE = 64,      /* objects than asked for: a duplicate, say */
+    NV_SEEN_FEWER = 128
 };
 unsigned nv_cast_compare(const nv_cast_wish *wish, const nv_cast_sighting *seen);
 

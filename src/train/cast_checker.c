@@ -215,5 +215,6 @@ unsigned nv_cast_compare(const nv_cast_wish *wish, const nv_cast_sighting *seen)
             best = (first & second) | relation;
         }
     }
-    return best | asked | (seen->count == wish->count ? NV_RIGHT_COUNT : 0u);
+    const unsigned count = seen->count > wish->count ? NV_SEEN_MORE : NV_SEEN_FEWER;
+    return best | asked | (seen->count == wish->count ? NV_RIGHT_COUNT : count);
 }

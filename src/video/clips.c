@@ -23,21 +23,7 @@ typedef struct clip_job {
     const nabla_video_machine *machine;
     nv_source source;
     float *video; /* [3, frames, height, width] */
-    uint8_t *rgb; /* one frame */
 } clip_job;
-
-static nabla_status write_video(const clip_job *j, const char *path, const nv_media_options *options, nv_error *err) {
-    nv_media_writer *writer;
-    nabla_status status = nv_media_open(path, options, &writer, err);
-    if (status != NABLA_OK) return status;
-    for (int32_t f = 0; f < j->clip.frames && status == NABLA_OK; f++) {
-        nv_media_to_rgb(j->video, j->clip.frames, j->clip.height, j->clip.width, f, j->rgb);
-        status = nv_media_frame(writer, j->rgb, err);
-    }
-    if (status == NABLA_OK) return nv_media_finish(writer, err);
-    nv_media_abandon(writer);
-    return status;
-}
 
 static nv_media_options media_of(const clip_job *j) {
     return (nv_media_options){
@@ -60,7 +46,7 @@ static nabla_status write_clip(const clip_job *j, int32_t i, nv_error *err) {
     options.title = caption;
     options.comment = note;
     NV_TRY(path_of(j, i, j->extension, path, err));
-    NV_TRY(write_video(j, path, &options, err));
+    NV_TRY(nv_media_write(path, &options, j->video, err));
     NV_TRY(path_of(j, i, "txt", path, err));
     strcat(caption, "\n"); /* the source leaves room: captions are far shorter than their array */
     NV_TRY(nv_file_write(path, caption, strlen(caption), err));
@@ -86,17 +72,15 @@ static nabla_status check(const clip_job *j, nv_error *err) {
 
 static nabla_status run(clip_job *j, nv_error *err) {
     const nv_clip_size *c = &j->clip;
-    size_t video = 0, rgb = 0;
+    size_t video = 0;
     NV_TRY(check(j, err));
     if (!nv_source_named(j->data, &j->source))
         return nv_fail(err, NABLA_INVALID_ARGUMENT, "clips of \"%.40s\" are unknown: use \"clips\" or \"scenes\"",
                        j->data);
     NV_TRY(nv_memory_add(&video, sizeof *j->video, 3, c->frames, c->height, c->width, err));
-    NV_TRY(nv_memory_add(&rgb, 1, 3, 1, c->height, c->width, err));
     NV_TRY(nv_memory_check(NULL, video, "a clip", "choose smaller clips", err));
     j->video = malloc(video);
-    j->rgb = malloc(rgb);
-    if (!j->video || !j->rgb) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a clip: choose smaller ones");
+    if (!j->video) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a clip: choose smaller ones");
     for (int32_t i = 0; i < j->count; i++) {
         NV_TRY(write_clip(j, i, err));
     }
@@ -116,6 +100,5 @@ nabla_status nabla_write_clips(const char *folder, const char *extension, const 
     nabla_status status = run(&j, &err);
     nv_source_destroy(&j.source);
     free(j.video);
-    free(j.rgb);
     return nv_report(out, status, &err);
 }

@@ -7,9 +7,9 @@
 #include <string.h>
 
 #include "tensor/random.h"
-#include "train/draw.h"
 #include "video/denoise.h"
 #include "video/eval_clips.h"
+#include "video/eval_files.h"
 #include "video/eval_map.h"
 #include "video/eval_prompts.h"
 #include "video/files.h"
@@ -35,6 +35,7 @@ typedef struct job {
     float *x;        /* [batch, 3, F, H, W] */
     size_t context;  /* numbers of a caption's */
     int32_t done;
+    uint8_t *right;          /* [prompts] */
     nabla_eval_clips *clips; /* NULL unless some are compared */
     nv_eval_map map;         /* of these */
 } job;
@@ -63,6 +64,10 @@ static nabla_status settle(job *j, nv_error *err) {
     if (o->compare < 0 || o->compare > o->prompts)
         return nv_fail(err, NABLA_INVALID_ARGUMENT, "%d clips to compare: choose 0 to the %d prompts", o->compare,
                        o->prompts);
+    if (o->clips < 0 || o->clips > o->compare || (o->clips > 0 && !o->output))
+        return nv_fail(err, NABLA_INVALID_ARGUMENT,
+                       "%d clips to write: they are of the %d to compare, and need a folder to go to", o->clips,
+                       o->compare);
     NV_TRY(nv_eval_data_parse(o->data, j->model.words, &j->data, err));
     snprintf(j->result->data, sizeof j->result->data, "%s", nv_eval_data_name(j->data));
     j->result->steps = r->steps;
@@ -92,7 +97,9 @@ static nabla_status make_buffers(job *j, nv_error *err) {
     j->ids = calloc(texts * words, sizeof *j->ids);
     j->contexts = malloc(texts * words * dim * sizeof *j->contexts);
     j->x = malloc((size_t)j->rule.prompts * nv_denoiser_latent(j->denoiser) * sizeof *j->x);
-    if (!j->ids || !j->contexts || !j->x) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a batch of clips");
+    j->right = calloc((size_t)j->options->prompts, 1);
+    if (!j->ids || !j->contexts || !j->x || !j->right)
+        return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a batch of clips");
     nv_words_encode(j->model.words, "", j->ids + (texts - 1) * words, NULL, 0);
     return NABLA_OK;
 }
@@ -110,8 +117,7 @@ static nabla_status make_clips(job *j, nv_error *err) {
 static void draw_prompt(job *j, int32_t i, int32_t slot) {
     char caption[NV_CAPTION_SIZE];
     size_t words = (size_t)nv_words_length(j->model.words), n = nv_denoiser_latent(j->denoiser);
-    nv_philox g = nv_draw(j->options->seed, NV_DRAW_PROMPT, 0, i);
-    nv_eval_prompt(j->data, &g, caption, &j->wishes[slot]);
+    nv_eval_prompt(j->data, j->options->seed, i, caption, &j->wishes[slot]);
     nv_words_encode(j->model.words, caption, j->ids + (size_t)slot * words, NULL, 0);
     nv_torch_randn(j->options->seed + (uint64_t)i, j->x + (size_t)slot * n, n);
 }
@@ -138,7 +144,7 @@ static void count_clip(job *j, uint8_t right, double density) {
     nabla_eval_result *r = j->result;
     const int asked = (right & NV_ASKED_RELATION) != 0;
     const uint8_t all = NV_RIGHT_COLOUR | NV_RIGHT_SHAPE | NV_RIGHT_MOTION | NV_RIGHT_COUNT;
-    if (r->right) r->right[j->done] = right;
+    j->right[j->done] = right;
     r->colour += (right & NV_RIGHT_COLOUR) != 0;
     r->shape += (right & NV_RIGHT_SHAPE) != 0;
     r->motion += (right & NV_RIGHT_MOTION) != 0;
@@ -186,6 +192,7 @@ static void finish(job *j, double seconds) {
     const double n = j->done > 0 ? (double)j->done : 1.0;
     r->prompts = j->done;
     r->seconds = seconds / n;
+    if (r->right) memcpy(r->right, j->right, (size_t)j->done);
     r->colour /= n;
     r->shape /= n;
     r->motion /= n;
@@ -195,36 +202,45 @@ static void finish(job *j, double seconds) {
     r->relation = r->relations > 0 ? r->relation / (double)r->relations : NAN;
 }
 
-static nabla_status measure_clips(job *j, nv_error *err) {
+static void measure_clips(job *j) {
     const int32_t *patch = nv_dit_get_config(j->model.dit)->patch, *tile = j->rule.shape.tile;
     nv_eval_clips_measure(j->clips, j->options->reference, patch + 1, tile + 1, j->model.device->threads, j->result);
     j->result->kept_mass = nv_eval_map_mass(&j->map);
-    j->result->clips = j->clips;
-    j->clips = NULL;
-    if (!j->options->map) return NABLA_OK;
-    char name[NV_PATH_SIZE], path[NV_PATH_SIZE];
-    snprintf(name, sizeof name, "%s.csv", j->options->policy ? j->options->policy : "model");
-    NV_TRY(nv_path_join(path, j->options->map, name, err));
-    return nv_eval_map_write(&j->map, path, err);
+}
+
+static nabla_status write_files(const job *j, nv_error *err) {
+    const nabla_eval_options *o = j->options;
+    const nv_eval_files files = {.folder = o->output,
+                                 .policy = o->policy ? o->policy : "model",
+                                 .data = j->data,
+                                 .seed = o->seed,
+                                 .prompts = j->done,
+                                 .right = j->right,
+                                 .clips = j->clips,
+                                 .compared = o->reference != NULL,
+                                 .videos = o->clips,
+                                 .fps = j->model.index.fps,
+                                 .map = j->clips ? &j->map : NULL};
+    nv_profile_enter(j->machine, NABLA_PART_MEDIA);
+    return nv_eval_files_write(&files, err);
 }
 
 static nabla_status run(job *j, nv_error *err) {
     if (!j->options->model) return nv_fail(err, NABLA_INVALID_ARGUMENT, "no model folder: say which model to evaluate");
-    if (j->options->map) {
-        if (j->options->compare == 0)
-            return nv_fail(err, NABLA_INVALID_ARGUMENT, "a map is of the clips to compare: say of how many");
-        NV_TRY(nv_folder_make(j->options->map, err));
-    }
+    if (j->options->output) NV_TRY(nv_folder_make(j->options->output, err));
     NV_TRY(nv_clip_model_open(j->options->model, j->machine, 0, &j->model, err));
     NV_TRY(settle(j, err));
     NV_TRY(make_buffers(j, err));
     NV_TRY(make_clips(j, err));
     double start = nv_now();
-    nabla_status status = NABLA_OK;
-    while (status == NABLA_OK && j->done < j->options->prompts)
-        status = run_batch(j, err);
+    while (j->done < j->options->prompts)
+        NV_TRY(run_batch(j, err));
     finish(j, nv_now() - start);
-    return status == NABLA_OK && j->clips ? measure_clips(j, err) : status;
+    if (j->clips) measure_clips(j);
+    if (j->options->output) NV_TRY(write_files(j, err));
+    j->result->clips = j->clips;
+    j->clips = NULL;
+    return NABLA_OK;
 }
 
 nabla_status nabla_evaluate(const nabla_eval_options *options, const nabla_video_machine *machine,
@@ -249,6 +265,7 @@ nabla_status nabla_evaluate(const nabla_eval_options *options, const nabla_video
     free(j.ids);
     free(j.contexts);
     free(j.x);
+    free(j.right);
     nv_profile_stop(j.machine);
     return nv_report(err, status, &inner);
 }

@@ -12,20 +12,23 @@ nabla_status nv_eval_clips_create(int32_t count, const nv_clip_size *size, nabla
     NV_TRY(nv_memory_add(&bytes, 3 * sizeof(float), count, size->frames, size->height, size->width, err));
     NV_TRY(nv_memory_check(NULL, bytes, "the clips to compare", "compare fewer", err));
     nabla_eval_clips *clips = calloc(1, sizeof *clips);
-    float *video = malloc(bytes);
-    if (!clips || !video) {
-        free(clips);
-        free(video);
-        return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for %d clips: compare fewer", count);
+    if (clips) {
+        *clips = (nabla_eval_clips){.count = count, .size = *size, .video = malloc(bytes)};
+        clips->square = calloc((size_t)count, sizeof *clips->square);
+        clips->ssim = calloc((size_t)count, sizeof *clips->ssim);
     }
-    *clips = (nabla_eval_clips){.count = count, .size = *size, .video = video};
     *out = clips;
-    return NABLA_OK;
+    if (clips && clips->video && clips->square && clips->ssim) return NABLA_OK;
+    nabla_eval_clips_destroy(clips);
+    *out = NULL;
+    return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for %d clips: compare fewer", count);
 }
 
 void nabla_eval_clips_destroy(nabla_eval_clips *clips) {
     if (!clips) return;
     free(clips->video);
+    free(clips->square);
+    free(clips->ssim);
     free(clips);
 }
 
@@ -53,11 +56,12 @@ void nv_eval_clips_measure(const nabla_eval_clips *clips, const nabla_eval_clips
 #pragma omp parallel for ordered schedule(static, 1) num_threads(threads)
     for (int32_t i = 0; i < clips->count; i++) {
         const float *a = clips->video + (size_t)i * n, *b = reference ? reference->video + (size_t)i * n : a;
-        const double difference = nv_mean_square(a, b, n), likeness = reference ? nv_ssim(b, a, &clips->size) : 0.0;
+        clips->square[i] = nv_mean_square(a, b, n);
+        clips->ssim[i] = reference ? nv_ssim(b, a, &clips->size) : 0.0;
 #pragma omp ordered
         {
-            square += difference;
-            ssim += likeness;
+            square += clips->square[i];
+            ssim += clips->ssim[i];
             nv_edge_energy_add(a, &clips->size, patch, tile, &energy);
         }
     }

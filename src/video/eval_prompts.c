@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "train/draw.h"
+
 static const char *const names[] = {[NV_EVAL_CLIPS] = "clips", [NV_EVAL_SCENES] = "scenes"};
 
 static int knows_scenes(const nv_words *words) {
@@ -29,16 +31,17 @@ const char *nv_eval_data_name(nv_eval_data data) {
     return names[data];
 }
 
-void nv_eval_prompt(nv_eval_data data, nv_philox *g, char *caption, nv_cast_wish *wish) {
+void nv_eval_prompt(nv_eval_data data, uint64_t seed, int32_t i, char *caption, nv_cast_wish *wish) {
+    nv_philox g = nv_draw(seed, NV_DRAW_PROMPT, 0, i);
     if (data == NV_EVAL_SCENES) {
         nv_cast cast;
-        nv_cast_draw(g, 1, &cast);
+        nv_cast_draw(&g, 1, &cast);
         nv_cast_caption(&cast, caption, NV_CAPTION_SIZE);
         nv_cast_wish_parse(caption, wish);
         return;
     }
     nv_scene scene;
-    nv_scene_draw(g, 1, &scene);
+    nv_scene_draw(&g, 1, &scene);
     nv_scene_caption(&scene, caption, NV_CAPTION_SIZE);
     *wish = (nv_cast_wish){.count = 1, .relation = -1};
     nv_wish_parse(caption, &wish->actor[0]);

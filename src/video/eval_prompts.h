@@ -13,8 +13,8 @@ typedef enum nv_eval_data { NV_EVAL_CLIPS, NV_EVAL_SCENES } nv_eval_data;
 nabla_status nv_eval_data_parse(const char *name, const nv_words *words, nv_eval_data *out, nv_error *err);
 const char *nv_eval_data_name(nv_eval_data data);
 
-/* One of the held-out combinations. caption: NV_CAPTION_SIZE bytes. */
-void nv_eval_prompt(nv_eval_data data, nv_philox *g, char *caption, nv_cast_wish *wish);
+/* Prompt i of a seed: one of the held-out combinations. caption: NV_CAPTION_SIZE bytes. */
+void nv_eval_prompt(nv_eval_data data, uint64_t seed, int32_t i, char *caption, nv_cast_wish *wish);
 /* Bits of cast.h. */
 uint8_t nv_eval_judge(nv_eval_data data, const nv_cast_wish *wish, const float *video, const nv_clip_size *clip);
 
