@@ -149,7 +149,6 @@ static nabla_status sample_clip(nv_generation *g, int32_t i, nv_error *err) {
     nv_profile_enter(g->machine, NABLA_PART_SAMPLER);
     g->settings.prompt = clip->prompt;
     g->settings.seed = clip->seed;
-    g->settings.weights = nv_dit_fingerprint(g->pipeline->dit) ^ g->texts_hash;
     NV_TRY(nv_generation_noise(g, clip, err));
     g->result->resumed_steps = clip->totals.steps;
     for (int32_t s = 0; s < g->rule.steps && g->result->densities; s++)
@@ -179,6 +178,7 @@ static nabla_status sample(nv_generation *g, nv_error *err) {
     const double start = nv_now();
     nv_profile_enter(g->machine, NABLA_PART_LOAD);
     NV_TRY(g->pipeline->ops->load(g->pipeline, err));
+    g->settings.weights = nv_dit_fingerprint(g->pipeline->dit) ^ g->texts_hash; /* reads all of an offloaded model */
     NV_TRY(nv_denoiser_create(g->pipeline->device, g->pipeline->dit, &g->rule, &g->denoiser, err));
     g->result->load_s += nv_now() - start;
     nabla_status status = NABLA_OK;
