@@ -57,9 +57,9 @@ def student(values):
 def paired_prompts(first, second, trait):
     """How much more often `second` is right than `first`: {seed: [bits a prompt]} of both, on the same prompts.
 
-    The seeds answer the same prompts, so a prompt counts once, with its mean over the seeds that both have. One
-    prompt gained and one lost are added: with one seed this is nabla_eval_compare's interval (Wald's for pairs with
-    half a prompt added to each cell, Agresti & Min 2005). None where there is nothing to compare.
+    The seeds answer the same prompts, so a prompt counts once, with its mean over the seeds that both have. With one
+    seed the interval is nabla_eval_compare's (Wald's for pairs with half a prompt added to each cell, Agresti & Min
+    2005). None where there is nothing to compare.
     """
     by_prompt, seeds = {}, {}
     for seed in sorted(set(first) & set(second)):
@@ -74,10 +74,15 @@ def paired_prompts(first, second, trait):
     if not seeds:
         return None
     changes = [mean(c) for c in by_prompt.values()]
+    return Difference(mean(changes), *wald(changes), len(changes), seeds)
+
+
+def wald(changes):
+    """The interval of the mean of changes from -1 to 1, with one gained and one lost added."""
     n, total = len(changes), sum(changes)
     centre = total / (n + 2)
     spread = Z * math.sqrt(max(0.0, sum(c * c for c in changes) + 1 - total * centre)) / (n + 2)
-    return Difference(total / n, max(-1.0, centre - spread), min(1.0, centre + spread), n, seeds)
+    return max(-1.0, centre - spread), min(1.0, centre + spread)
 
 
 def paired_seeds(first, second):
