@@ -71,6 +71,11 @@ def read_csv(path, columns):
     return rows
 
 
+def read_lines(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read().splitlines()
+
+
 def decode(text):
     """Two hexadecimal digits a prompt -> a number of bits a prompt."""
     if len(text) % 2 or not re.fullmatch("[0-9a-fA-F]*", text):
@@ -102,6 +107,8 @@ class Evidence:
             setattr(self, name, read_csv(path, columns.split()) if os.path.exists(path) else [])
         for row in self.outcomes:
             row["outcomes"] = decode(row["outcomes"])
+        path = os.path.join(folder, "machine.txt")
+        self.machine = read_lines(path)[0].strip() if os.path.exists(path) and read_lines(path) else ""
         self.seeds = sorted({row["seed"] for row in self.train + self.eval if row["seed"] is not None})
 
     def variants(self, kind, sparsity_class):
@@ -172,7 +179,4 @@ class Evidence:
 
     def captions(self, seed):
         path = os.path.join(self.folder, f"clips-{seed}", "captions.txt")
-        if not os.path.exists(path):
-            return []
-        with open(path, encoding="utf-8") as file:
-            return file.read().splitlines()
+        return read_lines(path) if os.path.exists(path) else []

@@ -5,7 +5,8 @@
     bench/evidence_report.py [RESULTS] [-o docs]
 
 RESULTS (bench/results/evidence) holds the CSVs. Needs matplotlib (and Pillow, which comes with it); for film strips the
-program ffmpeg or PyAV. Every verdict is computed from the figures; what is not there yet is said to be missing.
+program ffmpeg or PyAV. RESULTS/machine.txt, a line that names the machine, is quoted. Every verdict is computed from the
+figures; what is not there yet is said to be missing.
 """
 import argparse
 import os
@@ -25,12 +26,13 @@ bench/evidence.sh WORK -- --device cuda   # trains and evaluates; what has its r
 bench/evidence_report.py                  # this page and its pictures
 ```
 
-A model of six layers and three heads of 64 (9 MB) learns scenes of one and two moving objects, captions as `a red circle left
-of a blue square moving up`: first 64 x 64, then 128 x 128 with dense attention; then 192 x 192 and 8 frames, 72 blocks of
-64 tokens, with each policy from the same start, on the same clips and noise. Windows (STA) come in two sizes that keep
-about a fifth and a tenth; NABLA's thresholds, alone and with a smaller window, are set to the same sparsity on the dense
-model. No window of a tenth sees both other frames and other places, so there are two. Captions of the evaluation are held
-out; a checker that knows true clips reads colour, shape, motion, count and relation. `all`: everything that was asked for.
+A model of six layers and three heads of 64 learns scenes of one and two moving objects, captions as `a red circle left of a
+blue square moving up`: first 64 x 64, then 128 x 128 with dense attention, once for all seeds; then 192 x 192 and 8 frames,
+72 blocks of 64 tokens, with each policy from this start, on the same clips and noise. Seeds are clips and noise of this last
+part. Windows (STA) come in two sizes that keep about a fifth and a tenth; NABLA's thresholds, alone and with a smaller
+window, are set to the same sparsity on the dense model. No window of a tenth sees both other frames and other places, so
+there are two. Captions of the evaluation are held out; a checker that knows true clips reads colour, shape, motion, count
+and relation. `all`: everything that was asked for.
 
 Intervals are at 95 %. Shares are compared in pairs, on the same prompts and noise: a prompt counts once, with its mean over
 seeds (Wald's interval for pairs with half a prompt added to each cell, as `nabla eval` does; Agresti and Min 2005). That
@@ -54,12 +56,16 @@ def strips(evidence, folder, made):
                 continue
             seed = next(iter(found.values()))[1]
             models = {name: path for name, (path, of) in found.items() if of == seed}
-            name = f"strip-{kind}-{c}.webp"
-            n = evidence_strips.strip(models, evidence.captions(seed), 3, os.path.join(folder, name))
-            if n:
-                made.add(os.path.join(folder, name))
-                lines += [f"The first {plural(n, 'prompt')}, {kind}, about {c} % sparse, seed {seed}:", "",
-                          f"![film strips: {', '.join(models)}](evidence/{name})", ""]
+            what, shown = f"{kind}, about {c} % sparse, seed {seed}", f"{kind}-{c}.webp"
+            n = evidence_strips.strip(models, evidence.captions(seed), 3, os.path.join(folder, "strip-" + shown))
+            if not n:
+                continue
+            evidence_strips.stills(models, 3, os.path.join(folder, "still-" + shown))
+            made.update(os.path.join(folder, kind_of + shown) for kind_of in ("strip-", "still-"))
+            lines += [f"The first {plural(n, 'prompt')}, {what}:", "",
+                      f"![film strips: {', '.join(models)}](evidence/strip-{shown})", "",
+                      "Their middle frames; ticks show where tiles meet:", "",
+                      f"![middle frames: {', '.join(models)}](evidence/still-{shown})", ""]
     return lines or ["No clips were kept, so there are no film strips.", ""]
 
 
@@ -72,6 +78,7 @@ def size_of(evidence):
     text = f"Here: {plural(len(evidence.seeds), 'seed')} ({seeds})"
     if prompts:
         text += f", {' or '.join(map(str, prompts))} prompts a model"
+    text += f", measured on {evidence.machine}" if evidence.machine else "; on which machine was not noted"
     missing = []
     wanted = {(kind, c, variant(policy)) for kind, c, policy in
               {(r["kind"], r["sparsity_class"], r["policy"]) for r in evidence.eval} if kind in ("scratch", "distilled")}
