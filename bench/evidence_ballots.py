@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Votes of several people, read and summed as the paper's Table 3: shares of answers, with intervals."""
+
 import csv
 import random
 
@@ -30,8 +31,10 @@ def read(paths):
                 raise BadInput(f"{where}: it has not {len(COLUMNS)} fields: ask for the file again")
             one = (row["voter"], row["page"], row["pair"])
             if one in seen:
-                raise BadInput(f"{where}: voter {row['voter']} has judged pair {row['pair']} in {seen[one]} already: "
-                               "give the later file alone")
+                raise BadInput(
+                    f"{where}: voter {row['voter']} has judged pair {row['pair']} in {seen[one]} already: "
+                    "give the later file alone"
+                )
             seen[one] = path
             models |= {row["left"], row["right"]}
             for q in QUESTIONS:
@@ -40,8 +43,10 @@ def read(paths):
                 if row[q]:
                     votes[q].append((row["voter"], row["pair"], row[row[q]] if row[q] in ("left", "right") else row[q]))
     if len(models) != 2:
-        raise BadInput(f"these are votes on {len(models)} models ({', '.join(sorted(models)) or 'none'}), and two are "
-                       "compared: sum each comparison alone")
+        raise BadInput(
+            f"these are votes on {len(models)} models ({', '.join(sorted(models)) or 'none'}), and two are "
+            "compared: sum each comparison alone"
+        )
     return votes, sorted(models)
 
 
@@ -107,8 +112,10 @@ def verdict(votes, baseline, other):
     if not found:
         return "Nobody has answered the question of overall preference yet."
     value, low, high = found
-    text = (f"{plural(people, 'voter')} on {plural(pairs, 'pair')}: {other} is preferred {100 * value:+.1f} points [{100 * low:+.1f}, "
-            f"{100 * high:+.1f}] more often than {baseline}")
+    text = (
+        f"{plural(people, 'voter')} on {plural(pairs, 'pair')}: {other} is preferred {100 * value:+.1f} points [{100 * low:+.1f}, "
+        f"{100 * high:+.1f}] more often than {baseline}"
+    )
     if people < 2 or pairs < 2:
         return text + "; one voter or one pair tells nothing of others."
     return text + (": no difference at 95 %." if low <= 0 <= high else ": a difference at 95 %.")

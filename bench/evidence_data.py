@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What bench/evidence.sh left in its CSVs, read and checked: rows by what they are of."""
+
 import csv
 import glob
 import os
@@ -15,7 +16,7 @@ COLUMNS = {
     "train": "kind sparsity_class policy seed steps batch loss sparsity samples_per_second seconds",
     "loss": "kind sparsity_class policy seed step loss",
     "eval": "kind sparsity_class policy seed run_with prompts colour shape motion count relation all sparsity psnr ssim "
-            "kept_mass border seconds",
+    "kept_mass border seconds",
     "outcomes": "kind sparsity_class policy seed run_with outcomes",
     "threshold": "sparsity_class seed windows policy sparsity",
 }
@@ -66,7 +67,9 @@ def read_csv(path, columns):
         for line in lines:
             where = f"{path}, line {lines.line_num}"
             if len(line) != len(header):
-                raise BadInput(f"{where}: {len(line)} fields, and its header has {len(header)}: repair or delete that row")
+                raise BadInput(
+                    f"{where}: {len(line)} fields, and its header has {len(header)}: repair or delete that row"
+                )
             rows.append({c: number(v, c, where) for c, v in zip(header, line)})
     return rows
 
@@ -113,16 +116,24 @@ class Evidence:
 
     def variants(self, kind, sparsity_class):
         """Variants that were trained so, STA first."""
-        found = {variant(r["policy"]) for r in self.train + self.eval
-                 if r["kind"] == kind and r["sparsity_class"] == sparsity_class}
+        found = {
+            variant(r["policy"])
+            for r in self.train + self.eval
+            if r["kind"] == kind and r["sparsity_class"] == sparsity_class
+        }
         return sorted(found, key=lambda name: (FAMILIES.index(family(name)), name))
 
     @staticmethod
     def _own(table, kind, sparsity_class, name, seed):
         """The row of a model run with its own policy, None where there is none."""
         for row in table:
-            if (row["kind"] == kind and row["sparsity_class"] == sparsity_class and row["seed"] == seed
-                    and variant(row["policy"]) == name and row.get("run_with", row["policy"]) == row["policy"]):
+            if (
+                row["kind"] == kind
+                and row["sparsity_class"] == sparsity_class
+                and row["seed"] == seed
+                and variant(row["policy"]) == name
+                and row.get("run_with", row["policy"]) == row["policy"]
+            ):
                 return row
         return None
 
@@ -172,7 +183,7 @@ class Evidence:
         """The folder with the clips of such a model, and its seed; None where none were kept."""
         for seed in self.seeds:
             for folder in sorted(glob.glob(os.path.join(self.folder, f"clips-{seed}", f"{kind}-{sparsity_class}-*"))):
-                policy = os.path.basename(folder)[len(f"{kind}-{sparsity_class}-"):]
+                policy = os.path.basename(folder)[len(f"{kind}-{sparsity_class}-") :]
                 if variant(policy) == name and glob.glob(os.path.join(folder, "*.mp4")):
                     return folder, seed
         return None

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The arithmetic of docs/evidence.md: intervals, and the verdicts that follow from them. No plotting, no files."""
+
 import math
 from dataclasses import dataclass
 
@@ -7,19 +8,49 @@ from evidence_data import right
 
 Z = 1.959964
 # Student's t, 97.5 %, by degrees of freedom
-T = [12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281, 2.2010, 2.1788, 2.1604, 2.1448,
-     2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860, 2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484,
-     2.0452, 2.0423]
+T = [
+    12.7062,
+    4.3027,
+    3.1824,
+    2.7764,
+    2.5706,
+    2.4469,
+    2.3646,
+    2.3060,
+    2.2622,
+    2.2281,
+    2.2010,
+    2.1788,
+    2.1604,
+    2.1448,
+    2.1314,
+    2.1199,
+    2.1098,
+    2.1009,
+    2.0930,
+    2.0860,
+    2.0796,
+    2.0739,
+    2.0687,
+    2.0639,
+    2.0595,
+    2.0555,
+    2.0518,
+    2.0484,
+    2.0452,
+    2.0423,
+]
 
 
 @dataclass
 class Difference:
     """A difference with its 95 % interval, and what each seed says of it."""
+
     value: float
     low: float
     high: float
-    n: int        # what the interval is over: prompts, or seeds
-    seeds: dict   # {seed: difference}
+    n: int  # what the interval is over: prompts, or seeds
+    seeds: dict  # {seed: difference}
 
     def agree(self):
         """Whether no seed says the opposite."""
@@ -87,8 +118,11 @@ def wald(changes):
 
 def paired_seeds(first, second):
     """second - first, figures by seed: Student's interval over the seeds that both have; None without any."""
-    seeds = {s: second[s] - first[s] for s in sorted(set(first) & set(second))
-             if first[s] is not None and second[s] is not None}
+    seeds = {
+        s: second[s] - first[s]
+        for s in sorted(set(first) & set(second))
+        if first[s] is not None and second[s] is not None
+    }
     if not seeds:
         return None
     return Difference(*student(list(seeds.values())), len(seeds), seeds)
@@ -157,6 +191,7 @@ def grid_of(sums):
 
 # ------------------------------------------------------------------ sentences
 
+
 def plural(n, word):
     return f"{n} {word}" if n == 1 else f"{n} {word}s"
 
@@ -193,10 +228,16 @@ def told(claims, what, other, form, unit=""):
         else:
             group = "same" if d.low <= 0 <= d.high else "unsettled"
         side = "" if group in ("below", "above", "lone") or not d.value else " below" if d.value < 0 else " above"
-        groups[group].append(f"{name} is {size(d, form, unit)}{side}" if side else f"{name} by {size(d, form, unit)}"
-                             if group != "lone" and d.value else f"{name} {size(d, form, unit)}")
-    starts = {"below": f"{what}, below {other} at 95 %: ", "above": f"{what}, above {other} at 95 %: ",
-              "unsettled": f"{what}, not settled against {other}, since a seed says the opposite of the interval: ",
-              "same": f"{what}, no difference to {other} at 95 %: ",
-              "lone": f"{what}, against {other}, where one seed tells nothing of chance: "}
+        groups[group].append(
+            f"{name} is {size(d, form, unit)}{side}"
+            if side
+            else f"{name} by {size(d, form, unit)}" if group != "lone" and d.value else f"{name} {size(d, form, unit)}"
+        )
+    starts = {
+        "below": f"{what}, below {other} at 95 %: ",
+        "above": f"{what}, above {other} at 95 %: ",
+        "unsettled": f"{what}, not settled against {other}, since a seed says the opposite of the interval: ",
+        "same": f"{what}, no difference to {other} at 95 %: ",
+        "lone": f"{what}, against {other}, where one seed tells nothing of chance: ",
+    }
     return [f"- {starts[group]}{'; '.join(found)}." for group, found in groups.items() if found]

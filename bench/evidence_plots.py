@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The plots of docs/evidence.md. A policy has its colour and marker everywhere (Okabe and Ito's colours, which differ
 for colour-blind eyes too); white panels, so that they can be read on a dark page as well."""
+
 import os
 
 import matplotlib
@@ -14,12 +15,24 @@ COLOURS = {"dense": "#333333", "sta": "#D55E00", "nabla": "#0072B2", "union": "#
 MARKERS = {"dense": "o", "sta": "s", "nabla": "^", "union": "D"}
 LINES = ["-", "--", ":", "-."]
 
-matplotlib.rcParams.update({
-    "svg.hashsalt": "nabla", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#dddddd",
-    "grid.linewidth": 0.6, "axes.axisbelow": True, "figure.facecolor": "white", "axes.facecolor": "white",
-    "legend.frameon": False, "path.simplify": True,
-})
+matplotlib.rcParams.update(
+    {
+        "svg.hashsalt": "nabla",
+        "svg.fonttype": "none",
+        "font.family": "sans-serif",
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.color": "#dddddd",
+        "grid.linewidth": 0.6,
+        "axes.axisbelow": True,
+        "figure.facecolor": "white",
+        "axes.facecolor": "white",
+        "legend.frameon": False,
+        "path.simplify": True,
+    }
+)
 
 
 def save(figure, path):
@@ -54,8 +67,9 @@ def mean_and_range(axis, curves, name, others):
     steps = [step for step, _ in rows]
     look = line_style(name, others)
     axis.plot(steps, [sum(v) / len(v) for _, v in rows], label=name, linewidth=1.3, **look)
-    axis.fill_between(steps, [min(v) for _, v in rows], [max(v) for _, v in rows], color=look["color"], alpha=0.15,
-                      linewidth=0)
+    axis.fill_between(
+        steps, [min(v) for _, v in rows], [max(v) for _, v in rows], color=look["color"], alpha=0.15, linewidth=0
+    )
 
 
 def loss_curves(classes, path):
@@ -68,8 +82,11 @@ def loss_curves(classes, path):
             base = models.get("dense", {})
             if name == "dense" or not base:
                 continue
-            less = {s: [(step, loss - dict(base[s])[step]) for step, loss in curve if step in dict(base[s])]
-                    for s, curve in curves.items() if s in base}
+            less = {
+                s: [(step, loss - dict(base[s])[step]) for step, loss in curve if step in dict(base[s])]
+                for s, curve in curves.items()
+                if s in base
+            }
             mean_and_range(bottom, less, name, list(models))
         top.set_title(title)
         top.set_ylabel("training loss")
@@ -84,8 +101,9 @@ def loss_curves(classes, path):
 
 def forest(classes, labels, unit, path):
     """Differences with intervals. classes: {title: {variant: {label: Difference or None}}}"""
-    figure, axes = pyplot.subplots(1, len(classes), figsize=(4.6 * len(classes), 0.62 * len(labels) + 1.6),
-                                   squeeze=False, sharey=True)
+    figure, axes = pyplot.subplots(
+        1, len(classes), figsize=(4.6 * len(classes), 0.62 * len(labels) + 1.6), squeeze=False, sharey=True
+    )
     for axis, (title, models) in zip(axes[0], classes.items()):
         axis.axvline(0, color=COLOURS["dense"], linewidth=1)
         for i, (name, differences) in enumerate(models.items()):
@@ -99,8 +117,15 @@ def forest(classes, labels, unit, path):
                 low, high = max(d.low, -1e9), min(d.high, 1e9)
                 if low > -1e9:
                     axis.plot([100 * low, 100 * high], [y + offset] * 2, color=look["color"], linewidth=1.2)
-                axis.plot(100 * d.value, y + offset, markersize=5, markerfacecolor=fill, linestyle="none",
-                          label=name if label == labels[-1] else None, **look)
+                axis.plot(
+                    100 * d.value,
+                    y + offset,
+                    markersize=5,
+                    markerfacecolor=fill,
+                    linestyle="none",
+                    label=name if label == labels[-1] else None,
+                    **look
+                )
         axis.set_title(title)
         axis.set_yticks(range(len(labels)), labels)
         axis.set_xlabel(unit)
@@ -118,7 +143,9 @@ def dots(classes, ylabel, one, path):
             values = [v for v in values.values() if v is not None]
             if values:
                 axis.plot([x] * len(values), values, linestyle="none", markersize=5, alpha=0.6, **style(name))
-                axis.plot([x - 0.25, x + 0.25], [sum(values) / len(values)] * 2, color=COLOURS[family(name)], linewidth=2)
+                axis.plot(
+                    [x - 0.25, x + 0.25], [sum(values) / len(values)] * 2, color=COLOURS[family(name)], linewidth=2
+                )
         if one is not None:
             axis.axhline(one, color=COLOURS["dense"], linewidth=0.8, linestyle=":")
         axis.set_xticks(range(len(models)), [name.replace("_", "\n") for name in models])
@@ -145,10 +172,12 @@ def sparsity_curves(panels, path):
             if name == "sta":
                 look["linestyle"] = "none"  # windows are no row of ever sparser ones
             axis.plot(x, y, markersize=4, linewidth=1.2, label=NAMES[name] if name in NAMES else name, **look)
-            axis.vlines(x, [p[2] for p in points], [p[3] for p in points], color=look["color"], linewidth=0.8, alpha=0.6)
+            axis.vlines(
+                x, [p[2] for p in points], [p[3] for p in points], color=look["color"], linewidth=0.8, alpha=0.6
+            )
         axis.set_xlabel("sparsity, %")
         axis.set_ylabel(ylabel)
-    for axis in flat[len(panels):]:
+    for axis in flat[len(panels) :]:
         axis.set_visible(False)
     handles, labels = flat[0].get_legend_handles_labels()
     figure.tight_layout()

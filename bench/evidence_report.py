@@ -8,6 +8,7 @@ RESULTS (bench/results/evidence) holds the CSVs. Needs matplotlib (and Pillow, w
 program ffmpeg or PyAV. RESULTS/machine.txt, a line that names the machine, is quoted. Every verdict is computed from the
 figures; what is not there yet is said to be missing.
 """
+
 import argparse
 import os
 import sys
@@ -15,7 +16,8 @@ import textwrap
 
 from evidence_data import BadInput, Evidence, variant
 from evidence_figures import plural
-from evidence_sections import CLASSES, QUESTIONS, Tally
+from evidence_section import CLASSES, Tally
+from evidence_questions import QUESTIONS
 
 HOW = """\
 Everything here is made by one command from [CSVs](../bench/results/evidence), which another makes on one GPU or a
@@ -44,6 +46,7 @@ Losses, borders and times are compared by seed (Student's, wide for three). **Bo
 def strips(evidence, folder, made):
     """Film strips into the folder, their paths into `made`: lines of the page."""
     import evidence_strips
+
     if not evidence_strips.decoder():
         return ["No film strips: neither the program ffmpeg nor PyAV was there when this page was made.", ""]
     lines = []
@@ -62,10 +65,16 @@ def strips(evidence, folder, made):
                 continue
             evidence_strips.stills(models, 3, os.path.join(folder, "still-" + shown))
             made.update(os.path.join(folder, kind_of + shown) for kind_of in ("strip-", "still-"))
-            lines += [f"The first {plural(n, 'prompt')}, {what}:", "",
-                      f"![film strips: {', '.join(models)}](evidence/strip-{shown})", "",
-                      "Their middle frames; ticks show where tiles meet:", "",
-                      f"![middle frames: {', '.join(models)}](evidence/still-{shown})", ""]
+            lines += [
+                f"The first {plural(n, 'prompt')}, {what}:",
+                "",
+                f"![film strips: {', '.join(models)}](evidence/strip-{shown})",
+                "",
+                "Their middle frames; ticks show where tiles meet:",
+                "",
+                f"![middle frames: {', '.join(models)}](evidence/still-{shown})",
+                "",
+            ]
     return lines or ["No clips were kept, so there are no film strips.", ""]
 
 
@@ -80,8 +89,11 @@ def size_of(evidence):
         text += f", {' or '.join(map(str, prompts))} prompts a model"
     text += f", measured on {evidence.machine}" if evidence.machine else "; on which machine was not noted"
     missing = []
-    wanted = {(kind, c, variant(policy)) for kind, c, policy in
-              {(r["kind"], r["sparsity_class"], r["policy"]) for r in evidence.eval} if kind in ("scratch", "distilled")}
+    wanted = {
+        (kind, c, variant(policy))
+        for kind, c, policy in {(r["kind"], r["sparsity_class"], r["policy"]) for r in evidence.eval}
+        if kind in ("scratch", "distilled")
+    }
     for kind, c, name in sorted(wanted, key=str):
         lacks = [str(s) for s in evidence.seeds if s not in evidence.trained("eval", kind, c, name)]
         if lacks:
@@ -92,15 +104,25 @@ def size_of(evidence):
 
 
 def page(evidence, sections, tally, clips):
-    lines = ["# Evidence", "", "The paper's claims of training ([arXiv 2507.13546](https://arxiv.org/abs/2507.13546)), measured "
-             "again on models that anyone can retrain. They are small, and their clips are drawings: what fails here may hold "
-             "at 14B, and the other way round.", "", "| question | the paper | here |", "|---|---|---|"]
+    lines = [
+        "# Evidence",
+        "",
+        "The paper's claims of training ([arXiv 2507.13546](https://arxiv.org/abs/2507.13546)), measured "
+        "again on models that anyone can retrain. They are small, and their clips are drawings: what fails here may hold "
+        "at 14B, and the other way round.",
+        "",
+        "| question | the paper | here |",
+        "|---|---|---|",
+    ]
     for i, s in enumerate(sections, 1):
         lines.append(f"| {i}. {s.title} | {s.paper} | {s.short[:1].upper() + s.short[1:]} |")
     lines += ["", size_of(evidence), "", "## How", "", HOW]
     by_chance = 0.05 * tally.made
-    lines += [f"This page makes {plural(tally.made, 'comparison')} with an interval; {tally.different} show a difference. Were there "
-              f"none at all, up to {by_chance:.0f} would by chance: a single bold figure proves little.", ""]
+    lines += [
+        f"This page makes {plural(tally.made, 'comparison')} with an interval; {tally.different} show a difference. Were there "
+        f"none at all, up to {by_chance:.0f} would by chance: a single bold figure proves little.",
+        "",
+    ]
     for i, s in enumerate(sections, 1):
         lines += [f"## {i}. {s.title}", "", f"The paper: {s.paper}", "", *s.lines, ""]
         for plot in s.plots:
@@ -116,9 +138,16 @@ def wrapped(line):
     if line.startswith(("|", "!")) or "\n" in line or not line:
         return [line]
     joined = line.replace(" %", "\0%")  # a figure and its sign stay together
-    return [part.replace("\0", " ") for part in
-            textwrap.wrap(joined, 120, subsequent_indent="  " if line.startswith("- ") else "", break_long_words=False,
-                          break_on_hyphens=False)]
+    return [
+        part.replace("\0", " ")
+        for part in textwrap.wrap(
+            joined,
+            120,
+            subsequent_indent="  " if line.startswith("- ") else "",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    ]
 
 
 def main():

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Film strips, a row a model with its clip's frames side by side, a block a caption; and stills, a column a model."""
+
 import glob
 import os
 import shutil
@@ -27,14 +28,31 @@ def decoder():
 
 def frames_by_program(path, side):
     """Every frame, as a picture of side x side."""
-    out = subprocess.run(["ffmpeg", "-v", "error", "-i", path, "-vf", f"scale={side}:{side}:flags=area", "-f", "rawvideo",
-                          "-pix_fmt", "rgb24", "-"], stdout=subprocess.PIPE, check=True).stdout
+    out = subprocess.run(
+        [
+            "ffmpeg",
+            "-v",
+            "error",
+            "-i",
+            path,
+            "-vf",
+            f"scale={side}:{side}:flags=area",
+            "-f",
+            "rawvideo",
+            "-pix_fmt",
+            "rgb24",
+            "-",
+        ],
+        stdout=subprocess.PIPE,
+        check=True,
+    ).stdout
     size = 3 * side * side
-    return [Image.frombytes("RGB", (side, side), out[i:i + size]) for i in range(0, len(out) - size + 1, size)]
+    return [Image.frombytes("RGB", (side, side), out[i : i + size]) for i in range(0, len(out) - size + 1, size)]
 
 
 def frames_by_av(path, side):
     import av
+
     with av.open(path) as file:
         return [f.to_image().resize((side, side), Image.Resampling.BOX) for f in file.decode(video=0)]
 
@@ -75,7 +93,9 @@ def strip(models, captions, most, path):
     names = common_clips(models, most)
     if not names:
         return 0
-    films = [{label: frames_of(os.path.join(folder, name), STRIP) for label, folder in models.items()} for name in names]
+    films = [
+        {label: frames_of(os.path.join(folder, name), STRIP) for label, folder in models.items()} for name in names
+    ]
     columns = max(len(frames) for film in films for frames in film.values())
     line = STRIP + GAP
     picture = Image.new("RGB", (LABEL + columns * line, len(names) * (TITLE + len(models) * line)), "white")
@@ -109,8 +129,12 @@ def stills(models, most, path):
             picture.paste(frames[len(frames) // 2], (x, y))
             for edge in range(TILE, CLIP, TILE):
                 at = edge * STILL // CLIP
-                for line in [(x + at, y - TICK, x + at, y - 2), (x + at, y + STILL + 1, x + at, y + STILL + TICK - 1),
-                             (x - TICK, y + at, x - 2, y + at), (x + STILL + 1, y + at, x + STILL + TICK - 1, y + at)]:
+                for line in [
+                    (x + at, y - TICK, x + at, y - 2),
+                    (x + at, y + STILL + 1, x + at, y + STILL + TICK - 1),
+                    (x - TICK, y + at, x - 2, y + at),
+                    (x + STILL + 1, y + at, x + STILL + TICK - 1, y + at),
+                ]:
                     draw.line(line, fill="black")
     save(picture, path)
     return len(names)

@@ -9,6 +9,7 @@ A and B are folders of clips with the same names, such as two of bench/results/e
 needs no server and no network; which model is on which side is shuffled and not shown. Each person opens it in a browser,
 answers, saves a CSV and sends it back. Only Python's own library is needed.
 """
+
 import argparse
 import base64
 import hashlib
@@ -95,7 +96,9 @@ def make(args):
     if len(names) != 2 or not all(n.isascii() and n for n in names) or args.pairs < 1:
         raise BadInput("--names takes two names in ASCII joined by a comma, --pairs a number from 1 on")
     data = data_of([args.a, args.b], names, args.pairs, args.seed, caption_lines(args.captions, args.a))
-    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "evidence_votes.html"), encoding="utf-8") as file:
+    with open(
+        os.path.join(os.path.dirname(os.path.abspath(__file__)), "evidence_votes.html"), encoding="utf-8"
+    ) as file:
         page = file.read()
     # "<" could end the script that the data lie in
     text = page.replace(PLACE, PLACE.replace("{}", json.dumps(data).replace("<", "\\u003c")))
@@ -112,8 +115,10 @@ def add_up(args):
         raise BadInput(f"--baseline {baseline} is none of the models: {', '.join(models)}")
     other = next(m for m in models if m != baseline)
     print(evidence_ballots.table(votes, baseline, other))
-    print(f"\n{evidence_ballots.verdict(votes, baseline, other)}\nShares in percent, intervals at 95 % by resampling people "
-          "and pairs, no narrower than if\nevery vote were another person's on another pair.")
+    print(
+        f"\n{evidence_ballots.verdict(votes, baseline, other)}\nShares in percent, intervals at 95 % by resampling people "
+        "and pairs, no narrower than if\nevery vote were another person's on another pair."
+    )
 
 
 def main():
@@ -126,7 +131,9 @@ def main():
     one.add_argument("--pairs", type=int, default=12, help="at most so many [%(default)s]")
     one.add_argument("--seed", type=int, default=0, help="of order and sides [%(default)s]")
     one.add_argument("--names", help="A,B: the models' names in the CSV [of the folders]")
-    one.add_argument("--captions", help="a caption a line [captions.txt beside the folder, or NAME.txt beside each clip]")
+    one.add_argument(
+        "--captions", help="a caption a line [captions.txt beside the folder, or NAME.txt beside each clip]"
+    )
     one.set_defaults(run=make)
     two = verbs.add_parser("sum", help="the votes of several people, as the paper's Table 3")
     two.add_argument("votes", nargs="+", help="CSVs that the page saved")
