@@ -89,7 +89,7 @@ def from_scratch(evidence, tally):
                 "loss_curves",
                 (curves,),
                 "loss",
-                "training losses, and their difference to the dense model's; " "bands: the range over seeds",
+                "training losses, and their difference to the dense model's; bands: the range over seeds",
             )
         )
     if differences:
@@ -155,7 +155,13 @@ def untrained(evidence, tally):
     for c, name in trained_models(evidence, "distilled"):
         raw, seen = evidence.zero_shot_seen(name), evidence.seen("distilled", c, name)
         gained.append((name_of(c, name), tally.add(paired_prompts(raw, seen, "all")) if raw and seen else None))
-    return told(gained, "All right of students", "the dense model run with the same policy", points, " points")
+    return told(
+        gained,
+        "All right of students",
+        "the dense model run with the same policy (prompts that both were asked)",
+        points,
+        " points",
+    )
 
 
 def objects(evidence, tally):
