@@ -26,6 +26,8 @@ int nv_media_available(void);
    one by one; nothing exists under the final name until nv_media_finish renames it. */
 typedef struct nv_media_writer nv_media_writer;
 nabla_status nv_media_check(const char *path, const nv_media_options *options, nv_error *err);
+/* Bytes that a writer of such frames holds at most. */
+size_t nv_media_memory(const char *path, const nv_media_options *options);
 nabla_status nv_media_open(const char *path, const nv_media_options *options, nv_media_writer **out, nv_error *err);
 nabla_status nv_media_frame(nv_media_writer *w, const uint8_t *rgb, nv_error *err); /* [height, width, 3] */
 nabla_status nv_media_finish(nv_media_writer *w, nv_error *err); /* frees w whatever happens; no frame is an error */

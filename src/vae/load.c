@@ -23,12 +23,19 @@ static const char *const suffixes[NV_VAE_HEAD + 1][SUFFIXES][2] = {
     [NV_VAE_HEAD] = {[GAMMA_0] = {".norm_out", ".head.0"}, [CONV_0] = {".conv_out", ".head.2"}},
 };
 
+/* Memory that one tensor after the other uses: taken for each of them it leaves holes between the weights. */
+typedef struct room {
+    float *data;
+    size_t count;
+} room;
+
 typedef struct loader {
     nv_vae *vae;
     const nv_weights *file;
     int layout;
     int keep;             /* 0: names and shapes are checked, values left where they are */
     unsigned char *known; /* of the file's tensors */
+    room tensor, part;    /* as in the file; as the device gets it */
     nv_error *err;
 } loader;
 
@@ -55,6 +62,15 @@ static nabla_status find(loader *l, const char *name, const char *what, const in
     return NABLA_OK;
 }
 
+static nabla_status reserve(const loader *l, room *r, size_t count) {
+    if (count <= r->count) return NABLA_OK;
+    free(r->data);
+    r->data = malloc(count * sizeof *r->data);
+    r->count = r->data ? count : 0;
+    return r->data ? NABLA_OK : no_memory(l, count);
+}
+
+/* *out is good until the next tensor is read. */
 static nabla_status read(loader *l, const char *name, const char *what, const int64_t *sizes, int rank, float **out) {
     const nv_st_entry *e;
     size_t count = 1;
@@ -63,14 +79,11 @@ static nabla_status read(loader *l, const char *name, const char *what, const in
     for (int i = 0; i < rank; i++)
         count *= (size_t)sizes[i];
     if (!l->keep) return NABLA_OK;
-    *out = malloc(count * sizeof **out);
-    if (!*out) return no_memory(l, count);
+    NV_TRY(reserve(l, &l->tensor, count));
+    *out = l->tensor.data;
     const nabla_status status = nv_st_read_f32(e, *out, count, l->err);
     nv_weights_forget(l->file, e); /* else the file's pages pile up in this process */
-    if (status == NABLA_OK) return NABLA_OK;
-    free(*out);
-    *out = NULL;
-    return nv_fail_in(l->err, "%s.%s", name, what);
+    return status == NABLA_OK ? NABLA_OK : nv_fail_in(l->err, "%s.%s", name, what);
 }
 
 /* The same, into the device's memory. */
@@ -84,7 +97,6 @@ static nabla_status upload(loader *l, const char *name, const char *what, const 
         bytes *= (size_t)sizes[i];
     const nabla_status status = dev->ops->allocate(dev, bytes, (void **)out, l->err);
     if (status == NABLA_OK) dev->ops->upload(dev, *out, host, bytes);
-    free(host);
     return status;
 }
 
@@ -114,15 +126,13 @@ static nabla_status load_conv(loader *l, const char *name, nv_vae_conv *c) {
     NV_TRY(upload(l, name, "bias", solid, 1, &c->bias));
     NV_TRY(c->taps > 1 ? read(l, name, "weight", solid, 5, &all) : read(l, name, "weight", flat, 4, &all));
     if (!l->keep) return NABLA_OK;
-    float *one = malloc(count * sizeof *one);
-    nabla_status status = one ? NABLA_OK : no_memory(l, count);
-    for (int32_t i = 0; i < c->parts * c->taps && status == NABLA_OK; i++) {
-        pick(c, all, i / c->taps, i % c->taps, one);
-        status = dev->ops->conv_weights(dev, s, l->vae->compute, one, &c->weights[i / c->taps][i % c->taps], l->err);
+    NV_TRY(reserve(l, &l->part, count));
+    for (int32_t i = 0; i < c->parts * c->taps; i++) {
+        pick(c, all, i / c->taps, i % c->taps, l->part.data);
+        NV_TRY(dev->ops->conv_weights(dev, s, l->vae->compute, l->part.data, &c->weights[i / c->taps][i % c->taps],
+                                      l->err));
     }
-    free(one);
-    free(all);
-    return status;
+    return NABLA_OK;
 }
 
 static nabla_status load_layer(loader *l, nv_vae_layer *layer) {
@@ -172,5 +182,7 @@ nabla_status nv_vae_load(nv_vae *vae, int parts, const nv_weights *file, nv_erro
     if (!l.known) return no_memory(&l, nv_weights_count(file));
     const nabla_status status = load_all(&l, parts);
     free(l.known);
+    free(l.tensor.data);
+    free(l.part.data);
     return status;
 }

@@ -28,14 +28,18 @@ nabla_status nv_frames_out_check(const char *path, const nv_media_options *optio
     return wants_tensor(path) ? NABLA_OK : nv_media_check(path, options, err);
 }
 
+static size_t tensor_bytes(const nv_media_options *o) {
+    return 3 * (size_t)o->width * (size_t)o->height * (size_t)o->frames * sizeof(float);
+}
+
 size_t nv_frames_out_memory(const char *path, const nv_media_options *o) {
-    const size_t numbers = 3 * (size_t)o->width * (size_t)o->height;
-    return numbers * (wants_tensor(path) ? (size_t)o->frames * sizeof(float) : NV_BEHIND_FRAMES);
+    if (wants_tensor(path)) return tensor_bytes(o);
+    return 3 * (size_t)o->width * (size_t)o->height * NV_BEHIND_FRAMES + nv_media_memory(path, o);
 }
 
 nabla_status nv_frames_out_open(const char *path, const nv_media_options *options, const nabla_video_machine *machine,
                                 nv_frames_out **out, nv_error *err) {
-    const size_t bytes = nv_frames_out_memory(path, options);
+    const size_t bytes = tensor_bytes(options);
     nv_frames_out *f = calloc(1, sizeof *f);
     *out = NULL;
     if (!f) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for the frames");
@@ -81,7 +85,7 @@ static nabla_status write_tensor(const nv_frames_out *f, nv_error *err) {
                                .dtype = NV_ST_F32,
                                .rank = 4,
                                .shape = {3, o->frames, o->height, o->width},
-                               .bytes = nv_frames_out_memory(f->path, o),
+                               .bytes = tensor_bytes(o),
                                .data = f->frames};
     return nv_st_write(f->path, &entry, 1, NULL, 0, err);
 }
