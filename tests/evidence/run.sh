@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# run.sh figures|page: the arithmetic of bench/evidence_*.py, or a page of votes under node with jsdom.
+# run.sh figures|page: the arithmetic of bench/evidence/*.py, or a page of votes under node with jsdom.
 # Exit code 77 where what it needs is not there.
 here=$(dirname "$0")
 export PYTHONDONTWRITEBYTECODE=1
@@ -16,7 +16,7 @@ for i in 1 2 3; do
   echo "clip $i of other" >"$work/other/000$i.mp4"
   echo "a caption, \"quoted\" <$i>" >>"$work/captions.txt"
 done
-python3 "$here/../../bench/evidence_votes.py" make "$work/one" "$work/other" -o "$work/votes.html" \
+python3 "$here/../../bench/evidence/votes.py" make "$work/one" "$work/other" -o "$work/votes.html" \
   --names 'one "quoted" name,other_name' &&
   node "$here/votes_page.mjs" "$work/votes.html" "$work/votes.csv" || exit $?
-python3 "$here/../../bench/evidence_votes.py" sum "$work/votes.csv"
+python3 "$here/../../bench/evidence/votes.py" sum "$work/votes.csv"

@@ -11,14 +11,14 @@ import sys
 import tempfile
 import unittest
 
-BENCH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "bench")
-sys.path.insert(0, BENCH)
+TOOLS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "bench", "evidence")
+sys.path.insert(0, TOOLS)
 
-import evidence_ballots as ballots  # noqa: E402
-import evidence_data as data  # noqa: E402
-import evidence_figures as figures  # noqa: E402
-import evidence_section as section  # noqa: E402
-import evidence_questions as questions  # noqa: E402
+import ballots  # noqa: E402
+import data  # noqa: E402
+import figures  # noqa: E402
+import section  # noqa: E402
+import questions  # noqa: E402
 
 GOOD = data.COLOUR | data.SHAPE | data.MOTION | data.COUNT
 
@@ -125,7 +125,7 @@ class Reading(unittest.TestCase):
 
 
 def written(folder, seeds, models, kind="scratch"):
-    """CSVs as evidence.sh writes them. models: {(class, policy): (loss, bits a prompt)}"""
+    """CSVs as measure.sh writes them. models: {(class, policy): (loss, bits a prompt)}"""
     rows = {name: [columns.replace(" ", ",")] for name, columns in data.COLUMNS.items()}
     for (c, policy), (loss, bits) in models.items():
         for seed in seeds:
@@ -204,7 +204,7 @@ class Votes(unittest.TestCase):
 
     def program(self, *args):
         return subprocess.run(
-            [sys.executable, os.path.join(BENCH, "evidence_votes.py"), *args], capture_output=True, text=True
+            [sys.executable, os.path.join(TOOLS, "votes.py"), *args], capture_output=True, text=True
         )
 
     def votes(self, voter, answers):
@@ -256,7 +256,7 @@ class Votes(unittest.TestCase):
         ):
             said = self.program("sum", *files)
             self.assertEqual(said.returncode, 1)
-            self.assertRegex(said.stderr, "^evidence_votes.py: [^\n]+\n$")
+            self.assertRegex(said.stderr, "^votes.py: [^\n]+\n$")
 
     def test_page(self):
         for name in ("a", "b"):

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs a page of bench/evidence_votes.py as a browser would and votes on it: node votes_page.mjs PAGE [CSV]
+// Runs a page of bench/evidence/votes.py as a browser would and votes on it: node votes_page.mjs PAGE [CSV]
 // CSV: where to leave the votes. Exit code 77 where there is no jsdom.
 import { readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
