@@ -14,6 +14,7 @@
 # Rows go to the CSVs of RESULTS (bench/results/evidence): what has a row there is not done again. Stopped at any time,
 # or by itself after LIMIT seconds (none), the same command goes on from there. WORK keeps the base and dense models,
 # 7 MB each, and the run under way; KEEP=1 keeps the students too.
+# ONLY trains but those sparse policies that the pattern matches ('sta-*'): machines can share a seed's.
 # QUICK=1 takes a model of toy size a few steps: to see that the script works, not to learn anything.
 # NABLA names the program, and what is to stand before it; build/bin/nabla where it does not.
 # shellcheck disable=SC2086 # flags are words, and what names the program
@@ -179,6 +180,8 @@ full() {
   shift 4
   row="$kind,$class,$policy,$seed"
   has eval "$row" && return
+  # shellcheck disable=SC2254 # a pattern
+  case $policy in dense | ${ONLY:-*}) ;; *) return ;; esac
   name="$seed/$kind-$policy"
   [ "$policy" = dense ] && name=base/dense-$seed
   train "$name" --size $size --batch "$batch" --policy "$policy" --shift $shift --warmup 60 --final-lr 0.02 \
