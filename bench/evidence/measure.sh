@@ -236,6 +236,7 @@ sparse() {
 # sends the steps of training and sampling there. With 1 at 64 x 64, 2 and 3 later on, the models of as many clips drew
 # both motions right once in thirty times.
 part_base() {
+  [ -e "$work/base/middle/model_index.json" ] && return # all that is needed of it
   train base/small --size 64x64 --batch $small_batch --steps $small_steps --shift 3 --lr 1e-3 --warmup 60 --final-lr 0.1 \
     $model $flags
   train base/middle --model "$work/base/small" --size 128x128 --batch "$batch" --steps $middle_steps --shift 5 \
