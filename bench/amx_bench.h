@@ -3,12 +3,13 @@
 #ifndef BENCH_AMX_BENCH_H
 #define BENCH_AMX_BENCH_H
 
-#include "amx_walks.h"
+#include "amx_products.h"
 
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>

@@ -6,7 +6,7 @@
 #include "amx_bench.h"
 #include "amx_gradients.h"
 
-enum { MOST_PANELS = 128, KEY_BLOCKS = NABLA_MOST_TOGETHER };
+enum { P_PANEL = 8 * TILE, MOST_PANELS = 128, KEY_BLOCKS = NABLA_MOST_TOGETHER };
 
 /* Of one head dim. */
 typedef struct inputs {
@@ -246,7 +246,7 @@ static size_t add_lines(inputs *in, const int32_t *panels, size_t count_of_lengt
                         size_t count) {
     const kernel kernels[] = {{"library", library, 1, true},
                               {"library of 4 key blocks", together, KEY_BLOCKS, true},
-                              {"P and dS between products", in->dim == 64 ? rival_2 : rival_4, 1, false}};
+                              {"whole pairs one phase after the other", in->dim == 64 ? rival_2 : rival_4, 1, false}};
     for (size_t i = 0; i < count_of_lengths; i++) {
         length *x = lengths + i;
         *x = (length){in, panels[i]};

@@ -5,12 +5,14 @@
  *     S = Q K^T, dP = dO V^T, P = exp2(scale S - LSE), dS = P (dP - delta),
  *     dV^T += dO^T P, dK^T += Q^T dS (of the panel), dQ += dS K (of each panel of queries)
  *
- * one phase after the other.
+ * one phase after the other, each of a whole pair.
  */
 #ifndef BENCH_AMX_GRADIENTS_H
 #define BENCH_AMX_GRADIENTS_H
 
-#include "amx_walks.h"
+#include "amx_products.h"
+
+#include <string.h>
 
 /* Panels of queries lie `panel` bytes apart, in each form. */
 typedef struct gradients_job {
@@ -63,29 +65,35 @@ ALWAYS_INLINE void gradient_panel(const gradients_job *j, int32_t first) {
     }
 }
 
+/* a rows, b dims, c [4][4] tiles. */
+ALWAYS_INLINE void panel_scores(const int depth, const char *a, const char *b, char *c) {
+    for (int strip = 0; strip < STRIPS; strip++)
+        STRIP_OVER_DIMS(depth, a + (int64_t)strip * depth * TILE, b, c + strip * 4 * TILE, (void)0);
+}
+
 ALWAYS_INLINE void walk_gradients(const int depth, int32_t panels, const gradients_job *j) {
     const int64_t panel = (int64_t)4 * depth * TILE;
     memset(j->dk, 0, (size_t)8 * (size_t)depth * TILE);
     memset(j->dv, 0, (size_t)8 * (size_t)depth * TILE);
     for (int32_t i = 0; i < panels; i++) {
         const int64_t at = i * panel;
-        scores(depth, 0, j->q_rows + at, j->k_dims, j->s, NULL);
-        scores(depth, 0, j->o_rows + at, j->v_dims, j->dp, NULL);
+        panel_scores(depth, j->q_rows + at, j->k_dims, j->s);
+        panel_scores(depth, j->o_rows + at, j->v_dims, j->dp);
         gradient_panel(j, i * PANEL);
-        const operands dq = {.a = j->ds_rows,
-                             .b = j->k_tokens,
+        const operands dq = {.a = {j->ds_rows},
+                             .b = {j->k_tokens},
                              .c = j->dq + 2 * at,
                              .second = (int64_t)2 * depth * TILE,
                              .step = TILE,
                              .stride = 64};
         operands dv = {
-            .a = j->o_cols + at, .b = j->p_tokens, .c = j->dv, .second = 4 * TILE, .step = TILE, .stride = 64};
-        ADD_BY_COLUMNS(2 * depth, 1, dq, (void)0);
-        ADD_BY_ROWS(2 * depth, 1, dv, (void)0);
-        dv.a = j->q_cols + at;
-        dv.b = j->ds_tokens;
+            .a = {j->o_cols + at}, .b = {j->p_tokens}, .c = j->dv, .second = 4 * TILE, .step = TILE, .stride = 64};
+        ADD_BY_COLUMNS(2 * depth, 1, dq);
+        ADD_BY_ROWS(2 * depth, 1, dv);
+        dv.a[0] = j->q_cols + at;
+        dv.b[0] = j->ds_tokens;
         dv.c = j->dk;
-        ADD_BY_ROWS(2 * depth, 1, dv, (void)0);
+        ADD_BY_ROWS(2 * depth, 1, dv);
     }
 }
 

@@ -7,9 +7,10 @@
  *
  * Rows are queries, in backward_kv and in backward_q: both make the same dS and add the same products to dQ in the same
  * order, so that both give the same bits. What every block pair reads is packed once a head, in the form its product
- * takes. S and dP of the next pair run while P and dS of this one are made between their products. Four forms of a
- * panel of queries and its dQ are twice what a core reads from the last-level cache while it works on a pair, so panels
- * of keys walk together (see amx_walk.h), panel by panel of the queries.
+ * takes. S and dP of the next strip of 16 queries run while P and dS of this one are made between their products: of
+ * whole pairs they would fill the first-level cache. Four forms of a panel of queries and its dQ are twice what a core
+ * reads from the last-level cache while it works on a pair, so panels of keys walk together (see amx_walk.h), panel by
+ * panel of the queries.
  */
 #include "amx_products.h"
 #include "amx_walk.h"
@@ -17,7 +18,7 @@
 #include <math.h>
 
 typedef struct scratch {
-    float s[2][PANEL * PANEL], dp[2][PANEL * PANEL];            /* tiles [4][4], of this pair and the next */
+    strip_scores s[2], dp[2];                                   /* of this strip and the next */
     uint16_t p_tokens[PANEL * PANEL], ds_tokens[PANEL * PANEL]; /* tokens [4][2] */
     uint16_t ds_rows[PANEL * PANEL];                            /* rows [4][2] */
     float minus_lse[2][PANEL], minus_delta[2][PANEL];           /* of the queries; in log2 units */
@@ -100,7 +101,7 @@ NABLA_DECL_BACKWARD(amx_pack_keys) {
 /* Of a pair while its S and dP become P and dS. */
 typedef struct step {
     panel queries, keys;
-    float *s, *dp, *minus_lse, *minus_delta;
+    float *minus_lse, *minus_delta;
     uint16_t *ds; /* rows [4][2] */
 } step;
 
@@ -115,8 +116,6 @@ static step step_of(const nabla_backward_task *t, panel queries, panel keys, int
     scratch *x = t->scratch;
     step out = {.queries = queries,
                 .keys = keys,
-                .s = x->s[turn],
-                .dp = x->dp[turn],
                 .minus_lse = x->minus_lse[turn],
                 .minus_delta = x->minus_delta[turn],
                 .ds = ds_of(t, partner)};
@@ -131,34 +130,37 @@ static step step_of(const nabla_backward_task *t, panel queries, panel keys, int
     return out;
 }
 
-/* Lines to fetch with every unit. */
+/* What to fetch: lines with every unit. */
 typedef struct stream {
     const char *at;
     int32_t lines;
 } stream;
+typedef struct streams {
+    stream forms, dq;
+} streams;
 
-/* P and dS on their way from a pair's S and dP, unit by unit: of 2 queries by 32 keys. Never given to a call, so that
-   it lies in registers: in memory it would be read again after every tile instruction. */
+/* P and dS of a strip on their way from its S and dP, unit by unit: of 2 queries by 32 keys. Never given to a call, so
+   that it lies in registers: in memory it would be read again after every tile instruction. */
 typedef struct gradients {
     const float *s, *dp, *minus_lse, *minus_delta;
     uint16_t *ds, *p_tokens, *ds_tokens;
     vf scale_log2, alpha;
     uint64_t keys; /* a bit a key */
     uint32_t unit;
-    stream forms, dq; /* what to fetch meanwhile */
 } gradients;
 
-enum { UNITS = 64 };
+enum { UNITS = STRIP }; /* a strip: 8 pairs of queries, each by 2 x 32 keys */
 
-static inline gradients gradients_of(const nabla_backward_task *t, const step *x) {
-    scratch *to = t->scratch;
-    return (gradients){.s = x->s,
-                       .dp = x->dp,
-                       .minus_lse = x->minus_lse,
-                       .minus_delta = x->minus_delta,
-                       .ds = x->ds,
-                       .p_tokens = to->p_tokens,
-                       .ds_tokens = to->ds_tokens,
+static inline gradients gradients_of(const nabla_backward_task *t, const step *x, int32_t strip) {
+    scratch *at = t->scratch;
+    const int32_t to = strip / 2 * (TILE / 2) + strip % 2 * (TILE / 4);
+    return (gradients){.s = at->s[strip % 2].tiles[0],
+                       .dp = at->dp[strip % 2].tiles[0],
+                       .minus_lse = x->minus_lse + strip * STRIP,
+                       .minus_delta = x->minus_delta + strip * STRIP,
+                       .ds = x->ds + strip * TILE,
+                       .p_tokens = at->p_tokens + to,
+                       .ds_tokens = at->ds_tokens + to,
                        .scale_log2 = v_set1(t->scale * LOG2_E),
                        .alpha = v_set1(t->alpha),
                        .keys = x->keys.n == PANEL ? ~UINT64_C(0) : (UINT64_C(1) << x->keys.n) - 1};
@@ -172,9 +174,9 @@ static inline void store_pairs(uint16_t *to, vf even, vf odd) {
 
 /* terms: also what dV and dK take. */
 ALWAYS_INLINE void gradient_unit(const bool terms, gradients *g) {
-    const uint32_t pair_row = g->unit / 2, half = g->unit % 2, row = pair_row % 8 * 2;
-    const int64_t at = (pair_row / 8 * 4 + 2 * half) * TILE_FLOATS + row * VL;
-    const float *lse = g->minus_lse + 2 * pair_row, *delta = g->minus_delta + 2 * pair_row;
+    const uint32_t half = g->unit % 2, row = g->unit / 2 * 2;
+    const int64_t at = 2 * half * TILE_FLOATS + row * VL;
+    const float *lse = g->minus_lse + row, *delta = g->minus_delta + row;
     const vf never = v_set1(-INFINITY);
     vf p[2][2], ds[2][2]; /* [row][tile of keys] */
     UNROLLED
@@ -186,11 +188,11 @@ ALWAYS_INLINE void gradient_unit(const bool terms, gradients *g) {
             p[i][j] = v_exp2(v_pick((uint32_t)(g->keys >> (32 * half + 16 * (uint32_t)j)), x, never));
             ds[i][j] = v_mul(p[i][j], v_fma(v_load(g->dp + here), g->alpha, v_set1(delta[i])));
         }
-        uint16_t *rows = g->ds + (pair_row / 8 * 2 + half) * (TILE / 2) + (row + (uint32_t)i) * 32;
+        uint16_t *rows = g->ds + half * (TILE / 2) + (row + (uint32_t)i) * 32;
         _mm512_store_si512(rows, (__m512i)_mm512_cvtne2ps_pbh(ds[i][1], ds[i][0]));
     }
     if (terms) {
-        const int64_t to = (4 * half + pair_row / 16) * (TILE / 2) + pair_row % 16 * 32;
+        const int64_t to = 4 * half * (TILE / 2) + row * 16;
         UNROLLED
         for (int j = 0; j < 2; j++) {
             store_pairs(g->p_tokens + to + j * TILE, p[0][j], p[1][j]);
@@ -205,31 +207,52 @@ ALWAYS_INLINE void fetch_some(stream *x) {
         _mm_prefetch(x->at, _MM_HINT_T1);
 }
 
-ALWAYS_INLINE void some_units(const bool terms, const int units, gradients *g) {
+ALWAYS_INLINE void some_units(const bool terms, const int units, gradients *g, streams *fetch) {
     UNROLLED
     for (int i = 0; i < units; i++) {
         gradient_unit(terms, g);
-        fetch_some(&g->forms);
-        fetch_some(&g->dq);
+        fetch_some(&fetch->forms);
+        fetch_some(&fetch->dq);
     }
 }
 
-ALWAYS_INLINE void all_units(const bool terms, gradients *g) {
+ALWAYS_INLINE void rest_of_units(const bool terms, gradients *g) {
     while (g->unit < UNITS)
         gradient_unit(terms, g);
 }
 
-/* S and dP of a pair, with `units` of another one's gradients after every two products. */
+/* S and dP of a pair's strip, with `units` of another one's gradients after every two products. */
 ALWAYS_INLINE void scores(const int32_t depth, const bool terms, const int units, const nabla_backward_task *t,
-                          const step *x, gradients *g) {
-    SUM_OVER_DIMS(depth, query_form(t, x->queries.piece, Q_ROWS), key_form(t, x->keys.piece, K_DIMS), x->s,
-                  some_units(terms, units, g));
-    SUM_OVER_DIMS(depth, query_form(t, x->queries.piece, DO_ROWS), key_form(t, x->keys.piece, V_DIMS), x->dp,
-                  some_units(terms, units, g));
+                          const step *x, int32_t strip, gradients *g, streams *fetch) {
+    scratch *to = t->scratch;
+    const int64_t row = (int64_t)strip * depth * TILE;
+    STRIP_OVER_DIMS(depth, query_form(t, x->queries.piece, Q_ROWS) + row, key_form(t, x->keys.piece, K_DIMS),
+                    to->s + strip % 2, some_units(terms, units, g, fetch));
+    STRIP_OVER_DIMS(depth, query_form(t, x->queries.piece, DO_ROWS) + row, key_form(t, x->keys.piece, V_DIMS),
+                    to->dp + strip % 2, some_units(terms, units, g, fetch));
 }
 
-static __attribute__((noinline)) void scores_alone(int32_t depth, const nabla_backward_task *t, const step *x) {
-    scores(depth, false, 0, t, x, NULL);
+static __attribute__((noinline)) void scores_alone(int32_t depth, const nabla_backward_task *t, const step *x,
+                                                   int32_t strip) {
+    scores(depth, false, 0, t, x, strip, NULL, NULL);
+}
+
+/* P and dS of a pair, whose first strip's S and dP are there; amid it those of the others, and of the first one of the
+   next pair; next NULL: there is none. */
+ALWAYS_INLINE void gradients_of_pair(const int32_t depth, const bool terms, const int units,
+                                     const nabla_backward_task *t, const step *now,
+                                     const nabla_backward_task *next_task, const step *next, streams fetch) {
+    for (int32_t strip = 0; strip < STRIPS; strip++) {
+        const bool within = strip + 1 < STRIPS;
+        const nabla_backward_task *then_task = within ? t : next_task;
+        const step *then = within ? now : next;
+        gradients g = gradients_of(t, now, strip);
+        if (units && then)
+            scores(depth, terms, units, then_task, then, (strip + 1) % STRIPS, &g, &fetch);
+        else if (then)
+            scores_alone(depth, then_task, then, (strip + 1) % STRIPS);
+        rest_of_units(terms, &g);
+    }
 }
 
 /* What dQ of a panel is added to: 64 whole rows as they lie, or else tiles. */
@@ -269,19 +292,20 @@ static void give_dq(const nabla_backward_task *t, panel queries, dq_panel from) 
 
 ALWAYS_INLINE void add_dq(const int32_t depth, const nabla_backward_task *t, const uint16_t *ds, panel keys,
                           dq_panel to) {
-    const operands x = {.a = (const char *)ds,
-                        .b = key_form(t, keys.piece, K_TOKENS),
+    const operands x = {.a = {(const char *)ds},
+                        .b = {key_form(t, keys.piece, K_TOKENS)},
                         .c = to.data,
                         .second = to.second,
                         .step = to.step,
                         .stride = to.stride};
-    ADD_BY_COLUMNS(2 * depth, 1, x, (void)0);
+    ADD_BY_COLUMNS(2 * depth, 1, x);
 }
 
 /* dV^T or dK^T of the keys: += of the queries' cols by the tokens of P or dS. */
 ALWAYS_INLINE void add_for_keys(const int32_t depth, const char *cols, const uint16_t *tokens, char *to) {
-    const operands x = {.a = cols, .b = (const char *)tokens, .c = to, .second = 4 * TILE, .step = TILE, .stride = 64};
-    ADD_BY_ROWS(2 * depth, 1, x, (void)0);
+    const operands x = {
+        .a = {cols}, .b = {(const char *)tokens}, .c = to, .second = 4 * TILE, .step = TILE, .stride = 64};
+    ADD_BY_ROWS(2 * depth, 1, x);
 }
 
 /* factor times [padded D / 16][4] tiles, transposed, to n rows of D. */
@@ -314,7 +338,8 @@ typedef struct walk {
 } walk;
 
 static stream stream_of(const char *from, size_t bytes, ahead a) {
-    return (stream){from + bytes / WHOLE_LINES * (size_t)a.from, (int32_t)(bytes / 64 / UNITS) * a.lines / WHOLE_LINES};
+    return (stream){from + bytes / WHOLE_LINES * (size_t)a.from,
+                    (int32_t)(bytes / 64 / (UNITS * STRIPS)) * a.lines / WHOLE_LINES};
 }
 
 static stream forms_of_queries(const nabla_backward_task *t, ahead a) {
@@ -339,25 +364,20 @@ ALWAYS_INLINE void walk_queries(const int32_t depth, const int units, walk *w) {
     if (!next_pair(&w->pairs, &here)) return;
     const nabla_backward_task *t = w->members[here.member].task;
     step now = step_of(t, partner(&here), w->members[here.member].keys, here.at, 0), next = {0};
-    scores_alone(depth, t, &now);
+    scores_alone(depth, t, &now, 0);
     dq_panel dq = {0};
     for (int32_t turn = 1;; turn = !turn) {
         const member *m = w->members + here.member;
         t = m->task;
         const bool more = next_pair(&w->pairs, &there);
-        gradients g = gradients_of(t, &now);
+        const member *then = w->members + there.member;
+        streams fetch = {0};
         if (more) {
-            const member *then = w->members + there.member;
             const ahead a = next_ahead(&w->pairs);
-            g.forms = forms_of_queries(t, a);
-            g.dq = dq_of(t, a);
+            fetch = (streams){forms_of_queries(t, a), dq_of(t, a)};
             next = step_of(then->task, partner(&there), then->keys, there.at, turn);
-            if (units)
-                scores(depth, true, units, then->task, &next, &g);
-            else
-                scores_alone(depth, then->task, &next);
         }
-        all_units(true, &g);
+        gradients_of_pair(depth, true, units, t, &now, then->task, more ? &next : NULL, fetch);
         const scratch *x = t->scratch;
         add_for_keys(depth, query_form(t, here.piece, DO_COLS), x->p_tokens, m->dv);
         add_for_keys(depth, query_form(t, here.piece, Q_COLS), x->ds_tokens, m->dk);
@@ -398,19 +418,15 @@ ALWAYS_INLINE void walk_keys(const int32_t depth, const int units, const nabla_b
     if (!next_pair(&w, &here)) return;
     const dq_panel dq = take_dq(t, queries);
     step now = step_of(t, queries, partner(&here), here.at, 0), next = {0};
-    scores_alone(depth, t, &now);
+    scores_alone(depth, t, &now, 0);
     for (int32_t turn = 1;; turn = !turn) {
         const bool more = next_pair(&w, &here);
-        gradients g = gradients_of(t, &now);
+        streams fetch = {0};
         if (more) {
-            g.forms = forms_of_keys(t, next_ahead(&w));
+            fetch.forms = forms_of_keys(t, next_ahead(&w));
             next = step_of(t, queries, partner(&here), here.at, turn);
-            if (units)
-                scores(depth, false, units, t, &next, &g);
-            else
-                scores_alone(depth, t, &next);
         }
-        all_units(false, &g);
+        gradients_of_pair(depth, false, units, t, &now, t, more ? &next : NULL, fetch);
         add_dq(depth, t, now.ds, now.keys, dq);
         if (!more) break;
         now = next;

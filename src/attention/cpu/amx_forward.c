@@ -3,14 +3,15 @@
  * The forward kernel in tiles: S = Q K^T, P = exp2(S - m), O += P V.
  *
  * Pairs of up to 64 queries and a panel of keys come one after another, of neighbouring query blocks in turn (see
- * amx_walk.h). O, which is as large as K and V of a panel, is loaded, added to and stored once for CHUNK panels. The
- * matrix unit takes 16 cycles for a product of tiles and leaves the vector units half free: while the next pair's S is
- * made and the chunk before is added to O, row by row between their products, come the probabilities of this pair.
- * Nothing that a phase writes is read before the next phase, so that loads of tiles find their lines in the cache, not
- * in the store queue.
+ * amx_walk.h). What a pair touches is several times the first-level cache, so little of it is kept there, and each for
+ * long: S of a strip of 16 queries and of the next one; P of CHUNK panels, for which O, as large as K and V of a panel,
+ * is loaded, added to and stored once. The matrix unit takes 16 cycles for a product of tiles and leaves the vector
+ * units half free: while the next strip's S is made, row by row between its products, come the probabilities of this
+ * strip. Nothing that a phase writes is read before the next phase, so that loads of tiles find their lines in the
+ * cache, not in the store queue.
  *
- * The softmax is that of forward.inc.h, but its reference m is the one from before this panel. In the rare case that
- * some score is above it by more than 6 (in log2 units), m moves, O and the sums are scaled, and the panel's
+ * The softmax is that of forward.inc.h, but its reference m is the one from before this strip. In the rare case that
+ * some score is above it by more than 6 (in log2 units), m moves, O and the sums are scaled, and the strip's
  * probabilities are made again.
  */
 #include "amx_products.h"
@@ -20,21 +21,29 @@
 #include <float.h>
 #include <math.h>
 
+/* For bench/ to compare. */
+#ifndef AMX_CHUNK
+#define AMX_CHUNK 4
+#endif
+#ifndef AMX_MIXED
+#define AMX_MIXED 1
+#endif
+
 enum {
-    CHUNK = 2,
+    CHUNK = AMX_CHUNK, /* panels */
     WINDOW = 8 /* panels of K and V: two windows at D = 128 are 512 KB, and as many queries with their sums 270 KB */
 };
 
 /* A query block's. */
 typedef struct statistics {
-    float below[PANEL]; /* -m */
-    _Alignas(
-        64) float sums[2][PANEL][VL]; /* of probabilities, by lane; `now` of the member tells which is up to date */
+    float below[PANEL];                 /* -m */
+    _Alignas(64) float sums[PANEL][VL]; /* of probabilities, by lane */
 } statistics;
 
 typedef struct scratch {
-    float s[2][PANEL * PANEL];           /* tiles [4][4]: scores of this pair and the next */
-    uint16_t p[2][CHUNK][PANEL * PANEL]; /* rows [4][2]: of the chunk at hand and the one before */
+    strip_scores s[2];                /* of this strip and the next */
+    float before[STRIP][VL];          /* this strip's sums without it */
+    uint16_t p[CHUNK][PANEL * PANEL]; /* rows [4][2] */
     statistics of[TOGETHER];
     _Alignas(64) char tiles[]; /* of each member Q as rows, then O as [4][padded D / 16] */
 } scratch;
@@ -52,16 +61,13 @@ typedef struct member {
     const nabla_forward_task *task;
     statistics *of;
     char *q, *o;
-    int32_t now; /* of sums */
     bool started;
 } member;
 
-/* Panels of one member whose P is made. */
+/* Panels of one member whose P is made and not yet added to O. */
 typedef struct chunk {
-    char *o;
-    const uint16_t (*p)[PANEL * PANEL];
-    const char *v[CHUNK];
-    int32_t panels, columns; /* columns: of tiles of O that have been added to already */
+    const char *p[CHUNK], *v[CHUNK];
+    int32_t panels, first; /* first: where in scratch its first panel's P lies */
 } chunk;
 
 typedef struct walk {
@@ -70,65 +76,42 @@ typedef struct walk {
     scratch *at;
     float scale; /* in log2 units */
     int32_t dim;
-    chunk before, now; /* to be added to O; being made */
-    int32_t turn;      /* of at->p, for `now` */
+    chunk chunk;
 } walk;
 
 /* ---- softmax */
 
-static float *score_at(float *s, int32_t row, int32_t key) {
-    return s + (row / 16 * 4 + key / 16) * TILE_FLOATS + row % 16 * VL;
-}
-
-static float row_top(float *s, int32_t row, float scale) {
+static float row_top(const strip_scores *s, int32_t row, float scale) {
     vf top = v_set1(-INFINITY);
-    for (int32_t key = 0; key < PANEL; key += VL)
-        top = v_max(v_mul(v_load(score_at(s, row, key)), v_set1(scale)), top);
+    for (int32_t i = 0; i < 4; i++)
+        top = v_max(v_mul(v_load(s->tiles[i] + row * VL), v_set1(scale)), top);
     return v_top(top);
 }
 
 /* Keys that are none get no probability; the first panel finds m. */
-static void begin_softmax(const walk *w, member *m, float *s, int32_t keys) {
-    for (int32_t key = keys / VL * VL; key < PANEL; key += VL)
-        for (int32_t row = 0; row < PANEL; row++)
-            _mm512_mask_storeu_ps(score_at(s, row, key), (__mmask16)~first_lanes(keys - key > 0 ? keys - key : 0),
+static void begin_strip(const walk *w, member *m, int32_t strip, strip_scores *s, int32_t keys) {
+    for (int32_t i = keys / VL; i < 4; i++)
+        for (int32_t row = 0; row < STRIP; row++)
+            _mm512_mask_storeu_ps(s->tiles[i] + row * VL, (__mmask16)~first_lanes(keys > i * VL ? keys - i * VL : 0),
                                   v_set1(w->scale < 0 ? INFINITY : -INFINITY));
     if (m->started) return;
-    m->started = true;
-    for (int32_t row = 0; row < PANEL; row++)
-        m->of->below[row] = -fmaxf(row_top(s, row, w->scale), -FLT_MAX);
+    for (int32_t row = 0; row < STRIP; row++)
+        m->of->below[strip * STRIP + row] = -fmaxf(row_top(s, row, w->scale), -FLT_MAX);
 }
 
-static inline softmax softmax_of(const walk *w, const member *m, const float *s) {
-    return (softmax){.s = s,
-                     .p = (char *)w->at->p[w->turn][w->now.panels],
-                     .below = m->of->below,
-                     .before = m->of->sums[m->now],
-                     .after = m->of->sums[!m->now],
+/* Where P of the pair at hand goes. */
+static inline char *p_of(const walk *w) {
+    return (char *)w->at->p[w->chunk.first + w->chunk.panels];
+}
+
+static inline softmax softmax_of(const walk *w, const member *m, int32_t strip, const strip_scores *s) {
+    return (softmax){.s = s->tiles[0],
+                     .p = p_of(w) + strip * 2 * TILE,
+                     .below = m->of->below + strip * STRIP,
+                     .sums = m->of->sums + strip * STRIP,
+                     .before = w->at->before,
                      .scale = v_set1(w->scale),
                      .top = v_zero()};
-}
-
-/* Those that are left. Inlined, as what escapes to a call must lie in memory at every tile instruction. */
-ALWAYS_INLINE void softmax_rows(softmax *run) {
-    while (run->row < PANEL)
-        softmax_row(run);
-}
-
-/* Moves m where a maximum has passed it, and everything that was measured by it. */
-static void move_reference(const walk *w, member *m, float *s) {
-    const int32_t columns = padded_dim(w->dim) / VL;
-    for (int32_t row = 0; row < PANEL; row++) {
-        const float top = row_top(s, row, w->scale), below = m->of->below[row];
-        if (!(top + below > MOVE_ABOVE)) continue;
-        m->of->below[row] = -top;
-        const vf shrink = v_exp2(v_set1(-top - below));
-        float *sums = m->of->sums[m->now][row];
-        v_store(sums, v_mul(v_load(sums), shrink));
-        float *o = (float *)m->o + row / 16 * columns * TILE_FLOATS + row % 16 * VL;
-        for (int32_t d = 0; d < w->dim; d += VL, o += TILE_FLOATS)
-            v_store(o, v_mul(v_load(o), shrink));
-    }
 }
 
 /* ---- products */
@@ -152,12 +135,6 @@ static stream next_stream(walk *w) {
     return (stream){k_of(w, a.piece) + from, v_of(w, a.piece) + from, a.lines};
 }
 
-ALWAYS_INLINE void some_rows(const int rows, softmax *run) {
-    UNROLLED
-    for (int i = 0; i < rows; i++)
-        softmax_row(run);
-}
-
 ALWAYS_INLINE void fetch_some(stream *x) {
     for (int32_t i = 0; i < x->lines; i++, x->k += 64, x->v += 64) {
         _mm_prefetch(x->k, _MM_HINT_T1);
@@ -165,97 +142,94 @@ ALWAYS_INLINE void fetch_some(stream *x) {
     }
 }
 
-/* S of q by the keys k. Amid every two products come `rows` of `run`, and what is to be fetched meanwhile. */
-ALWAYS_INLINE void scores(const int32_t depth, const int rows, const char *q, const char *k, float *s, softmax *run,
-                          stream *fetch) {
-    SUM_OVER_DIMS(depth, q, k, s, some_rows(rows, run); if (rows) fetch_some(fetch));
+/* S of a strip q by the keys k. Amid every two products come `rows` of `run`, and what is to be fetched meanwhile.
+   Inlined, as what escapes to a call must lie in memory at every tile instruction. */
+ALWAYS_INLINE void scores(const int32_t depth, const int rows, const char *q, const char *k, strip_scores *s,
+                          softmax *run, stream *fetch) {
+    STRIP_OVER_DIMS(depth, q, k, s, softmax_rows(rows, run); if (rows) fetch_some(fetch));
 }
 
-static __attribute__((noinline)) void scores_alone(int32_t depth, const char *q, const char *k, float *s) {
+static __attribute__((noinline)) void scores_alone(int32_t depth, const char *q, const char *k, strip_scores *s) {
     scores(depth, 0, q, k, s, NULL, NULL);
 }
 
-/* The next `columns` columns of O += P V, and `rows` of `run` amid every two products. */
-ALWAYS_INLINE void outputs(const int32_t panels, const int32_t columns, const int32_t depth, const int rows, chunk *c,
-                           softmax *run) {
-    const operands x = {.a = (const char *)c->p,
-                        .b = c->v[0] + c->columns * 2 * TILE,
-                        .a_panel = sizeof *c->p,
-                        .b_panel = c->v[panels - 1] - c->v[0],
-                        .c = c->o + c->columns * TILE,
-                        .second = (int64_t)2 * depth * TILE,
-                        .step = TILE,
-                        .stride = 64};
-    ADD_BY_COLUMNS(columns, panels, x, some_rows(rows, run));
-    c->columns += columns;
+/* Adds the chunk to its member's O. It is then empty, and the pair at hand keeps its place. */
+static __attribute__((noinline)) void empty(walk *w, const member *m) {
+    const int32_t columns = padded_dim(w->dim) / VL, panels = w->chunk.panels;
+    operands x = {.c = m->o, .second = (int64_t)columns * TILE, .step = TILE, .stride = 64};
+    for (int32_t i = 0; i < panels; i++) {
+        x.a[i] = w->chunk.p[i];
+        x.b[i] = w->chunk.v[i];
+    }
+    if (panels) ADD_BY_COLUMNS(columns, panels, x);
+    w->chunk.first += panels;
+    w->chunk.panels = 0;
 }
 
-static __attribute__((noinline)) void outputs_alone(int32_t depth, chunk *c) {
-    const int32_t left = 2 * depth - c->columns;
-    if (c->panels == CHUNK)
-        outputs(CHUNK, left, depth, 0, c, NULL);
-    else
-        outputs(1, left, depth, 0, c, NULL);
+/* The chunk takes the pair at hand; `last`: it is its member's last of the window. */
+static inline void take_panel(walk *w, const member *m, const char *v, bool last) {
+    chunk *c = &w->chunk;
+    c->p[c->panels] = p_of(w);
+    c->v[c->panels++] = v;
+    if (c->first + c->panels < CHUNK && !last) return;
+    empty(w, m);
+    c->first = 0;
 }
 
-/* Adds what is left of a chunk, which is then empty. */
-static inline void empty(int32_t depth, chunk *c) {
-    if (c->panels && c->columns < 2 * depth) outputs_alone(depth, c);
-    c->panels = c->columns = 0;
+/* Where a maximum in a strip has passed m: moves m and everything that was measured by it, and makes P again. */
+static __attribute__((noinline)) void move_reference(walk *w, const member *m, int32_t strip, const strip_scores *s) {
+    const int32_t columns = padded_dim(w->dim) / VL;
+    empty(w, m);
+    softmax run = softmax_of(w, m, strip, s);
+    memcpy(run.sums, run.before, sizeof w->at->before);
+    for (int32_t row = 0; row < STRIP; row++) {
+        float *below = m->of->below + strip * STRIP + row;
+        const float top = row_top(s, row, w->scale);
+        if (!(top + *below > MOVE_ABOVE)) continue;
+        const vf shrink = v_exp2(v_set1(-top - *below));
+        *below = -top;
+        v_store(run.sums[row], v_mul(v_load(run.sums[row]), shrink));
+        float *o = (float *)m->o + strip * columns * TILE_FLOATS + row * VL;
+        for (int32_t d = 0; d < w->dim; d += VL, o += TILE_FLOATS)
+            v_store(o, v_mul(v_load(o), shrink));
+    }
+    softmax_rest(&run);
 }
 
-/* The chunk at hand takes a panel; `last`: it is its member's last of the window. */
-static inline void take_panel(int32_t depth, walk *w, const member *m, const char *v, bool last) {
-    w->now.o = m->o;
-    w->now.p = w->at->p[w->turn];
-    w->now.v[w->now.panels++] = v;
-    if (w->now.panels < CHUNK && !last) return;
-    empty(depth, &w->before);
-    w->before = w->now;
-    w->now.panels = 0;
-    w->turn = !w->turn;
-}
-
-/* depth: padded D / 32. rows: how many rows of a softmax go with two products of S, or of half the columns of O for a
-   chunk, so that in both half of them do; 0: they go between the phases. */
+/* depth: padded D / 32. rows: how many rows of a softmax go with two products of the next strip's S, so that all do;
+   0: they come after them. */
 ALWAYS_INLINE void steps(const int32_t depth, const int rows, walk *w) {
     pair now, next = {0};
     if (!next_pair(&w->pairs, &now)) return;
-    scores_alone(depth, w->members[now.member].q, k_of(w, now.piece), w->at->s[0]);
-    for (int turn = 0;; turn = !turn) {
-        const bool more = next_pair(&w->pairs, &next);
+    scores_alone(depth, w->members[now.member].q, k_of(w, now.piece), w->at->s);
+    for (bool more = true; more; now = next) {
         member *m = w->members + now.member;
-        float *s = w->at->s[turn], *s_next = w->at->s[!turn];
-        begin_softmax(w, m, s, now.n);
-        softmax run = softmax_of(w, m, s);
+        more = next_pair(&w->pairs, &next);
         stream fetch = next_stream(w);
-        if (more && rows)
-            scores(depth, rows, w->members[next.member].q, k_of(w, next.piece), s_next, &run, &fetch);
-        else if (more)
-            scores_alone(depth, w->members[next.member].q, k_of(w, next.piece), s_next);
-        if (more && rows && w->before.panels == CHUNK && w->before.columns < 2 * depth)
-            outputs(CHUNK, depth, depth, rows, &w->before, &run);
-        softmax_rows(&run);
-        if (passed(&run)) {
-            empty(depth, &w->before);
-            empty(depth, &w->now);
-            move_reference(w, m, s);
-            run = softmax_of(w, m, s);
-            softmax_rows(&run);
+        for (int32_t strip = 0; strip < STRIPS; strip++) {
+            strip_scores *s = w->at->s + strip % 2, *s_next = w->at->s + (strip + 1) % 2;
+            const bool within = strip + 1 < STRIPS;
+            const char *q = within ? m->q + (strip + 1) * depth * TILE : w->members[next.member].q;
+            const char *k = k_of(w, within ? now.piece : next.piece);
+            begin_strip(w, m, strip, s, now.n);
+            softmax run = softmax_of(w, m, strip, s);
+            if (rows && (within || more))
+                scores(depth, rows, q, k, s_next, &run, &fetch);
+            else if (within || more)
+                scores_alone(depth, q, k, s_next);
+            softmax_rest(&run);
+            if (passed(&run)) move_reference(w, m, strip, s);
         }
-        m->now = !m->now;
-        take_panel(depth, w, m, v_of(w, now.piece), !more || next.member != now.member);
-        if (!more) break;
-        now = next;
+        m->started = true;
+        take_panel(w, m, v_of(w, now.piece), !more || next.member != now.member);
     }
-    empty(depth, &w->before);
 }
 
 static void steps_64(walk *w) {
-    steps(2, 2, w);
+    steps(2, AMX_MIXED ? 4 : 0, w);
 }
 static void steps_128(walk *w) {
-    steps(4, 1, w);
+    steps(4, AMX_MIXED ? 2 : 0, w);
 }
 static void steps_any(walk *w) {
     steps(padded_dim(w->dim) / 32, 0, w);
@@ -277,7 +251,7 @@ static walk begin(const nabla_forward_task *tasks) {
         add_member(&w.pairs, t->blocks, t->block_count);
         amx_pack_rows(t->q, NABLA_BF16, 0, t->q_count, dim, q);
         memset(o, 0, PANEL * (size_t)padded_dim(dim) * sizeof(float));
-        memset(x->of[i].sums[0], 0, sizeof x->of[i].sums[0]);
+        memset(x->of[i].sums, 0, sizeof x->of[i].sums);
     }
     return w;
 }
@@ -288,7 +262,7 @@ static void finish(const member *m) {
     const nabla_rows out = {t->o, t->o_stride};
     const int32_t columns = padded_dim(t->head_dim) / VL;
     for (int32_t r = 0; r < t->q_count; r++) {
-        const float sum = v_sum(v_load(m->of->sums[m->now][r]));
+        const float sum = v_sum(v_load(m->of->sums[r]));
         const bool some = !(sum == 0); /* else no key had a probability: all scores are -inf */
         const vf factor = v_set1(some ? t->alpha / sum : 0.0f), beta = v_set1(t->beta);
         const float *o = (const float *)m->o + r / 16 * columns * TILE_FLOATS + r % 16 * VL;

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* P = exp2(scale S - m) of a row of 64 keys in bf16, for the forward kernel in tiles, and the sums by lane. P lies as
-   rows (see amx.h). */
+/* P = exp2(scale S - m) in bf16 of a strip of queries by 64 keys, for the forward kernel in tiles, and the sums by
+   lane. P lies as rows (see amx.h). */
 #ifndef NABLA_AMX_SOFTMAX_H
 #define NABLA_AMX_SOFTMAX_H
 
-#include "amx.h"
-#include "inline.h"
+#include "amx_products.h"
 
 #include <stdbool.h>
 
@@ -14,24 +13,23 @@
 #define MOST_OF_FOUR 256.0f
 #define MOVE_ABOVE 6.0f
 
-/* What a run of rows needs in registers. */
+/* A strip on its way, in registers. */
 typedef struct softmax {
-    const float *s;     /* [row tiles][4] tiles */
-    char *p;            /* [row tiles][2] tiles */
+    const float *s;     /* [4] tiles */
+    char *p;            /* [2] tiles */
     const float *below; /* -m */
-    const float (*before)[VL];
-    float (*after)[VL]; /* sums */
+    float (*sums)[VL];
+    float (*before)[VL]; /* takes the sums as they were */
     vf scale, top;
     int64_t row;
 } softmax;
 
 /* One query by 64 keys. */
 ALWAYS_INLINE void softmax_row(softmax *x) {
-    const int64_t r = x->row++,
-                  above = (r & ~INT64_C(15)) * 64; /* bytes: rows of one column of tiles before its own tile */
-    const float *s = x->s + (r * 64 + 3 * above) / 4;
-    char *p = x->p + r * 64 + above;
-    const vf below = v_set1(x->below[r]);
+    const int64_t r = x->row++;
+    const float *s = x->s + r * VL;
+    char *p = x->p + r * 64;
+    const vf below = v_set1(x->below[r]), sum = v_load(x->sums[r]);
     vf e[4];
     UNROLLED
     for (int i = 0; i < 4; i++)
@@ -40,7 +38,20 @@ ALWAYS_INLINE void softmax_row(softmax *x) {
     _mm512_store_si512(p + TILE, (__m512i)_mm512_cvtne2ps_pbh(e[3], e[2]));
     const vf four = v_add(v_add(e[0], e[1]), v_add(e[2], e[3]));
     x->top = v_max(four, x->top);
-    v_store(x->after[r], v_add(v_load(x->before[r]), four));
+    v_store(x->before[r], sum);
+    v_store(x->sums[r], v_add(sum, four));
+}
+
+ALWAYS_INLINE void softmax_rows(const int rows, softmax *x) {
+    UNROLLED
+    for (int i = 0; i < rows; i++)
+        softmax_row(x);
+}
+
+/* Those that are left. */
+ALWAYS_INLINE void softmax_rest(softmax *x) {
+    while (x->row < STRIP)
+        softmax_row(x);
 }
 
 static inline bool passed(const softmax *x) {
