@@ -15,7 +15,8 @@
 # or by itself after LIMIT seconds (none), the same command goes on from there. WORK keeps the base and dense models,
 # 7 MB each, and the run under way; KEEP=1 keeps the students too.
 # ONLY trains but those sparse policies that the pattern matches ('sta-*'): machines can share a seed's.
-# QUICK=1 takes a model of toy size a few steps: to see that the script works, not to learn anything.
+# QUICK=1 takes a model of toy size a few steps, rows into WORK/results: to see that the script works, no more.
+# Seeds share a base: one that goes on from rows of another machine needs its WORK/base too.
 # NABLA names the program, and what is to stand before it; build/bin/nabla where it does not.
 # shellcheck disable=SC2086 # flags are words, and what names the program
 set -e
@@ -30,6 +31,7 @@ done
 parts=${parts:-base dense scratch zero-shot distilled}
 nabla=${NABLA:-build/bin/nabla}
 results=${RESULTS:-bench/results/evidence}
+[ "${QUICK:-0}" = 1 ] && results=${RESULTS:-$work/results} && work=$work/quick # nothing of it counts as measured
 began=$(date +%s)
 mkdir -p "$work/base" "$results"
 
@@ -108,7 +110,7 @@ out_of_time() {
 # within COMMAND...: what it says into $work/said; interrupted when the time is up
 within() {
   seconds=$(left) || out_of_time
-  timeout -s INT "$seconds" "$@" >"$work/said" || {
+  timeout --foreground -s INT "$seconds" "$@" >"$work/said" || {
     code=$?
     [ $code = 124 ] || [ $code = 130 ] || exit $code
     out_of_time
@@ -126,18 +128,19 @@ train() {
   [ -e "$run/train/state.safetensors" ] && resume=--resume
   within $nabla train -o "$run" $resume $common "$@"
   cat "$work/said"
-  cp "$run/train/log.csv" "$work/log.csv"
+  cp "$run/train/log.csv" "$run/log.csv"
   rm -rf "$run/train"
   mv "$run" "$work/$name"
 }
 
-# record KEY STEPS: the run that $work/log.csv tells of
+# record KEY NAME: the run of the model in $work/NAME
 record() {
-  awk -F, -v key="$1" 'NR > 1 { print key "," $1 "," $2 }' "$work/log.csv" | add loss
-  awk -F, -v key="$1" -v batch="$batch" '
+  log="$work/$2/log.csv"
+  has loss "$1" || awk -F, -v key="$1" 'NR > 1 { print key "," $1 "," $2 }' "$log" | add loss
+  has train "$1" || awk -F, -v key="$1" -v batch="$batch" '
     NR > 1 { step = $1; loss = $2; sparsity = $6; seconds = $7; sum += $6; n++ }
     END { printf "%s,%d,%d,%s,%.6f,%.1f,%s\n", key, step, batch, loss, sum / n, seconds ? step * batch / seconds : 0, seconds }' \
-    "$work/log.csv" | add train
+    "$log" | add train
 }
 
 # outcomes KEY POLICY: what came of each prompt, from the CSV that `nabla eval -o` left: two hexadecimal digits a prompt;
@@ -149,26 +152,42 @@ outcomes() {
     END { print key "," text }' "$work/out/$2.csv"
 }
 
-# evaluate KEY POLICIES FLAGS...: their rows; files of the last evaluation stay in $work/out
+# evaluate KEY POLICIES FLAGS...: their rows in $work/rows, for `publish`; what else came of it in $work/out
 evaluate() {
   row=$1
   policies=$2
   shift 2
-  rm -rf "$work/out"
+  rm -rf "$work/out" "$work/rows"
+  mkdir "$work/rows"
   within $nabla eval --policies "$policies" --data scenes --compare "$compare" -o "$work/out" --seed 1000 --json --quiet "$@"
   for policy in $(echo "$policies" | tr , ' '); do
     outcomes "$row" "$policy"
-  done | add outcomes
-  figures "$row" <"$work/said" | add eval
-  tail -n "$(echo "$policies" | awk -F, '{ print NF }')" "$results/eval.csv"
+  done >"$work/rows/outcomes"
+  figures "$row" <"$work/said" >"$work/rows/eval"
+  count=$(echo "$policies" | awk -F, '{ print NF }')
+  for table in outcomes eval; do
+    [ "$(wc -l <"$work/rows/$table")" = "$count" ] || {
+      echo "measure.sh: not a row for each of $policies in $work/rows/$table" >&2
+      exit 1
+    }
+  done
+}
+
+# publish KEY: the last evaluation's rows. Those of eval come last of all that is kept: what has them is not done again
+publish() {
+  has outcomes "$1" || add outcomes <"$work/rows/outcomes"
+  add eval <"$work/rows/eval"
+  cat "$work/rows/eval"
 }
 
 # keep_clips KIND CLASS POLICY SEED: the last evaluation's clips and captions, of the first seed alone
 keep_clips() {
   [ "$4" = 0 ] || return 0
   folder="$results/clips-$4/$1-$2-$3"
+  rm -rf "$folder"
   mkdir -p "$folder"
   for clip in "$work/out/$3"-[0-9]*.mp4; do
+    [ -e "$clip" ] || { echo "measure.sh: this nabla has no FFmpeg: no clips are kept" >&2 && return 0; }
     cp "$clip" "$folder/${clip##*-}"
   done
   awk -F'"' -v n=$clips 'NR > 1 && NR <= n + 1 { print $2 }' "$work/out/$3.csv" >"$results/clips-$4/captions.txt"
@@ -181,18 +200,19 @@ full() {
   row="$kind,$class,$policy,$seed"
   has eval "$row" && return
   # shellcheck disable=SC2254 # a pattern
-  case $policy in dense | ${ONLY:-*}) ;; *) return ;; esac
+  case $policy in dense | ${ONLY:-*}) ;; *) return 0 ;; esac
   name="$seed/$kind-$policy"
   [ "$policy" = dense ] && name=base/dense-$seed
   train "$name" --size $size --batch "$batch" --policy "$policy" --shift $shift --warmup 60 --final-lr 0.02 \
     --ema 0.998 "$@"
-  has train "$row" || record "$row"
+  record "$row" "$name"
   # beside the dense model's clips from the same noise
   both=dense,$policy
   [ "$policy" = dense ] && both=dense
   evaluate "$row" "$both" --model "$work/$name" --reference "$work/base/dense-$seed" --prompts $prompts --clips $clips \
     $flags
   keep_clips "$kind" "$class" "$policy" "$seed"
+  publish "$row"
   [ "$policy" = dense ] || [ "${KEEP:-0}" = 1 ] || rm -rf "${work:?}/$name"
 }
 
@@ -287,6 +307,7 @@ zero_shot() {
     name=${map##*/}
     cp "$map" "$results/map-$2/${name%.map.csv}.csv"
   done
+  publish "$row"
 }
 
 part_zero_shot() {

@@ -196,6 +196,8 @@ def objects(evidence, tally):
     asked = share_asked(evidence)
     s.lines += [
         f"Every prompt asks for two objects{asked}. `more`: the checker saw more objects than the prompt asks for. "
+        "Where it sees more, it judges the pair that suits the prompt best: surplus objects hide what is wrong with the "
+        "others' colours, motions and relation. "
         "Points against the dense model:",
         "",
     ]

@@ -117,7 +117,8 @@ def page(evidence, sections, tally, clips):
     by_chance = 0.05 * tally.made
     lines += [
         f"This page makes {plural(tally.made, 'comparison')} with an interval; {tally.different} show a difference. Were there "
-        f"none at all, up to {by_chance:.0f} would by chance: a single bold figure proves little.",
+        f"none at all, about {by_chance:.0f} would by chance, and as all are beside the same dense model they do not err "
+        "apart: a single bold figure proves little.",
         "",
     ]
     for i, s in enumerate(sections, 1):

@@ -61,7 +61,7 @@ def zero_shot(evidence, tally):
                 values = list(by_seed(of, column).values())
                 if values:
                     curves[label].setdefault(name, []).append((sparsity, mean(values), min(values), max(values)))
-            if d and d.verdict() >= 0:
+            if d and d.high >= 0:
                 good.append((sparsity, policy, d))
             rows.append(
                 (

@@ -64,7 +64,8 @@ static nabla_status settle(job *j, nv_error *err) {
 
 static nabla_status check_memory(job *j, nv_error *err) {
     const int32_t *shape = j->latent.shape;
-    const size_t out = nv_frames_out_memory(j->options->output, &j->media);
+    const size_t out = nv_frames_out_memory(j->options->output, &j->media, j->device);
+    NV_TRY(nv_frames_out_room(j->options->output, &j->media, j->device, err));
     NV_TRY(nv_decoder_plan(&j->decoder, shape[1], shape[2], shape[3], j->options->tile, out, j->result->warning,
                            sizeof j->result->warning, err));
     j->result->tile = j->decoder.options.tile;

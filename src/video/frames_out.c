@@ -7,6 +7,7 @@
 
 #include "device/device.h"
 #include "media/behind.h"
+#include "video/files.h"
 #include "video/profile.h"
 #include "weights/safetensors.h"
 
@@ -32,9 +33,22 @@ static size_t tensor_bytes(const nv_media_options *o) {
     return 3 * (size_t)o->width * (size_t)o->height * (size_t)o->frames * sizeof(float);
 }
 
-size_t nv_frames_out_memory(const char *path, const nv_media_options *o) {
+static size_t held_bytes(const char *path, const nv_media_options *o) {
     if (wants_tensor(path)) return tensor_bytes(o);
     return 3 * (size_t)o->width * (size_t)o->height * NV_BEHIND_FRAMES + nv_media_memory(path, o);
+}
+
+static int lies_apart(const nv_device *device) {
+    return strcmp(device->kind, "cuda") == 0;
+}
+
+size_t nv_frames_out_memory(const char *path, const nv_media_options *o, const nv_device *device) {
+    return lies_apart(device) ? 0 : held_bytes(path, o);
+}
+
+nabla_status nv_frames_out_room(const char *path, const nv_media_options *o, const nv_device *device, nv_error *err) {
+    if (!lies_apart(device)) return NABLA_OK;
+    return nv_memory_check(NULL, held_bytes(path, o), "what writes the frames", "choose a smaller clip", err);
 }
 
 nabla_status nv_frames_out_open(const char *path, const nv_media_options *options, const nabla_video_machine *machine,

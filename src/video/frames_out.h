@@ -4,6 +4,7 @@
 #ifndef NV_FRAMES_OUT_H
 #define NV_FRAMES_OUT_H
 
+#include "device/device.h"
 #include "media/media.h"
 #include "nabla/video.h"
 
@@ -11,8 +12,11 @@ typedef struct nv_frames_out nv_frames_out;
 
 /* As nv_media_check. */
 nabla_status nv_frames_out_check(const char *path, const nv_media_options *options, nv_error *err);
-/* Bytes that it holds until the end. */
-size_t nv_frames_out_memory(const char *path, const nv_media_options *options);
+/* Bytes that it holds until the end, of the memory that `device` computes in: none of a GPU's. */
+size_t nv_frames_out_memory(const char *path, const nv_media_options *options, const nv_device *device);
+/* Whether the host has room for it, where that is not the device's own memory. */
+nabla_status nv_frames_out_room(const char *path, const nv_media_options *options, const nv_device *device,
+                                nv_error *err);
 /* machine: whose profile says what writing took; it must outlive *out. */
 nabla_status nv_frames_out_open(const char *path, const nv_media_options *options, const nabla_video_machine *machine,
                                 nv_frames_out **out, nv_error *err);

@@ -267,7 +267,8 @@ static nabla_status check_memory(nv_generation *g, nv_error *err) {
     NV_TRY(nv_memory_add(&g->context, 1, s->text_length, p->config.text_dim, 1, 1, err));
     NV_TRY(nv_memory_add(&contexts, sizeof(float), g->count + 1, (int64_t)g->context, 1, 1, err));
     NV_TRY(nv_memory_add(&held, sizeof(float), g->count, (int64_t)g->numbers, 1, 1, err));
-    const size_t out = g->clips[0].output[0] ? nv_frames_out_memory(g->clips[0].output, &g->media) : 0;
+    const char *path = g->clips[0].output;
+    const size_t out = path[0] ? nv_frames_out_memory(path, &g->media, p->device) : 0;
     NV_TRY(p->ops->memory(p, s, held + out, &parts, warning, sizeof warning, err));
     warn(g, warning);
     NV_TRY(place_blocks(g, contexts + held, &needs, remedy, sizeof remedy, err));
@@ -281,7 +282,8 @@ static nabla_status check_memory(nv_generation *g, nv_error *err) {
     if (needs.host > 0)
         NV_TRY(nv_memory_check(NULL, needs.host, "keeping blocks' weights beside the GPU",
                                "free some, or use a GPU that holds them", err));
-    return nv_memory_check(p->device, decode, "decoding", "choose a smaller size or fewer frames", err);
+    NV_TRY(nv_memory_check(p->device, decode, "decoding", "choose a smaller size or fewer frames", err));
+    return path[0] ? nv_frames_out_room(path, &g->media, p->device, err) : NABLA_OK;
 }
 
 static nabla_status check_options(const nabla_generate_options *o, nv_error *err) {

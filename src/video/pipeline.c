@@ -2,9 +2,6 @@
 #include "video/pipeline.h"
 
 #include <string.h>
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
 
 #include "video/files.h"
 
@@ -31,15 +28,9 @@ void nv_pipeline_close(nv_pipeline *p) {
     p->ops->close(p);
 }
 
-/* A model's memory goes back to the system: what comes next takes as much again, and matrices are small enough for
-   malloc to keep their places otherwise. */
 void nv_pipeline_unload(nv_pipeline *p) {
-    if (!p->dit) return;
     nv_dit_destroy(p->dit);
     p->dit = NULL;
-#ifdef __GLIBC__
-    malloc_trim(0);
-#endif
 }
 
 /* Larger clips need more noise to lose their outlines: 5 for 720p, 3 for 480p, as Wan2.1's authors advise. */
