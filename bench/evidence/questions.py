@@ -93,15 +93,14 @@ def from_scratch(evidence, tally):
             )
         )
     if differences:
-        s.plots.append(
-            Plot(
-                "forest",
-                (titles(differences), TRAITS, "points against dense, 95 %"),
-                "scratch",
-                "checker's shares of models trained from scratch, against dense",
-            )
-        )
+        s.plots.append(forest(differences, "dense", "scratch", "models trained from scratch, against dense"))
     return s
+
+
+def forest(differences, beside, name, whose):
+    """The checker's shares as points against `beside`, with their intervals."""
+    axis = f"points against {beside}, 95 %"
+    return Plot("forest", (titles(differences), TRAITS, axis), name, f"checker's shares of {whose}")
 
 
 def distilled(evidence, tally):
@@ -141,14 +140,7 @@ def distilled(evidence, tally):
             f" STA's students lose: {', '.join(lost)}." if lost else " No loss of STA's students can be told either."
         )
     if differences:
-        s.plots.append(
-            Plot(
-                "forest",
-                (titles(differences), TRAITS, "points against the teacher, 95 %"),
-                "distilled",
-                "checker's shares of distilled students, against their teacher",
-            )
-        )
+        s.plots.append(forest(differences, "the teacher", "distilled", "distilled students, against their teacher"))
     return s
 
 
