@@ -89,14 +89,9 @@ static int stop(void *user, const char *phase, int64_t done, int64_t total, cons
 
 static void assert_same_state(const char *a, const char *b) {
     char path_a[600], path_b[600];
-    size_t size_a, size_b;
     snprintf(path_a, sizeof path_a, "%s/train/state.safetensors", a);
     snprintf(path_b, sizeof path_b, "%s/train/state.safetensors", b);
-    char *data_a = read_all(path_a, &size_a), *data_b = read_all(path_b, &size_b);
-    assert_int_equal(size_a, size_b);
-    assert_memory_equal(data_a, data_b, size_a);
-    free(data_a);
-    free(data_b);
+    assert_same_files(path_a, path_b);
 }
 
 static void stopped_and_resumed(void **state) {

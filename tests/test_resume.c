@@ -60,15 +60,6 @@ static void refuse(const nabla_generate_options *o, nabla_status expected, const
     expect_refusal(generate(o, 0, NULL, &err), &err, expected, word);
 }
 
-static void expect_same(const char *a, const char *b) {
-    size_t size, other;
-    char *first = read_all(a, &size), *second = read_all(b, &other);
-    assert_int_equal(size, other);
-    assert_memory_equal(first, second, size);
-    free(first);
-    free(second);
-}
-
 /* ------------------------------------------------------------------ going on */
 
 /* Stops after a step, and again after the next where there are more; the end must be alone's, bit for bit. */
@@ -85,7 +76,7 @@ static void check_resumed(const nabla_generate_options *settings, int stop, cons
     if (last > stop) make_until(&rest, last);
     assert_int_not_equal(access(rest.save_latent, F_OK), 0);
     make(&rest, &result);
-    expect_same(at("alone.safetensors"), rest.save_latent);
+    assert_same_files(at("alone.safetensors"), rest.save_latent);
     assert_int_equal(result.resumed_steps, last);
     assert_string_equal(result.solver, alone->solver);
     assert_true(result.sparsity == alone->sparsity);
@@ -135,11 +126,11 @@ static void checkpoints_change_nothing(void **state) {
     o.save_latent = at("checkpointed.safetensors");
     o.checkpoint = saved;
     make(&o, NULL);
-    expect_same(at("plain.safetensors"), o.save_latent);
+    assert_same_files(at("plain.safetensors"), o.save_latent);
     o.resume = o.checkpoint; /* all steps are done: what is left is to write files */
     o.save_latent = at("written-again.safetensors");
     make(&o, NULL);
-    expect_same(at("plain.safetensors"), o.save_latent);
+    assert_same_files(at("plain.safetensors"), o.save_latent);
     o.mask_png = at("no-mask.png");
     refuse(&o, NABLA_INVALID_ARGUMENT, "mask");
 }

@@ -17,14 +17,9 @@ enum { KILL_AT = 7 };
 
 static void assert_same_file(const char *a, const char *b, const char *name) {
     char path_a[600], path_b[600];
-    size_t size_a, size_b;
     snprintf(path_a, sizeof path_a, "%s/%s", a, name);
     snprintf(path_b, sizeof path_b, "%s/%s", b, name);
-    char *data_a = read_all(path_a, &size_a), *data_b = read_all(path_b, &size_b);
-    assert_int_equal(size_a, size_b);
-    assert_memory_equal(data_a, data_b, size_a);
-    free(data_a);
-    free(data_b);
+    assert_same_files(path_a, path_b);
 }
 
 /* step, loss, grad_norm and lr agree in every digit; the rest are times. */

@@ -92,3 +92,12 @@ char *read_all(const char *path, size_t *size) {
     fclose(file);
     return data;
 }
+
+void assert_same_files(const char *a, const char *b) {
+    size_t size, other;
+    char *first = read_all(a, &size), *second = read_all(b, &other);
+    assert_int_equal(size, other);
+    assert_memory_equal(first, second, size);
+    free(first);
+    free(second);
+}
