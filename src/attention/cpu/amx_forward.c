@@ -2,13 +2,14 @@
 /*
  * The forward kernel in tiles: S = Q K^T, P = exp2(S - m), O += P V.
  *
- * Pairs of up to 64 queries and a panel of keys come one after another, of neighbouring query blocks in turn (see
- * amx_walk.h). What a pair touches is several times the first-level cache, so little of it is kept there, and each for
- * long: S of a strip of 16 queries and of the next one; P of CHUNK panels, for which O, as large as K and V of a panel,
- * is loaded, added to and stored once. The matrix unit takes 16 cycles for a product of tiles and leaves the vector
- * units half free: while the next strip's S is made, row by row between its products, come the probabilities of this
- * strip. Nothing that a phase writes is read before the next phase, so that loads of tiles find their lines in the
- * cache, not in the store queue.
+ * Pairs of up to 64 queries and a panel of keys come one after another, a panel's with several query blocks in turn
+ * (see amx_walk.h). What a pair touches is several times the first-level cache, so little of it is kept there: K of a
+ * panel for all that keep it; S of a strip of 16 queries and of the next one; P of CHUNK panels, for which O, as large
+ * as K and V of a panel, is loaded, added to and stored once. The matrix unit takes 16 cycles for a product of tiles,
+ * two loads of tiles and less than a store's share beside it are hidden: so S is made of two tiles at a time, each pair
+ * stored amid the products of the next, the last amid those of the next strip, and O of squares of four. The vector
+ * units are half free meanwhile: between the products of the next strip's S come some rows of this one's probabilities.
+ * Of all rows the processor's window does not see enough products ahead: that was slower than none.
  *
  * The softmax is that of forward.inc.h, but its reference m is the one from before this strip. In the rare case that
  * some score is above it by more than 6 (in log2 units), m moves, O and the sums are scaled, and the strip's
