@@ -8,8 +8,8 @@
  * as K and V of a panel, is loaded, added to and stored once. The matrix unit takes 16 cycles for a product of tiles,
  * two loads of tiles and less than a store's share beside it are hidden: so S is made of two tiles at a time, each pair
  * stored amid the products of the next, the last amid those of the next strip, and O of squares of four. The vector
- * units are half free meanwhile: between the products of the next strip's S come some rows of this one's probabilities.
- * Of all rows the processor's window does not see enough products ahead: that was slower than none.
+ * units are half free meanwhile: after every two products of the next strip's S come two rows of this one's
+ * probabilities, at D = 128 all of them, at 64 half; four rows at a time were slower than none.
  *
  * The softmax is that of forward.inc.h, but its reference m is the one from before this strip. In the rare case that
  * some score is above it by more than 6 (in log2 units), m moves, O and the sums are scaled, and the strip's
