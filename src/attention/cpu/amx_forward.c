@@ -191,8 +191,8 @@ static __attribute__((noinline)) void move_reference(walk *w, member *m, int32_t
     softmax_rest(&run);
 }
 
-/* depth: padded D / 32. rows: how many rows of a softmax go with two products of the next strip's S, so that all do;
-   0: they come after them. */
+/* depth: padded D / 32. rows: how many rows of a softmax go with every two products of the next strip's S; those that
+   are left come after them. */
 ALWAYS_INLINE void steps(const int32_t depth, const int rows, walk *w) {
     pair now, next = {0};
     stream none = {0};
