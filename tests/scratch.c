@@ -14,8 +14,10 @@ int scratch_make(void **state) {
 }
 
 const char *scratch_path(const char *name) {
-    static char path[512];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
+    static char paths[4][512];
+    static int next;
+    char *path = paths[next++ % 4];
+    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
     return path;
 }
 
@@ -43,13 +45,4 @@ int scratch_remove(void **state) {
     (void)state;
     each_file(remove_one);
     return rmdir(folder);
-}
-
-char *scratch_read(const char *path, size_t *size) {
-    FILE *f = fopen(path, "rb");
-    if (!f) return NULL;
-    char *text = calloc(1, 1 << 20);
-    *size = fread(text, 1, (1 << 20) - 1, f);
-    fclose(f);
-    return text;
 }

@@ -9,6 +9,7 @@
 
 #include "check.h"
 #include "device.h"
+#include "files.h"
 #include "nabla/video.h"
 #include "scratch.h"
 #include "weights/safetensors.h"
@@ -68,17 +69,6 @@ static void succeed(const nabla_generate_options *o, nabla_generate_result *resu
 
 static char *copy_path(const char *name) {
     return strdup(scratch_path(name));
-}
-
-static void expect_same(const char *a, const char *b) {
-    size_t size, other;
-    char *first = scratch_read(a, &size), *second = scratch_read(b, &other);
-    assert_non_null(first);
-    assert_non_null(second);
-    assert_int_equal(size, other);
-    assert_memory_equal(first, second, size);
-    free(first);
-    free(second);
 }
 
 static void goes_phase_by_phase(void **state) {
@@ -147,7 +137,7 @@ static void stopped_while_sampling(void **state) {
             o.prompt = NULL;
             succeed(&o, &result);
             assert_int_equal(result.resumed_steps, 2);
-            expect_same(alone, output);
+            assert_same_files(alone, output);
             remove(kept);
             remove(output);
             free(kept);
@@ -229,7 +219,7 @@ static void stopped_while_decoding(void **state) {
     assert_int_equal(remove(kept), 0);
     free(kept);
     succeed(&o, &result);
-    expect_same(output, decoded);
+    assert_same_files(output, decoded);
     remove(output);
     remove(decoded);
     free(output);
@@ -320,7 +310,7 @@ static void offloaded_blocks_give_the_same(void **state) {
         succeed(&o, &result);
         assert_true((result.offloaded_memory > 0) == i);
     }
-    if (test_on_gpu()) expect_same(latents[0], latents[1]);
+    if (test_on_gpu()) assert_same_files(latents[0], latents[1]);
     for (int i = 0; i < 2; i++) {
         remove(latents[i]);
         free(latents[i]);

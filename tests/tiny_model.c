@@ -78,26 +78,3 @@ void expect_refusal(nabla_status status, const nabla_video_error *err, nabla_sta
     if (status != expected) fail_msg("status %d, expected %d: %s", (int)status, (int)expected, err->text);
     if (!strstr(err->text, word)) fail_msg("\"%s\" does not name \"%s\"", err->text, word);
 }
-
-char *read_all(const char *path, size_t *size) {
-    FILE *file = fopen(path, "rb");
-    assert_non_null(file);
-    fseek(file, 0, SEEK_END);
-    *size = (size_t)ftell(file);
-    rewind(file);
-    char *data = malloc(*size + 1);
-    assert_non_null(data);
-    assert_int_equal(fread(data, 1, *size, file), *size);
-    data[*size] = '\0';
-    fclose(file);
-    return data;
-}
-
-void assert_same_files(const char *a, const char *b) {
-    size_t size, other;
-    char *first = read_all(a, &size), *second = read_all(b, &other);
-    assert_int_equal(size, other);
-    assert_memory_equal(first, second, size);
-    free(first);
-    free(second);
-}
