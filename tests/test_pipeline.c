@@ -147,6 +147,28 @@ static void stopped_while_sampling(void **state) {
     free(alone);
 }
 
+/* A state that nobody asked for tells its weights apart too. */
+static void other_weights_do_not_go_on(void **state) {
+    (void)state;
+    const nabla_lora lora = {NABLA_TEST_DATA "/wan/lora_diffusers.safetensors", 0.5f};
+    char *output = copy_path("own.safetensors");
+    nabla_generate_options o = options(output);
+    nabla_generate_result result;
+    nabla_video_error err = {0};
+    watcher w = {.phase = "sample", .done = 2, .calls = 1}, nobody = {0};
+    assert_int_equal(generate(&o, &w, &result, &err), NABLA_CANCELLED);
+    char *kept = strdup(result.kept_state);
+    o.resume = kept;
+    o.prompt = NULL;
+    o.loras = &lora;
+    o.lora_count = 1;
+    assert_int_equal(generate(&o, &nobody, &result, &err), NABLA_INVALID_ARGUMENT);
+    assert_non_null(strstr(err.text, "was made with another model"));
+    remove(kept);
+    free(kept);
+    free(output);
+}
+
 /* Of several prompts those that are sampled are kept too. */
 static void stopped_between_clips(void **state) {
     (void)state;
@@ -370,6 +392,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(goes_phase_by_phase),
         cmocka_unit_test(stopped_early_leaves_nothing),
         cmocka_unit_test(stopped_while_sampling),
+        cmocka_unit_test(other_weights_do_not_go_on),
         cmocka_unit_test(stopped_between_clips),
         cmocka_unit_test(failed_after_a_clip),
         cmocka_unit_test(stopped_while_decoding),
