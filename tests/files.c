@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "files.h"
 
+#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -27,4 +28,15 @@ void assert_same_files(const char *a, const char *b) {
     assert_memory_equal(first, second, size);
     free(first);
     free(second);
+}
+
+static int remove_one(const char *path, const struct stat *info, int type, struct FTW *walk) {
+    (void)info;
+    (void)type;
+    (void)walk;
+    return remove(path);
+}
+
+int remove_tree(const char *path) {
+    return nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }

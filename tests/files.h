@@ -9,5 +9,7 @@
 char *read_all(const char *path, size_t *size);
 /* Both are there, byte for byte the same. */
 void assert_same_files(const char *a, const char *b);
+/* The folder and all that is in it; 0, or -1. */
+int remove_tree(const char *path);
 
 #endif

@@ -6,7 +6,7 @@
 #include <stddef.h>
 
 int scratch_make(void **state);             /* group setup */
-int scratch_remove(void **state);           /* group teardown: removes what is left in it, one level deep */
+int scratch_remove(void **state);           /* group teardown: removes it with what is left in it */
 const char *scratch_path(const char *name); /* a path in it; a few may be held at once */
 size_t scratch_files(void);                 /* how many files lie in it */
 

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tiny_model.h"
 
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "check.h"
 #include "device.h"
+#include "files.h"
 
 static char root[] = "/tmp/nabla-training-XXXXXX";
 
@@ -24,15 +23,8 @@ int tiny_make(void) {
     return mkdtemp(root) ? 0 : -1;
 }
 
-static int remove_one(const char *path, const struct stat *info, int type, struct FTW *walk) {
-    (void)info;
-    (void)type;
-    (void)walk;
-    return remove(path);
-}
-
 void tiny_remove(void) {
-    nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    remove_tree(root);
 }
 
 nabla_video_machine machine_of(nabla_video_progress progress, void *user) {
