@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <dirent.h>
 #include <errno.h>
+#include <malloc.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
@@ -137,6 +138,32 @@ static void gif_comes_back(void **state) {
     char *file = read_all(scratch_path("a.gif"), &size);
     assert_non_null(memmem(file, size, "NETSCAPE2.0", 11)); /* endless */
     free(file);
+}
+
+static size_t allocated(void) {
+    const struct mallinfo2 m = mallinfo2();
+    return m.uordblks + m.hblkhd;
+}
+
+/* What it holds before the palette is made, however many frames were announced. */
+static void gif_holds_its_frames_once(void **state) {
+    (void)state;
+    if (!nv_media_available()) skip();
+    const size_t before = allocated();
+    if (before == 0) skip(); /* under AddressSanitizer, whose malloc does not count */
+    for (int32_t frames = 15; frames <= 33; frames += 9) {
+        nv_media_options options = plain_options();
+        nv_media_writer *w;
+        options.width = options.height = 8 * SIDE; /* so that the encoder's own state is small beside it */
+        options.frames = frames;
+        uint8_t *rgb = calloc(64, FRAME);
+        assert_ok(nv_media_open(scratch_path("once.gif"), &options, &w, &error_of));
+        for (int32_t f = 0; f < frames; f++)
+            assert_ok(nv_media_frame(w, rgb, &error_of));
+        free(rgb);
+        assert_in_range(allocated() - before, 64 * FRAME * (size_t)frames, nv_media_memory("once.gif", &options));
+        nv_media_abandon(w);
+    }
 }
 
 static void png_is_the_middle_frame(void **state) {
@@ -404,6 +431,7 @@ int main(void) {
         cmocka_unit_test(mp4_comes_back),
         cmocka_unit_test(equal_clips_make_equal_files),
         cmocka_unit_test(gif_comes_back),
+        cmocka_unit_test(gif_holds_its_frames_once),
         cmocka_unit_test(png_is_the_middle_frame),
         cmocka_unit_test(folder_comes_back_and_is_replaced),
         cmocka_unit_test(bad_outputs_are_refused),
