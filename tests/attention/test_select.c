@@ -211,9 +211,11 @@ static void check_scores(const nabla_kernels *kernels, int32_t rows, int32_t n, 
     for (int32_t i = 0; i < rows * n; i++)
         if (i / n != 1 && rand() % 3) /* row 1 is allowed nothing */
             allowed[i / n * words + i % n / 64] |= UINT64_C(1) << (i % n % 64);
-    kernels->score.run(q, rows, put, n, dim, scale, masked ? allowed : NULL, words, probs, keys);
+    kernels->score.products(q, rows, put, n, dim, scale, probs, keys);
     for (int32_t r = 0; r < rows; r++) {
-        expected_row(q + r * dim, k, n, dim, scale, masked ? allowed + r * words : NULL, exact, plain);
+        const uint64_t *open = masked ? allowed + r * words : NULL;
+        kernels->score.softmax(probs + r * keys, n, open);
+        expected_row(q + r * dim, k, n, dim, scale, open, exact, plain);
         for (int32_t j = 0; j < n; j++) {
             const double p = (double)probs[r * keys + j];
             if (exact[j] < 1e-30) {

@@ -14,8 +14,10 @@ static size_t packed_size_amx(int64_t pieces, int32_t dim) {
 }
 
 void nabla_kernels_amx(nabla_kernels *table) {
-    table->score = (nabla_score_kernels){
-        .put_key = amx_put_key, .keys_size = amx_score_keys, .run = amx_score_rows, .rows = NABLA_SCORE_ROWS};
+    table->score.put_key = amx_put_key;
+    table->score.keys_size = amx_score_keys;
+    table->score.products = amx_score_rows;
+    table->score.rows = NABLA_SCORE_ROWS;
     table->of[NABLA_BF16].forward.pack_k = pack_k_amx;
     table->of[NABLA_BF16].forward.pack_v = pack_v_amx;
     table->of[NABLA_BF16].forward.packed_size = packed_size_amx;

@@ -11,7 +11,6 @@
  */
 #include "amx.h"
 #include "amx_tiles.h"
-#include "score_softmax.inc.h"
 
 #include <string.h>
 
@@ -116,8 +115,6 @@ NABLA_DECL_SCORE_ROWS(amx_score_rows) {
     put_rows(q_mean, rows, head_dim, scale * LOG2_E, q);
     tile_configure(&config);
     for (int32_t j = 0; j < n; j += 2 * GROUP)
-        products(q, (const char *)keys + j / GROUP * group_bytes(head_dim), steps_of(head_dim), probs + j,
-                 probs_stride);
+        products(q, (const char *)keys + j / GROUP * group_bytes(head_dim), steps_of(head_dim), scores + j, stride);
     tile_release();
-    scores_to_probs(probs, probs_stride, rows, n, allowed, allowed_words);
 }

@@ -3,9 +3,9 @@
 #ifndef NABLA_SCORE_INC_H
 #define NABLA_SCORE_INC_H
 
+#include <float.h>
 #include <math.h>
 
-#include "score_softmax.inc.h"
 #include "words.inc.h"
 
 /* Columns [d, d + vectors * VL) of the rows' sum. Rows are a stride apart, often pages: they are fetched ahead by hand,
@@ -67,23 +67,72 @@ static void score_tile(const float *q, int32_t rows, const float *const k[2], in
     }
 }
 
+/* -inf in place of what is not allowed (NULL: all is), and past n up to a whole vector. */
+static void close_scores(float *x, int32_t n, const uint64_t *allowed) {
+    const vf never = v_set1(-INFINITY);
+    for (int32_t j = allowed ? 0 : n / VL * VL; j < n; j += VL) {
+        const uint32_t inside = n - j < VL ? (1u << (n - j)) - 1u : UINT32_MAX;
+        const uint32_t open = inside & (allowed ? (uint32_t)(allowed[j / 64] >> j % 64) : UINT32_MAX);
+        v_store(x + j, v_pick(open, v_load(x + j), never));
+    }
+}
+
+/* A row of scores, of whole vectors, to probabilities. Several vectors at a time: a maximum or a sum
+   takes four cycles to come back. */
+static void score_softmax(float *x, int32_t n, const uint64_t *allowed) {
+    enum { CHAINS = 4, STEP = CHAINS * VL };
+    vf top[CHAINS], sum[CHAINS];
+    int32_t j = 0;
+    close_scores(x, n, allowed);
+    UNROLLED
+    for (int c = 0; c < CHAINS; c++) {
+        top[c] = v_set1(-INFINITY);
+        sum[c] = v_zero();
+    }
+    for (; j + STEP <= n; j += STEP) {
+        UNROLLED
+        for (int c = 0; c < CHAINS; c++)
+            top[c] = v_max(v_load(x + j + c * VL), top[c]);
+    }
+    for (; j < n; j += VL)
+        top[0] = v_max(v_load(x + j), top[0]);
+    const float most = v_top(v_max(v_max(top[0], top[1]), v_max(top[2], top[3])));
+    const vf reference = v_set1(fmaxf(most, -FLT_MAX)); /* finite where nothing is allowed */
+    for (j = 0; j + STEP <= n; j += STEP) {
+        UNROLLED
+        for (int c = 0; c < CHAINS; c++) {
+            const vf y = v_exp2(v_sub(v_load(x + j + c * VL), reference));
+            sum[c] = v_add(sum[c], y);
+            v_store(x + j + c * VL, y);
+        }
+    }
+    for (; j < n; j += VL) {
+        const vf y = v_exp2(v_sub(v_load(x + j), reference));
+        sum[0] = v_add(sum[0], y);
+        v_store(x + j, y);
+    }
+    const float total = v_sum(v_add(v_add(sum[0], sum[1]), v_add(sum[2], sum[3])));
+    const vf share = v_set1(total == 0 ? 0.0f : 1.0f / total);
+    for (j = 0; j < n; j += VL)
+        v_store(x + j, v_mul(v_load(x + j), share));
+}
+
 /* Where key j's first element lies in the panels. */
 static inline int64_t score_at(int32_t j, int32_t dim) {
     return (int64_t)(j / NABLA_SCORE_PANEL) * NABLA_SCORE_PANEL * dim + j % NABLA_SCORE_PANEL;
 }
 
 static void score_rows(const float *q_mean, int32_t rows, const float *k_panels, int32_t n, int32_t dim, float scale,
-                       const uint64_t *allowed, int64_t allowed_words, float *probs, int64_t probs_stride) {
+                       float *scores, int64_t stride) {
     for (int32_t j = 0; j < n; j += 2 * VL) {
         const int32_t next = n - j > VL ? j + VL : j;
         const float *const k[2] = {k_panels + score_at(j, dim), k_panels + score_at(next, dim)};
         for (int32_t i = 0; i < rows; i += SCORE_MR) {
-            float *const out[2] = {probs + i * probs_stride + j, probs + i * probs_stride + next};
+            float *const out[2] = {scores + i * stride + j, scores + i * stride + next};
             score_tile(q_mean + (int64_t)i * dim, rows - i < SCORE_MR ? rows - i : SCORE_MR, k, dim, scale * LOG2_E,
-                       out, probs_stride);
+                       out, stride);
         }
     }
-    scores_to_probs(probs, probs_stride, rows, n, allowed, allowed_words);
 }
 
 /* A row's products are added up as the tile of dP adds them, from d = 0 in one chain: where one key has all of a row's
