@@ -154,7 +154,8 @@ int run_perf(const char *only, double peak, int32_t threads) {
     return failed;
 }
 
-/* The least time of many, as in rate(), to choose nabla-0.7's blocks of a head of the paper's shape, 1260 blocks; NAN on failure. */
+/* The least time of many, as in rate(), to choose nabla-0.7's blocks of a head of the paper's shape, 1260 blocks; NAN
+ * on failure. */
 static double mask_seconds(const char *level, int32_t threads) {
     enum { BLOCKS = 1260, DIM = 128 };
     const size z = {.heads = threads, .tokens = BLOCKS * 64, .dim = DIM, .density = 0.0, .threads = threads};
