@@ -52,24 +52,40 @@ static const unsigned char full_tiles[64] = {1,         [16] = 64, [18] = 64, [2
                                              [26] = 64, [28] = 64, [30] = 64, [48] = 16, 16,        16,
                                              16,        16,        16,        16,        16};
 
-#define TILES(name, isa, dot)                             \
-    __attribute__((target(isa))) static void name(void) { \
-        _tile_loadconfig(full_tiles);                     \
-        for (int n = 0; n < TILE_STEPS; n++) {            \
-            dot(0, 4, 6);                                 \
-            dot(1, 4, 7);                                 \
-            dot(2, 5, 6);                                 \
-            dot(3, 5, 7);                                 \
-        }                                                 \
-        _tile_release();                                  \
+__attribute__((target("amx-tile,amx-bf16"))) static void dot_tiles(void) {
+    _tile_loadconfig(full_tiles);
+    for (int n = 0; n < TILE_STEPS; n++) {
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
     }
-TILES(dot_tiles, "amx-tile,amx-bf16", _tile_dpbf16ps)
-TILES(byte_tiles, "amx-tile,amx-int8", _tile_dpbusd)
+    _tile_release();
+}
 
 static bool has_byte_tiles(void) {
     unsigned a, b, c, d;
     const unsigned amx_int8 = 1u << 25;
     return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & amx_int8);
+}
+
+/* The same of bytes. */
+__attribute__((target("amx-tile,amx-int8"))) static void byte_tiles(void) {
+    unsigned char numbers[16 * 64];
+    for (size_t i = 0; i < sizeof numbers; i++)
+        numbers[i] = (unsigned char)(i * 0x9d >> 2);
+    _tile_loadconfig(full_tiles);
+    _tile_loadd(4, numbers, 64);
+    _tile_loadd(5, numbers, 64);
+    _tile_loadd(6, numbers, 64);
+    _tile_loadd(7, numbers, 64);
+    for (int n = 0; n < TILE_STEPS; n++) {
+        _tile_dpbusd(0, 4, 6);
+        _tile_dpbusd(1, 4, 7);
+        _tile_dpbusd(2, 5, 6);
+        _tile_dpbusd(3, 5, 7);
+    }
+    _tile_release();
 }
 
 typedef struct loop {
