@@ -38,7 +38,7 @@ step() {
 lscpu | grep -E 'Model name|^CPU\(s\)|L2|L3|NUMA node\(s\)' | tee "$out/machine.txt"
 # shellcheck disable=SC2016 # $1 is the inner shell's
 step build.txt 120 sh -c 'cmake -S . -B "$1" -DNABLA_ENGINE=OFF -DNABLA_CMOCKA=OFF -DNABLA_CUDA=OFF >/dev/null &&
-  cmake --build "$1" -j "$(nproc)" --target test_check_attention test_tiles bench_peak amx_parts \
+  cmake --build "$1" -j "$(nproc)" --target test_check_attention test_tiles bench_peak mask_parts amx_parts \
     amx_gradient_parts >/dev/null' build "$build"
 step tiles.txt 20 "$bin/test_tiles"
 step check.txt 60 env OMP_WAIT_POLICY=passive "$bin/test_check_attention" --level amx
@@ -49,6 +49,7 @@ step gradient_parts.csv 30 "$bin/amx_gradient_parts"
 step perf.csv 20 "$bin/test_check_attention" perf --level amx
 step perf_all.csv 20 "$bin/test_check_attention" perf --level amx --threads "$threads"
 step mask.csv 10 "$bin/test_check_attention" mask --level amx
+step mask_parts.csv 10 "$bin/mask_parts" amx
 step peer.csv 40 "${PYTHON:-python3}" bench/peer_sdpa.py "$bin" --level amx --rounds 2
 step peer_all.csv 40 "${PYTHON:-python3}" bench/peer_sdpa.py "$bin" --level amx --rounds 2 --threads "$threads"
 printf '\n%s' "$summary" | tee "$out/summary.txt"

@@ -4,7 +4,8 @@
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
+
+#include "files.h"
 
 static char folder[] = "scratch-XXXXXX";
 
@@ -14,42 +15,23 @@ int scratch_make(void **state) {
 }
 
 const char *scratch_path(const char *name) {
-    static char path[512];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
+    static char paths[4][512];
+    static int next;
+    char *path = paths[next++ % 4];
+    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
     return path;
 }
 
-static size_t each_file(void (*visit)(const char *path)) {
+size_t scratch_files(void) {
     DIR *dir = opendir(folder);
     size_t count = 0;
-    for (struct dirent *entry; dir && (entry = readdir(dir));) {
-        if (entry->d_name[0] == '.') continue;
-        count++;
-        if (visit) visit(scratch_path(entry->d_name));
-    }
+    for (struct dirent *entry; dir && (entry = readdir(dir));)
+        count += entry->d_name[0] != '.';
     if (dir) closedir(dir);
     return count;
 }
 
-static void remove_one(const char *path) {
-    remove(path);
-}
-
-size_t scratch_files(void) {
-    return each_file(NULL);
-}
-
 int scratch_remove(void **state) {
     (void)state;
-    each_file(remove_one);
-    return rmdir(folder);
-}
-
-char *scratch_read(const char *path, size_t *size) {
-    FILE *f = fopen(path, "rb");
-    if (!f) return NULL;
-    char *text = calloc(1, 1 << 20);
-    *size = fread(text, 1, (1 << 20) - 1, f);
-    fclose(f);
-    return text;
+    return remove_tree(folder);
 }

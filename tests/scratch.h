@@ -6,10 +6,8 @@
 #include <stddef.h>
 
 int scratch_make(void **state);             /* group setup */
-int scratch_remove(void **state);           /* group teardown: removes what is left in it, one level deep */
-const char *scratch_path(const char *name); /* valid until the next call */
+int scratch_remove(void **state);           /* group teardown: removes it with what is left in it */
+const char *scratch_path(const char *name); /* a path in it; a few may be held at once */
 size_t scratch_files(void);                 /* how many files lie in it */
-/* The whole file; the caller frees. NULL if there is none. */
-char *scratch_read(const char *path, size_t *size);
 
 #endif

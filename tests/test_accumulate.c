@@ -8,6 +8,7 @@
 
 #include "check.h"
 #include "device.h"
+#include "files.h"
 #include "tiny_model.h"
 #include "video/trainer.h"
 #include "weights/safetensors.h"

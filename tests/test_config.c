@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "check.h"
+#include "files.h"
 #include "scratch.h"
 #include "weights/config.h"
 
@@ -158,7 +159,7 @@ static void configs_come_back(void **state) {
     assert_int_equal(nv_config_write_dit(path, &c, NULL), NABLA_OK);
     assert_int_equal(nv_config_read_dit(path, &back, NULL), NABLA_OK);
     assert_memory_equal(&c, &back, sizeof c);
-    char *text = scratch_read(path, &size);
+    char *text = read_all(path, &size);
     assert_non_null(strstr(text, "\"eps\": 1e-6,"));
     assert_non_null(strstr(text, "\"image_dim\": null,"));
     free(text);
@@ -199,7 +200,7 @@ static void reads_our_index(void **state) {
     assert_int_equal(nv_config_read_index(path, &back, NULL), NABLA_OK);
     assert_memory_equal(&m, &back, sizeof m);
     size_t size;
-    char *text = scratch_read(path, &size);
+    char *text = read_all(path, &size);
     assert_non_null(strstr(text, "\"shift\": 3.3,")); /* not 3.29999995 */
     free(text);
     remove(path);

@@ -7,6 +7,7 @@
 
 #include "check.h"
 #include "device.h"
+#include "files.h"
 #include "tiny_model.h"
 
 /* Starts from the teacher, which `teach` has trained. */

@@ -9,6 +9,7 @@
 
 #include "check.h"
 #include "device/device.h"
+#include "files.h"
 #include "media/media.h"
 #include "tiny_model.h"
 #include "video/profile.h"

@@ -9,6 +9,7 @@
 
 #include "check.h"
 #include "device.h"
+#include "files.h"
 #include "nabla/video.h"
 #include "scratch.h"
 #include "weights/safetensors.h"
@@ -68,17 +69,6 @@ static void succeed(const nabla_generate_options *o, nabla_generate_result *resu
 
 static char *copy_path(const char *name) {
     return strdup(scratch_path(name));
-}
-
-static void expect_same(const char *a, const char *b) {
-    size_t size, other;
-    char *first = scratch_read(a, &size), *second = scratch_read(b, &other);
-    assert_non_null(first);
-    assert_non_null(second);
-    assert_int_equal(size, other);
-    assert_memory_equal(first, second, size);
-    free(first);
-    free(second);
 }
 
 static void goes_phase_by_phase(void **state) {
@@ -147,7 +137,7 @@ static void stopped_while_sampling(void **state) {
             o.prompt = NULL;
             succeed(&o, &result);
             assert_int_equal(result.resumed_steps, 2);
-            expect_same(alone, output);
+            assert_same_files(alone, output);
             remove(kept);
             remove(output);
             free(kept);
@@ -155,6 +145,28 @@ static void stopped_while_sampling(void **state) {
     remove(alone);
     free(output);
     free(alone);
+}
+
+/* A state that nobody asked for tells its weights apart too. */
+static void other_weights_do_not_go_on(void **state) {
+    (void)state;
+    const nabla_lora lora = {NABLA_TEST_DATA "/wan/lora_diffusers.safetensors", 0.5f};
+    char *output = copy_path("own.safetensors");
+    nabla_generate_options o = options(output);
+    nabla_generate_result result;
+    nabla_video_error err = {0};
+    watcher w = {.phase = "sample", .done = 2, .calls = 1}, nobody = {0};
+    assert_int_equal(generate(&o, &w, &result, &err), NABLA_CANCELLED);
+    char *kept = strdup(result.kept_state);
+    o.resume = kept;
+    o.prompt = NULL;
+    o.loras = &lora;
+    o.lora_count = 1;
+    assert_int_equal(generate(&o, &nobody, &result, &err), NABLA_INVALID_ARGUMENT);
+    assert_non_null(strstr(err.text, "was made with another model"));
+    remove(kept);
+    free(kept);
+    free(output);
 }
 
 /* Of several prompts those that are sampled are kept too. */
@@ -229,7 +241,7 @@ static void stopped_while_decoding(void **state) {
     assert_int_equal(remove(kept), 0);
     free(kept);
     succeed(&o, &result);
-    expect_same(output, decoded);
+    assert_same_files(output, decoded);
     remove(output);
     remove(decoded);
     free(output);
@@ -320,7 +332,7 @@ static void offloaded_blocks_give_the_same(void **state) {
         succeed(&o, &result);
         assert_true((result.offloaded_memory > 0) == i);
     }
-    if (test_on_gpu()) expect_same(latents[0], latents[1]);
+    if (test_on_gpu()) assert_same_files(latents[0], latents[1]);
     for (int i = 0; i < 2; i++) {
         remove(latents[i]);
         free(latents[i]);
@@ -380,6 +392,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(goes_phase_by_phase),
         cmocka_unit_test(stopped_early_leaves_nothing),
         cmocka_unit_test(stopped_while_sampling),
+        cmocka_unit_test(other_weights_do_not_go_on),
         cmocka_unit_test(stopped_between_clips),
         cmocka_unit_test(failed_after_a_clip),
         cmocka_unit_test(stopped_while_decoding),

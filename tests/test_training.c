@@ -10,6 +10,7 @@
 
 #include "check.h"
 #include "device.h"
+#include "files.h"
 #include "media/media.h"
 #include "tiny_model.h"
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "check.h"
+#include "files.h"
 #include "scratch.h"
 #include "text/words.h"
 #include "weights/json.h"
@@ -182,7 +183,7 @@ static void files_come_back(void **state) {
     nv_words_encode(back, "red b\xc3\xa4r", ids, NULL, 0);
     assert_int_equal(ids[0], 3);
     assert_int_equal(ids[1], 10);
-    char *text = scratch_read(path, &size);
+    char *text = read_all(path, &size);
     assert_non_null(strstr(text, "\"length\": 6"));
     assert_int_equal(text[size - 1], '\n');
     free(text);

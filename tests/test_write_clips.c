@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "check.h"
+#include "files.h"
 #include "media/media.h"
 #include "media/read.h"
 #include "nabla/video.h"
@@ -19,8 +20,7 @@ static void check_clip(const char *folder, const char *extension, int i) {
     int32_t frames;
     size_t size;
     snprintf(path, sizeof path, "%s/clip-%04d.txt", folder, i);
-    char *caption = scratch_read(path, &size);
-    assert_non_null(caption);
+    char *caption = read_all(path, &size);
     snprintf(path, sizeof path, "%s/clip-%04d.%s", folder, i, extension);
     assert_int_equal(nv_media_read(path, SIDE, SIDE, 100, &rgb, &frames, NULL), NABLA_OK);
     assert_int_equal(frames, FRAMES);

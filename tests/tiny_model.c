@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tiny_model.h"
 
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "check.h"
 #include "device.h"
+#include "files.h"
 
 static char root[] = "/tmp/nabla-training-XXXXXX";
 
@@ -24,15 +23,8 @@ int tiny_make(void) {
     return mkdtemp(root) ? 0 : -1;
 }
 
-static int remove_one(const char *path, const struct stat *info, int type, struct FTW *walk) {
-    (void)info;
-    (void)type;
-    (void)walk;
-    return remove(path);
-}
-
 void tiny_remove(void) {
-    nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    remove_tree(root);
 }
 
 nabla_video_machine machine_of(nabla_video_progress progress, void *user) {
@@ -77,27 +69,4 @@ nabla_status train(const nabla_train_options *o, nabla_video_progress progress, 
 void expect_refusal(nabla_status status, const nabla_video_error *err, nabla_status expected, const char *word) {
     if (status != expected) fail_msg("status %d, expected %d: %s", (int)status, (int)expected, err->text);
     if (!strstr(err->text, word)) fail_msg("\"%s\" does not name \"%s\"", err->text, word);
-}
-
-char *read_all(const char *path, size_t *size) {
-    FILE *file = fopen(path, "rb");
-    assert_non_null(file);
-    fseek(file, 0, SEEK_END);
-    *size = (size_t)ftell(file);
-    rewind(file);
-    char *data = malloc(*size + 1);
-    assert_non_null(data);
-    assert_int_equal(fread(data, 1, *size, file), *size);
-    data[*size] = '\0';
-    fclose(file);
-    return data;
-}
-
-void assert_same_files(const char *a, const char *b) {
-    size_t size, other;
-    char *first = read_all(a, &size), *second = read_all(b, &other);
-    assert_int_equal(size, other);
-    assert_memory_equal(first, second, size);
-    free(first);
-    free(second);
 }

@@ -17,9 +17,5 @@ nabla_train_options tiny(const char *output);
 nabla_status train(const nabla_train_options *o, nabla_video_progress progress, nabla_video_error *err);
 /* The call failed as expected, and its sentence names the word. */
 void expect_refusal(nabla_status status, const nabla_video_error *err, nabla_status expected, const char *word);
-/* The whole file with a NUL behind it, for free(); a missing one fails the test. */
-char *read_all(const char *path, size_t *size);
-/* Both are there, byte for byte the same. */
-void assert_same_files(const char *a, const char *b);
 
 #endif

@@ -146,8 +146,13 @@ NABLA_API nabla_status nabla_context_synchronize(nabla_context *ctx);
 
 /* Makes the context's scratch at least that large, so that no later call that needs no more (nabla_attention_memory()
    tells) takes memory: before capturing a CUDA graph, where taking memory is an error, or before timing. Scratch grows
-   on demand otherwise, and never shrinks; a graph captured before it grew must be captured again. */
+   on demand otherwise, and shrinks in nabla_context_trim() alone; a graph captured before it grew must be captured
+   again. */
 NABLA_API nabla_status nabla_context_reserve(nabla_context *ctx, size_t bytes);
+/* Gives all scratch back: between two pieces of work of which the next needs less. Later calls take what they need; a
+   graph must be captured again, and during a capture this is an error. Waits for nothing: on a GPU work that was queued
+   has its scratch to its end. */
+NABLA_API nabla_status nabla_context_trim(nabla_context *ctx);
 /* The bytes of scratch that the context holds, 0 for NULL: a captured graph stays good as long as they do not change
    and no call fails with NABLA_OUT_OF_MEMORY. */
 NABLA_API size_t nabla_context_reserved(const nabla_context *ctx);

@@ -103,6 +103,10 @@ nabla_status nabla_context_reserve(nabla_context *ctx, size_t bytes) {
     return ctx ? ctx->ops->reserve(ctx, bytes) : NABLA_INVALID_ARGUMENT;
 }
 
+nabla_status nabla_context_trim(nabla_context *ctx) {
+    return ctx ? ctx->ops->trim(ctx) : NABLA_INVALID_ARGUMENT;
+}
+
 size_t nabla_context_reserved(const nabla_context *ctx) {
     return ctx ? ctx->ops->reserved(ctx) : 0;
 }

@@ -42,6 +42,7 @@ struct nabla_device_ops {
     nabla_status (*synchronize)(nabla_context *ctx); /* waits */
     nabla_status (*reserve)(nabla_context *ctx, size_t bytes);
     size_t (*reserved)(const nabla_context *ctx);
+    nabla_status (*trim)(nabla_context *ctx);
 
     nabla_status (*allocate)(nabla_context *ctx, size_t bytes, void **out);
     void (*release)(nabla_context *ctx, void *memory);

@@ -16,7 +16,9 @@
 
 #define NABLA_Q_ROWS 64       /* most query rows in one forward task */
 #define NABLA_MOST_TOGETHER 4 /* tasks in one call */
-#define NABLA_SCORE_ROWS 8    /* most rows in one score_rows call */
+#define NABLA_SCORE_ROWS 32   /* most rows in one call for scores */
+#define NABLA_SCORE_PANEL 16  /* keys side by side where lanes are keys: put_key_generic, [keys / 16][D][16] */
+#define NABLA_SCORE_KEYS 32   /* key means come in multiples of these, the last ones zero */
 
 typedef struct nabla_rows {
     const void *data; /* row 0 of this (batch, head) */
@@ -78,15 +80,18 @@ typedef struct nabla_backward_task {
 
 /* rows [first, last) -> their fp32 mean[D], summed in ascending order. */
 #define NABLA_DECL_BLOCK_MEAN(name) void name(nabla_rows x, int32_t first, int32_t last, int32_t head_dim, float *mean)
-/* Up to NABLA_SCORE_ROWS rows of the score map: probs[r][j] = softmax over j of scale * dot(q_mean[r], k_mean[j]).
-   q_mean: [rows, D] contiguous. k_panels: the head's key means as panels of 16, [ceil(n / 16)][D][16], zero past n, so
-   that vector lanes are keys. allowed (may be NULL): row r's bits are the allowed_words words at r * allowed_words, or
-   one row of bits for all rows where allowed_words is 0; a key whose bit is 0 has probability 0, and a row with nothing
-   allowed is all zero. probs: [rows][probs_stride], probs_stride a multiple of 16 >= n, 64-byte aligned; what lies past
-   n may be overwritten. */
-#define NABLA_DECL_SCORE_ROWS(name)                                                                               \
-    void name(const float *q_mean, int32_t rows, const float *k_panels, int32_t n, int32_t head_dim, float scale, \
-              const uint64_t *allowed, int64_t allowed_words, float *probs, int64_t probs_stride)
+/* Puts a key's mean [D] among those of its head, in the order in which the level's score_rows reads them. */
+#define NABLA_DECL_PUT_KEY(name) void name(const float *mean, int32_t key, int32_t head_dim, void *keys)
+/* Rows of the score map before its softmax: scores[r][j] = scale * log2(e) * dot(q_mean[r], k_mean[j]). q_mean: [rows,
+   D] contiguous. keys: as put_key left them, zero from n up to a multiple of NABLA_SCORE_KEYS. scores: [the level's
+   rows] [stride], stride a multiple of NABLA_SCORE_KEYS >= n, 64-byte aligned; rows and columns past those asked for
+   may be overwritten. */
+#define NABLA_DECL_SCORE_ROWS(name)                                                                          \
+    void name(const float *q_mean, int32_t rows, const void *keys, int32_t n, int32_t head_dim, float scale, \
+              float *scores, int64_t stride)
+/* A row of these to probabilities, in place. allowed: a bit a key, NULL: all; one whose bit is 0 has probability 0, and
+   where nothing is allowed all are 0. */
+#define NABLA_DECL_SCORE_SOFTMAX(name) void name(float *row, int32_t n, const uint64_t *allowed)
 /* Sets in bits[] what `thr` of the row's mass keeps (see nabla_plan_build); returns the kept mass. bits has
    (n + 63) / 64 words and is overwritten. A row that holds a NaN keeps everything. */
 #define NABLA_DECL_SELECT_ROW(name) double name(const float *probs, int32_t n, float thr, uint64_t *bits)
@@ -102,7 +107,9 @@ typedef struct nabla_backward_task {
     void name(nabla_rows x, int32_t first, int32_t last, int32_t head_dim, int32_t piece, void *packed)
 
 typedef NABLA_DECL_BLOCK_MEAN((*nabla_block_mean_fn));
+typedef NABLA_DECL_PUT_KEY((*nabla_put_key_fn));
 typedef NABLA_DECL_SCORE_ROWS((*nabla_score_rows_fn));
+typedef NABLA_DECL_SCORE_SOFTMAX((*nabla_score_softmax_fn));
 typedef NABLA_DECL_SELECT_ROW((*nabla_select_row_fn));
 typedef NABLA_DECL_FORWARD((*nabla_forward_fn));
 typedef NABLA_DECL_BACKWARD((*nabla_backward_fn));
@@ -122,9 +129,19 @@ typedef struct nabla_forward_kernels {
     int32_t together;
 } nabla_forward_kernels;
 
+/* Scores of block means. */
+typedef struct nabla_score_kernels {
+    nabla_put_key_fn put_key;
+    size_t (*keys_size)(int64_t keys, int32_t head_dim); /* bytes of a head's, a multiple of 64; of whole
+                                                            NABLA_SCORE_KEYS */
+    nabla_score_rows_fn products;
+    int32_t rows; /* a call of products takes at best and at most, up to NABLA_SCORE_ROWS */
+    nabla_score_softmax_fn softmax;
+} nabla_score_kernels;
+
 typedef struct nabla_kernels {
     const char *level;
-    nabla_score_rows_fn score_rows;
+    nabla_score_kernels score;
     nabla_select_row_fn select_row;
     nabla_delta_fn delta;
     struct {

@@ -48,7 +48,9 @@ static nabla_status frame(nv_media_writer *w, const uint8_t *rgb, nv_error *err)
     gif *g = (gif *)w;
     size_t size = frame_size(w), count = (size_t)w->count;
     if (count == g->room) {
-        size_t room = g->room ? 2 * g->room : 16;
+        /* All that were announced at once, so that nothing is held twice. */
+        const size_t announced = w->options.frames > 0 ? (size_t)w->options.frames : 16;
+        const size_t room = g->room ? 2 * g->room : announced;
         uint8_t *more = room <= SIZE_MAX / size ? realloc(g->rgb, room * size) : NULL;
         if (!more)
             return nv_fail(err, NABLA_OUT_OF_MEMORY,
@@ -102,4 +104,8 @@ static void abandon(nv_media_writer *w) {
     free(g->rgb);
 }
 
-const nv_media_kind nv_media_gif = {sizeof(gif), check, open_gif, frame, finish, abandon};
+static size_t memory(const nv_media_options *o) {
+    return 3 * (size_t)o->width * (size_t)o->height * (size_t)o->frames + nv_palette_memory();
+}
+
+const nv_media_kind nv_media_gif = {sizeof(gif), check, open_gif, frame, finish, abandon, memory};

@@ -51,7 +51,8 @@ static void abandon_image(nv_media_writer *w) {
     free(((image *)w)->rgb);
 }
 
-const nv_media_kind nv_media_png = {sizeof(image), check_image, open_image, image_frame, finish_image, abandon_image};
+const nv_media_kind nv_media_png = {sizeof(image), check_image,   open_image, image_frame,
+                                    finish_image,  abandon_image, NULL};
 
 /* ------------------------------------------------------------------ a folder */
 
@@ -156,5 +157,5 @@ static void abandon_folder(nv_media_writer *w) {
     free(f->name);
 }
 
-const nv_media_kind nv_media_folder = {sizeof(folder), check_folder,  open_folder,
-                                       folder_frame,   finish_folder, abandon_folder};
+const nv_media_kind nv_media_folder = {sizeof(folder), check_folder,   open_folder, folder_frame,
+                                       finish_folder,  abandon_folder, NULL};

@@ -72,17 +72,9 @@ nabla_status nv_media_check(const char *path, const nv_media_options *options, n
     return choose(path, options, &kind, err);
 }
 
-/* x264 looks 40 frames ahead and keeps some to predict from, each with smaller and shifted copies: 87 MB were measured
-   for 832 x 480 and 186 for 1280 x 720, from about fifty frames on. */
-enum { MP4_FRAMES = 50 };
-static const double mp4_frame = 4.2; /* bytes a pixel */
-
 size_t nv_media_memory(const char *path, const nv_media_options *options) {
     const nv_media_kind *kind;
-    const size_t area = (size_t)options->width * (size_t)options->height, frames = (size_t)options->frames;
-    if (kind_of(path, &kind, NULL) != NABLA_OK) return 0;
-    if (kind == &nv_media_mp4) return (size_t)(mp4_frame * (double)area) * (frames < MP4_FRAMES ? frames : MP4_FRAMES);
-    return kind == &nv_media_gif ? 3 * area * frames : 0;
+    return kind_of(path, &kind, NULL) == NABLA_OK && kind->memory ? kind->memory(options) : 0;
 }
 
 static void free_writer(nv_media_writer *w) {

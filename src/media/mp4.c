@@ -97,4 +97,12 @@ static void abandon(nv_media_writer *w) {
     sws_freeContext(m->scale);
 }
 
-const nv_media_kind nv_media_mp4 = {sizeof(mp4), check, open_mp4, frame, finish, abandon};
+/* x264 looks 40 frames ahead and keeps some to predict from, each with smaller and shifted copies: 87 MB were measured
+   for 832 x 480 and 186 for 1280 x 720, from about fifty frames on. */
+static size_t memory(const nv_media_options *o) {
+    const int32_t most = 50;
+    const double bytes = 4.2; /* a pixel */
+    return (size_t)(bytes * o->width * o->height) * (size_t)(o->frames < most ? o->frames : most);
+}
+
+const nv_media_kind nv_media_mp4 = {sizeof(mp4), check, open_mp4, frame, finish, abandon, memory};

@@ -17,8 +17,8 @@ static nabla_status check(const char *path, const nv_media_options *options, nv_
 }
 
 /* check() fails first, so a writer of these kinds is never made. */
-const nv_media_kind nv_media_mp4 = {sizeof(nv_media_writer), check, NULL, NULL, NULL, NULL};
-const nv_media_kind nv_media_gif = {sizeof(nv_media_writer), check, NULL, NULL, NULL, NULL};
+const nv_media_kind nv_media_mp4 = {sizeof(nv_media_writer), check, NULL, NULL, NULL, NULL, NULL};
+const nv_media_kind nv_media_gif = {sizeof(nv_media_writer), check, NULL, NULL, NULL, NULL, NULL};
 
 nabla_status nv_media_read(const char *path, int32_t width, int32_t height, int32_t max_frames, uint8_t **rgb,
                            int32_t *frames, nv_error *err) {

@@ -85,6 +85,10 @@ static int split(cell *cells, box *low, box *high) {
     return 1;
 }
 
+size_t nv_palette_memory(void) {
+    return sizeof(nv_palette) + NV_PALETTE_CELLS * sizeof(cell);
+}
+
 int nv_palette_make(const uint8_t *pixels, size_t n, int most, nv_palette *out) {
     cell *cells = calloc(NV_PALETTE_CELLS, sizeof *cells);
     if (!cells) return 0;

@@ -17,6 +17,8 @@ typedef struct nv_palette {
 
 /* At most `most` colours for pixels[n][3]. 0 when there is no memory. */
 int nv_palette_make(const uint8_t *pixels, size_t n, int most, nv_palette *out);
+/* Bytes that a palette and making it take. */
+size_t nv_palette_memory(void);
 /* The entry nearest to a colour. */
 int nv_palette_find(nv_palette *palette, const uint8_t rgb[3]);
 

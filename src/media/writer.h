@@ -20,6 +20,7 @@ typedef struct nv_media_kind {
     nabla_status (*frame)(nv_media_writer *w, const uint8_t *rgb, nv_error *err);
     nabla_status (*finish)(nv_media_writer *w, nv_error *err);
     void (*abandon)(nv_media_writer *w); /* removes what is unfinished, frees what open took; also after finish */
+    size_t (*memory)(const nv_media_options *options); /* as nv_media_memory; NULL: a frame or less */
 } nv_media_kind;
 
 extern const nv_media_kind nv_media_mp4, nv_media_gif, nv_media_png, nv_media_folder;

@@ -178,7 +178,6 @@ static nabla_status sample(nv_generation *g, nv_error *err) {
     const double start = nv_now();
     nv_profile_enter(g->machine, NABLA_PART_LOAD);
     NV_TRY(g->pipeline->ops->load(g->pipeline, err));
-    g->settings.weights = nv_dit_fingerprint(g->pipeline->dit) ^ g->texts_hash; /* reads all of an offloaded model */
     NV_TRY(nv_denoiser_create(g->pipeline->device, g->pipeline->dit, &g->rule, &g->denoiser, err));
     g->result->load_s += nv_now() - start;
     nabla_status status = NABLA_OK;

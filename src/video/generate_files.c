@@ -55,17 +55,18 @@ static nabla_status read_noise(const nv_generation *g, float *x, nv_error *err) 
 
 /* ------------------------------------------------------------------ states */
 
-/* With room for the history, which the caller frees. */
-static nabla_status state_tensors(const nv_generation *g, const nv_generated *clip, nv_sample_tensors *out,
-                                  nv_error *err) {
+/* With room for the history, which the caller frees. The first state of a run also finds out what tells its weights
+   apart: of an offloaded transformer that brings every block to the GPU, which a run without states does without. */
+static nabla_status state_tensors(nv_generation *g, const nv_generated *clip, nv_sample_tensors *out, nv_error *err) {
     const int32_t latents = nv_sampler_history(nv_denoiser_sampler(g->denoiser));
     *out = (nv_sample_tensors){.channels = g->pipeline->config.in_channels, .latents = latents, .x = clip->x};
     out->history = malloc(((size_t)latents * g->numbers + 1) * sizeof *out->history);
     if (!out->history) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for %d latents of a state", latents);
+    if (!g->settings.weights) g->settings.weights = nv_dit_fingerprint(g->pipeline->dit) ^ g->texts_hash;
     return NABLA_OK;
 }
 
-nabla_status nv_generation_save(const nv_generation *g, const nv_generated *clip, nv_error *err) {
+nabla_status nv_generation_save(nv_generation *g, const nv_generated *clip, nv_error *err) {
     nv_sample_tensors t;
     NV_TRY(state_tensors(g, clip, &t, err));
     nabla_status status = nv_sampler_read_history(nv_denoiser_sampler(g->denoiser), t.history, err);

@@ -28,7 +28,7 @@ typedef struct nv_generation {
     nabla_generate_result *result;
     nv_pipeline *pipeline;
     nv_st_file *resumed; /* the checkpoint to go on from, or NULL; what its settings say may be pointed to below */
-    nv_sample_settings settings;
+    nv_sample_settings settings; /* weights: 0 until a state is read or written */
     nv_denoise_rule rule;
     nv_media_options media;
     int32_t count;
@@ -52,7 +52,7 @@ void nv_generation_comment(const nv_generation *g, nv_generated *clip);
 
 /* generate_files.c */
 /* The state of a run whose latent is in clip->x. */
-nabla_status nv_generation_save(const nv_generation *g, const nv_generated *clip, nv_error *err);
+nabla_status nv_generation_save(nv_generation *g, const nv_generated *clip, nv_error *err);
 /* Before anything is loaded: whether the file to begin from, if there is one, holds noise of the latent's shape. */
 nabla_status nv_generation_check_noise(const nv_generation *g, nv_error *err);
 nabla_status nv_generation_noise(nv_generation *g, nv_generated *clip, nv_error *err);

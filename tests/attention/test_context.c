@@ -83,6 +83,9 @@ static void memory_goes_to_and_fro(void **state) {
     ok(nabla_context_reserve(ctx, 5000));
     assert_true(nabla_context_reserved(ctx) == 5000 && nabla_context_reserved(NULL) == 0);
     ok(nabla_context_synchronize(ctx));
+    ok(nabla_context_trim(ctx));
+    assert_int_equal(nabla_context_reserved(ctx), 0);
+    assert_int_equal(nabla_context_trim(NULL), NABLA_INVALID_ARGUMENT);
     assert_int_equal(nabla_context_reserve(ctx, SIZE_MAX), NABLA_OUT_OF_MEMORY);
     ok(nabla_memory_allocate(ctx, sizeof there, &memory));
     assert_int_equal((uintptr_t)memory % 64, 0);

@@ -352,6 +352,7 @@ static void graphs_replay(void **state) {
     assert_int_equal(nabla_context_reserved(ctx), bytes);
     cuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
     ok_on(ctx, queue_all(ctx, &p));
+    assert_int_equal(nabla_context_trim(ctx), NABLA_INVALID_ARGUMENT); /* the graph has it */
     cuda(cudaStreamEndCapture(stream, &graph));
     cuda(cudaGraphInstantiate(&exec, graph, 0));
     ok_on(ctx, queue_all(ctx, &p));
@@ -367,6 +368,10 @@ static void graphs_replay(void **state) {
     free(direct);
     cuda(cudaGraphExecDestroy(exec));
     cuda(cudaGraphDestroy(graph));
+    ok_on(ctx, nabla_context_trim(ctx));
+    assert_int_equal(nabla_context_reserved(ctx), 0);
+    ok_on(ctx, queue_all(ctx, &p));
+    ok_on(ctx, nabla_context_synchronize(ctx));
     problem_destroy(&p);
     nabla_context_destroy(ctx);
     cuda(cudaStreamDestroy(stream));

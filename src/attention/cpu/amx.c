@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Level amx: bf16 attention in tiles (Intel Xeons from Sapphire Rapids on). Everything else stays as the levels below
-   have it: fp32, and what is not a product of blocks. */
+/* Level amx: bf16 attention and the scores of block means in tiles (Intel Xeons from Sapphire Rapids on). Everything
+   else stays as the levels below have it: fp32, and what is not a product of blocks. */
 #include "amx.h"
 
 static NABLA_DECL_PACK(pack_k_amx) {
@@ -14,6 +14,10 @@ static size_t packed_size_amx(int64_t pieces, int32_t dim) {
 }
 
 void nabla_kernels_amx(nabla_kernels *table) {
+    table->score.put_key = amx_put_key;
+    table->score.keys_size = amx_score_keys;
+    table->score.products = amx_score_rows;
+    table->score.rows = NABLA_SCORE_ROWS;
     table->of[NABLA_BF16].forward.pack_k = pack_k_amx;
     table->of[NABLA_BF16].forward.pack_v = pack_v_amx;
     table->of[NABLA_BF16].forward.packed_size = packed_size_amx;

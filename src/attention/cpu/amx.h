@@ -62,6 +62,10 @@ void amx_pack_dims(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int
 void amx_pack_cols(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int32_t dim, void *out);
 void amx_pack_tokens(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int32_t dim, void *out);
 
+NABLA_DECL_PUT_KEY(amx_put_key);
+NABLA_DECL_SCORE_ROWS(amx_score_rows);
+size_t amx_score_keys(int64_t keys, int32_t head_dim);
+
 NABLA_DECL_FORWARD(amx_forward);
 size_t amx_forward_scratch(int32_t dim);
 

@@ -19,7 +19,10 @@ static NABLA_DECL_BLOCK_MEAN(block_mean_bf16_avx512) {
     block_mean(x, NABLA_BF16, first, last, head_dim, mean);
 }
 static NABLA_DECL_SCORE_ROWS(score_rows_avx512) {
-    score_rows(q_mean, rows, k_panels, n, head_dim, scale, allowed, allowed_words, probs, probs_stride);
+    score_rows(q_mean, rows, keys, n, head_dim, scale, scores, stride);
+}
+static NABLA_DECL_SCORE_SOFTMAX(score_softmax_avx512) {
+    score_softmax(row, n, allowed);
 }
 static NABLA_DECL_SELECT_ROW(select_row_avx512) {
     return select_row(probs, n, thr, bits);
@@ -60,7 +63,8 @@ static NABLA_DECL_BACKWARD(backward_q_bf16_avx512) {
 }
 
 void nabla_kernels_avx512(nabla_kernels *table) {
-    table->score_rows = score_rows_avx512;
+    table->score.products = score_rows_avx512;
+    table->score.softmax = score_softmax_avx512;
     table->select_row = select_row_avx512;
     table->delta = delta_avx512;
     table->of[NABLA_FP32].block_mean = block_mean_fp32_avx512;

@@ -9,21 +9,14 @@
 #include <omp.h>
 #include <string.h>
 
-/* One thread's room for a group of rows. */
-typedef struct group_scratch {
-    int64_t probs_stride;
-    float *probs;      /* [NABLA_SCORE_ROWS][probs_stride] */
-    uint64_t *allowed; /* [NABLA_SCORE_ROWS][k_words] */
-} group_scratch;
-
 typedef struct build {
     nabla_plan *plan;
     const nabla_policy *policy;
     const nabla_kernels *kernels;
     nabla_means means;
     double *row_mass; /* [B * H][nq] */
-    char *threads;    /* thread_bytes for each */
-    size_t thread_bytes;
+    float *probs;     /* [threads][the kernels' rows][probs_stride] */
+    int64_t probs_stride;
 } build;
 
 static void add_static_terms(const build *b, int64_t q_block, uint64_t *row) {
@@ -45,28 +38,17 @@ static double mass_of(const uint64_t *row, int64_t words, const float *probs) {
     return isfinite(mass) ? mass : 1.0; /* a row of NaN keeps everything */
 }
 
-static group_scratch scratch_of(const build *b, int32_t thread) {
-    char *base = b->threads + (size_t)thread * b->thread_bytes;
-    const int64_t stride = nabla_panel_keys(b->plan->nk);
-    return (group_scratch){.probs_stride = stride,
-                           .probs = (float *)base,
-                           .allowed = (uint64_t *)(base + (size_t)(NABLA_SCORE_ROWS * stride) * sizeof(float))};
-}
-
-/* Rows [q0, q0 + count) of head bh, all terms. */
-static void scored_group(const build *b, int64_t bh, int64_t q0, int32_t count, group_scratch s) {
+/* Rows [q0, q0 + count) of head bh, all terms. A row is chosen from as soon as it has its softmax: it is in L1 then. */
+static void scored_group(const build *b, int64_t bh, int64_t q0, int32_t count, float *probs) {
     const nabla_plan *plan = b->plan;
     const nabla_means *m = &b->means;
-    if (plan->documents)
-        for (int32_t r = 0; r < count; r++)
-            memcpy(s.allowed + r * plan->k_words, plan->document_bits + plan->document_of[q0 + r] * plan->k_words,
-                   (size_t)plan->k_words * sizeof *s.allowed);
-    b->kernels->score_rows(m->q + (bh * plan->nq + q0) * m->head_dim, count, m->k + bh * m->panel_floats,
-                           (int32_t)plan->nk, m->head_dim, m->scale, plan->documents ? s.allowed : NULL, plan->k_words,
-                           s.probs, s.probs_stride);
-    for (int32_t r = 0; r < count; r++) {
-        const float *probs = s.probs + r * s.probs_stride;
+    const nabla_score_kernels *score = &b->kernels->score;
+    score->products(m->q + (bh * plan->nq + q0) * m->head_dim, count, m->k + (size_t)bh * m->key_bytes,
+                    (int32_t)plan->nk, m->head_dim, m->scale, probs, b->probs_stride);
+    for (int32_t r = 0; r < count; r++, probs += b->probs_stride) {
         uint64_t *row = nabla_plan_row(plan, bh, q0 + r);
+        score->softmax(probs, (int32_t)plan->nk,
+                       plan->documents ? plan->document_bits + plan->document_of[q0 + r] * plan->k_words : NULL);
         const double kept = nabla_policy_keep_mass(b->kernels, b->policy, probs, plan->nk, row);
         add_static_terms(b, q0 + r, row);
         /* What a document takes away has no probability; a window adds some. */
@@ -76,19 +58,18 @@ static void scored_group(const build *b, int64_t bh, int64_t q0, int32_t count, 
 
 /* The scratch of one build, in bytes from its base. */
 typedef struct build_layout {
-    size_t q, k, mass, threads, thread_bytes, bytes;
+    size_t q, k, key_bytes, mass, probs, bytes;
 } build_layout;
 
 static nabla_status lay_out(nabla_context *ctx, const nabla_plan *plan, int64_t head_dim, build_layout *at) {
-    const int64_t heads = plan->batch * plan->heads, keys = nabla_panel_keys(plan->nk);
-    nabla_layout all = {0}, one = {0};
-    nabla_layout_take(&one, NABLA_SCORE_ROWS * keys, sizeof(float));
-    nabla_layout_take(&one, NABLA_SCORE_ROWS * plan->k_words, sizeof(uint64_t));
+    const nabla_score_kernels *score = &ctx->kernels.score;
+    const int64_t heads = plan->batch * plan->heads, keys = nabla_score_keys(plan->nk);
+    nabla_layout all = {0};
+    at->key_bytes = score->keys_size(keys, (int32_t)head_dim);
     at->q = nabla_layout_take(&all, nabla_count_mul(heads, plan->nq * head_dim), sizeof(float));
-    at->k = nabla_layout_take(&all, nabla_count_mul(heads, keys * head_dim), sizeof(float));
+    at->k = nabla_layout_take(&all, heads, at->key_bytes);
     at->mass = nabla_layout_take(&all, nabla_count_mul(heads, plan->nq), sizeof(double));
-    at->threads = nabla_layout_take(&all, ctx->threads, one.bytes);
-    at->thread_bytes = one.bytes;
+    at->probs = nabla_layout_take(&all, nabla_count_mul(ctx->threads, score->rows * keys), sizeof(float));
     at->bytes = all.bytes;
     if (all.overflow)
         return nabla_fail(ctx, NABLA_OVERFLOW, "the block means of %lld heads are too large", (long long)heads);
@@ -107,26 +88,27 @@ static nabla_status build_scored(nabla_context *ctx, build *b, const nabla_score
     build_layout at;
     nabla_status status = lay_out(ctx, plan, in->head_dim, &at);
     if (status) return status;
-    const int64_t heads = plan->batch * plan->heads, groups = nabla_ceil_div(plan->nq, NABLA_SCORE_ROWS);
+    const int64_t heads = plan->batch * plan->heads, rows = ctx->kernels.score.rows,
+                  groups = nabla_ceil_div(plan->nq, rows);
     void *base;
     status = nabla_context_scratch(ctx, at.bytes, &base);
     if (status) return status;
     b->means = (nabla_means){.head_dim = in->head_dim,
                              .scale = in->scale,
-                             .panel_floats = nabla_panel_keys(plan->nk) * in->head_dim,
+                             .key_bytes = at.key_bytes,
                              .q = (float *)((char *)base + at.q),
-                             .k = (float *)((char *)base + at.k)};
+                             .k = (char *)base + at.k};
     b->row_mass = (double *)((char *)base + at.mass);
-    b->threads = (char *)base + at.threads;
-    b->thread_bytes = at.thread_bytes;
+    b->probs = (float *)((char *)base + at.probs);
+    b->probs_stride = nabla_score_keys(plan->nk);
 
     nabla_cpu_use_sets(plan, false);
     nabla_fill_means(ctx, plan, in, &b->means);
 #pragma omp parallel for num_threads(ctx->threads) schedule(dynamic, 1)
     for (int64_t i = 0; i < heads * groups; i++) {
-        const int64_t q0 = i % groups * NABLA_SCORE_ROWS, left = plan->nq - q0;
-        scored_group(b, i / groups, q0, (int32_t)(left < NABLA_SCORE_ROWS ? left : NABLA_SCORE_ROWS),
-                     scratch_of(b, omp_get_thread_num()));
+        const int64_t q0 = i % groups * rows, left = plan->nq - q0;
+        scored_group(b, i / groups, q0, (int32_t)(left < rows ? left : rows),
+                     b->probs + omp_get_thread_num() * rows * b->probs_stride);
     }
     double sum = 0.0;
     for (int64_t i = 0; i < heads * plan->nq; i++)

@@ -57,6 +57,13 @@ static size_t reserved(const nabla_context *ctx) {
     return ctx->scratch_size;
 }
 
+static nabla_status trim(nabla_context *ctx) {
+    free(ctx->scratch);
+    ctx->scratch = NULL;
+    ctx->scratch_size = 0;
+    return NABLA_OK;
+}
+
 static nabla_status allocate(nabla_context *ctx, size_t bytes, void **out) {
     *out = aligned_alloc(NABLA_ALIGN, rounded(bytes));
     return *out ? NABLA_OK : nabla_fail(ctx, NABLA_OUT_OF_MEMORY, "no memory for %zu bytes", bytes);
@@ -111,6 +118,7 @@ const nabla_device_ops nabla_cpu_ops = {
     .synchronize = synchronize,
     .reserve = reserve,
     .reserved = reserved,
+    .trim = trim,
     .allocate = allocate,
     .release = release,
     .upload = copy,

@@ -69,50 +69,61 @@ NABLA_DECL_DELTA(delta_generic) {
     }
 }
 
-/* One row's scaled scores over all panels; what is not allowed becomes -inf. */
-static void score_row(const float *q, const float *k_panels, int32_t n, int32_t head_dim, float scale,
-                      const uint64_t *allowed, float *scores) {
-    enum { PANEL = 16 };
-    for (int32_t j0 = 0; j0 < n; j0 += PANEL) {
-        const float *panel = k_panels + (int64_t)j0 * head_dim;
-        float sums[PANEL] = {0};
-        for (int32_t d = 0; d < head_dim; d++)
-            for (int32_t j = 0; j < PANEL; j++)
-                sums[j] += q[d] * panel[d * PANEL + j];
-        for (int32_t j = 0; j < PANEL && j0 + j < n; j++) {
-            const bool open = !allowed || (allowed[(j0 + j) / 64] >> ((j0 + j) % 64) & 1);
-            scores[j0 + j] = open ? sums[j] * scale : -INFINITY;
-        }
-    }
+static size_t keys_size_generic(int64_t keys, int32_t head_dim) {
+    return (size_t)keys * (size_t)head_dim * sizeof(float);
 }
 
-static void softmax(float *x, int32_t n) {
-    float max = -INFINITY, sum = 0.0f;
-    for (int32_t j = 0; j < n; j++)
-        max = x[j] > max ? x[j] : max;
-    if (max == -INFINITY) { /* nothing allowed, or nothing but -inf and NaN */
-        for (int32_t j = 0; j < n; j++)
-            x[j] = x[j] != x[j] ? x[j] : 0.0f;
-        return;
+NABLA_DECL_PUT_KEY(put_key_generic) {
+    float *panel =
+        (float *)keys + (int64_t)(key / NABLA_SCORE_PANEL) * NABLA_SCORE_PANEL * head_dim + key % NABLA_SCORE_PANEL;
+    for (int32_t d = 0; d < head_dim; d++)
+        panel[d * NABLA_SCORE_PANEL] = mean[d];
+}
+
+/* One row's products with all panels, scaled. */
+static void score_row(const float *q, const float *k_panels, int32_t n, int32_t head_dim, float scale, float *scores) {
+    for (int32_t j0 = 0; j0 < n; j0 += NABLA_SCORE_PANEL) {
+        const float *panel = k_panels + (int64_t)j0 * head_dim;
+        float sums[NABLA_SCORE_PANEL] = {0};
+        for (int32_t d = 0; d < head_dim; d++)
+            for (int32_t j = 0; j < NABLA_SCORE_PANEL; j++)
+                sums[j] += q[d] * panel[d * NABLA_SCORE_PANEL + j];
+        for (int32_t j = 0; j < NABLA_SCORE_PANEL && j0 + j < n; j++)
+            scores[j0 + j] = sums[j] * scale;
     }
-    for (int32_t j = 0; j < n; j++) {
-        x[j] = expf(x[j] - max);
-        sum += x[j];
-    }
-    for (int32_t j = 0; j < n; j++)
-        x[j] /= sum;
 }
 
 NABLA_DECL_SCORE_ROWS(score_rows_generic) {
-    for (int32_t r = 0; r < rows; r++) {
-        const uint64_t *bits = allowed ? allowed + r * allowed_words : NULL;
-        score_row(q_mean + (int64_t)r * head_dim, k_panels, n, head_dim, scale, bits, probs + r * probs_stride);
-        softmax(probs + r * probs_stride, n);
+    const float log2_e = 1.44269504088896340736f;
+    for (int32_t r = 0; r < rows; r++)
+        score_row(q_mean + (int64_t)r * head_dim, keys, n, head_dim, scale * log2_e, scores + r * stride);
+}
+
+NABLA_DECL_SCORE_SOFTMAX(score_softmax_generic) {
+    float max = -INFINITY, sum = 0.0f;
+    for (int32_t j = 0; j < n; j++) {
+        if (allowed && !(allowed[j / 64] >> (j % 64) & 1)) row[j] = -INFINITY;
+        max = row[j] > max ? row[j] : max;
     }
+    if (max == -INFINITY) { /* nothing allowed, or nothing but -inf and NaN */
+        for (int32_t j = 0; j < n; j++)
+            row[j] = row[j] != row[j] ? row[j] : 0.0f;
+        return;
+    }
+    for (int32_t j = 0; j < n; j++) {
+        row[j] = exp2f(row[j] - max);
+        sum += row[j];
+    }
+    for (int32_t j = 0; j < n; j++)
+        row[j] /= sum;
 }
 
 void nabla_kernels_generic(nabla_kernels *table) {
-    table->score_rows = score_rows_generic;
+    table->score = (nabla_score_kernels){.put_key = put_key_generic,
+                                         .keys_size = keys_size_generic,
+                                         .products = score_rows_generic,
+                                         .rows = 8,
+                                         .softmax = score_softmax_generic};
     table->select_row = select_row_generic;
     table->delta = delta_generic;
     table->of[NABLA_FP32].block_mean = block_mean_fp32_generic;

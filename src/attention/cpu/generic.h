@@ -9,7 +9,9 @@ enum { GENERIC_CHUNK = 64 /* rows of keys, and of queries in the backward pass, 
 
 NABLA_DECL_BLOCK_MEAN(block_mean_fp32_generic);
 NABLA_DECL_BLOCK_MEAN(block_mean_bf16_generic);
+NABLA_DECL_PUT_KEY(put_key_generic);
 NABLA_DECL_SCORE_ROWS(score_rows_generic);
+NABLA_DECL_SCORE_SOFTMAX(score_softmax_generic);
 NABLA_DECL_DELTA(delta_generic);
 NABLA_DECL_FORWARD(forward_fp32_generic);
 NABLA_DECL_FORWARD(forward_bf16_generic);

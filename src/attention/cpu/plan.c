@@ -63,11 +63,12 @@ void nabla_cpu_use_sets(nabla_plan *plan, bool shared) {
 static void transpose64(uint64_t m[64]) {
     uint64_t mask = UINT64_C(0x00000000ffffffff);
     for (int width = 32; width; width >>= 1, mask ^= mask << width)
-        for (int i = 0; i < 64; i = ((i | width) + 1) & ~width) {
-            const uint64_t swap = (m[i] >> width ^ m[i | width]) & mask;
-            m[i] ^= swap << width;
-            m[i | width] ^= swap;
-        }
+        for (int first = 0; first < 64; first += 2 * width)
+            for (int i = first; i < first + width; i++) {
+                const uint64_t swap = (m[i] >> width ^ m[i + width]) & mask;
+                m[i] ^= swap << width;
+                m[i + width] ^= swap;
+            }
 }
 
 /* The 64 rows from q = 64 * q_word on become word q_word of every column. */

@@ -17,7 +17,7 @@ static void mean_of(const nabla_kernels *kernels, const nabla_tensor *tokens, co
 }
 
 void nabla_fill_means(nabla_context *ctx, const nabla_plan *plan, const nabla_scored *in, nabla_means *means) {
-    const int64_t heads = plan->heads, nq = plan->nq, nk = plan->nk, padded = nabla_panel_keys(nk);
+    const int64_t heads = plan->heads, nq = plan->nq, nk = plan->nk, padded = nabla_score_keys(nk);
     const int32_t dim = means->head_dim;
 #pragma omp parallel for num_threads(ctx->threads) schedule(static)
     for (int64_t i = 0; i < plan->batch * (nq + padded) * heads; i++) { /* heads innermost: their rows are neighbours */
@@ -30,8 +30,6 @@ void nabla_fill_means(nabla_context *ctx, const nabla_plan *plan, const nabla_sc
         }
         float mean[256] = {0};
         if (key < nk) mean_of(&ctx->kernels, in->k, in->k_mean, plan->k_offsets, heads, bh, key, dim, mean);
-        float *panel = means->k + bh * means->panel_floats + key / NABLA_PANEL * NABLA_PANEL * dim + key % NABLA_PANEL;
-        for (int32_t d = 0; d < dim; d++)
-            panel[(int64_t)d * NABLA_PANEL] = mean[d];
+        ctx->kernels.score.put_key(mean, (int32_t)key, dim, means->k + (size_t)bh * means->key_bytes);
     }
 }

@@ -5,19 +5,17 @@
 
 #include "cpu.h"
 
-enum { NABLA_PANEL = 16 /* keys a panel; see NABLA_DECL_SCORE_ROWS */ };
-
-/* nk keys in whole panels. */
-static inline int64_t nabla_panel_keys(int64_t nk) {
-    return (nk + NABLA_PANEL - 1) / NABLA_PANEL * NABLA_PANEL;
+/* nk keys and the zeros behind them. */
+static inline int64_t nabla_score_keys(int64_t nk) {
+    return (nk + NABLA_SCORE_KEYS - 1) / NABLA_SCORE_KEYS * NABLA_SCORE_KEYS;
 }
 
 typedef struct nabla_means {
     int32_t head_dim;
     float scale;
-    int64_t panel_floats; /* floats of one head's panels */
-    float *q;             /* [B * H][nq][D] */
-    float *k;             /* [B * H] panels */
+    size_t key_bytes; /* of one head's keys */
+    float *q;         /* [B * H][nq][D] */
+    char *k;          /* [B * H] keys as the level's kernels have them */
 } nabla_means;
 
 /* Fills the arrays, which the caller has placed: from q and k, or from the means given in their place. */

@@ -8,10 +8,8 @@
 
 #include "words.inc.h"
 
-enum { SCORE_PANEL = 16 /* keys a panel of NABLA_DECL_SCORE_ROWS */ };
-
-/* Columns [d, d + vectors * VL) of the rows' sum. Rows are a stride apart, often pages: they are fetched ahead by hand.
- */
+/* Columns [d, d + vectors * VL) of the rows' sum. Rows are a stride apart, often pages: they are fetched ahead by hand,
+   at a block's end those of the next. That there may be none is all the same to a fetch. */
 ALWAYS_INLINE void sum_rows(nabla_rows x, nabla_dtype type, int32_t first, int32_t last, int32_t dim, int32_t d,
                             const int vectors, float *out) {
     enum { AHEAD = 16, LINE = 64 };
@@ -21,9 +19,10 @@ ALWAYS_INLINE void sum_rows(nabla_rows x, nabla_dtype type, int32_t first, int32
     for (int i = 0; i < vectors; i++)
         sum[i] = v_zero();
     for (int32_t r = first; r < last; r++) {
-        const char *row = row_at(x, type, r), *ahead = row_at(x, type, r + AHEAD < last ? r + AHEAD : r) + d * size;
-        for (int64_t i = 0; i < vectors * VL * size; i += LINE)
-            _mm_prefetch(ahead + i, _MM_HINT_T0);
+        const char *row = row_at(x, type, r);
+        const uintptr_t ahead = (uintptr_t)row + (uintptr_t)((AHEAD * x.stride + d) * size);
+        for (uintptr_t i = 0; i < (uintptr_t)(vectors * VL * size); i += LINE)
+            _mm_prefetch((const char *)(ahead + i), _MM_HINT_T0);
         UNROLLED
         for (int i = 0; i < vectors; i++)
             sum[i] = v_add(sum[i], load_floats(row, type, d + i * VL, dim - d - i * VL));
@@ -43,9 +42,9 @@ static void block_mean(nabla_rows x, nabla_dtype type, int32_t first, int32_t la
         mean[d] /= (float)(last - first);
 }
 
-/* Up to SCORE_MR rows of q by two vectors of keys. Where there is but one, both are the same. */
-static void score_tile(const float *q, int32_t rows, const float *const k[2], int32_t dim, float *const out[2],
-                       int64_t out_ld) {
+/* Scaled products of up to SCORE_MR rows of q and two vectors of keys. Where there is but one, both are the same. */
+static void score_tile(const float *q, int32_t rows, const float *const k[2], int32_t dim, float scale,
+                       float *const out[2], int64_t out_ld) {
     vf low[SCORE_MR], high[SCORE_MR];
     const float *row[SCORE_MR];
     UNROLLED
@@ -54,7 +53,7 @@ static void score_tile(const float *q, int32_t rows, const float *const k[2], in
         row[i] = q + (int64_t)(i < rows ? i : rows - 1) * dim;
     }
     for (int32_t d = 0; d < dim; d++) {
-        const vf a = v_load(k[0] + d * SCORE_PANEL), b = v_load(k[1] + d * SCORE_PANEL);
+        const vf a = v_load(k[0] + d * NABLA_SCORE_PANEL), b = v_load(k[1] + d * NABLA_SCORE_PANEL);
         UNROLLED
         for (int32_t i = 0; i < SCORE_MR; i++) {
             const vf x = v_set1(row[i][d]);
@@ -63,51 +62,77 @@ static void score_tile(const float *q, int32_t rows, const float *const k[2], in
         }
     }
     for (int32_t i = 0; i < rows; i++) {
-        v_store(out[0] + i * out_ld, low[i]);
-        v_store(out[1] + i * out_ld, high[i]);
+        v_store(out[0] + i * out_ld, v_mul(v_set1(scale), low[i]));
+        v_store(out[1] + i * out_ld, v_mul(v_set1(scale), high[i]));
     }
 }
 
-/* A row of scores to probabilities. */
-static void score_softmax(float *x, int32_t n, float scale_log2, const uint64_t *allowed) {
-    const vf scale = v_set1(scale_log2), never = v_set1(-INFINITY);
-    vf top = never, sum = v_zero();
-    for (int32_t j = 0; j < n; j += VL) {
+/* -inf in place of what is not allowed (NULL: all is), and past n up to a whole vector. */
+static void close_scores(float *x, int32_t n, const uint64_t *allowed) {
+    const vf never = v_set1(-INFINITY);
+    for (int32_t j = allowed ? 0 : n / VL * VL; j < n; j += VL) {
         const uint32_t inside = n - j < VL ? (1u << (n - j)) - 1u : UINT32_MAX;
         const uint32_t open = inside & (allowed ? (uint32_t)(allowed[j / 64] >> j % 64) : UINT32_MAX);
-        const vf y = v_pick(open, v_mul(v_load(x + j), scale), never);
-        top = v_max(y, top);
-        v_store(x + j, y);
+        v_store(x + j, v_pick(open, v_load(x + j), never));
     }
-    const vf reference = v_set1(fmaxf(v_top(top), -FLT_MAX)); /* finite where nothing is allowed */
-    for (int32_t j = 0; j < n; j += VL) {
+}
+
+/* A row of scores, of whole vectors, to probabilities. Several vectors at a time: a maximum or a sum
+   takes four cycles to come back. */
+static void score_softmax(float *x, int32_t n, const uint64_t *allowed) {
+    enum { CHAINS = 4, STEP = CHAINS * VL };
+    vf top[CHAINS], sum[CHAINS];
+    int32_t j = 0;
+    close_scores(x, n, allowed);
+    UNROLLED
+    for (int c = 0; c < CHAINS; c++) {
+        top[c] = v_set1(-INFINITY);
+        sum[c] = v_zero();
+    }
+    for (; j + STEP <= n; j += STEP) {
+        UNROLLED
+        for (int c = 0; c < CHAINS; c++)
+            top[c] = v_max(v_load(x + j + c * VL), top[c]);
+    }
+    for (; j < n; j += VL)
+        top[0] = v_max(v_load(x + j), top[0]);
+    const float most = v_top(v_max(v_max(top[0], top[1]), v_max(top[2], top[3])));
+    const vf reference = v_set1(fmaxf(most, -FLT_MAX)); /* finite where nothing is allowed */
+    for (j = 0; j + STEP <= n; j += STEP) {
+        UNROLLED
+        for (int c = 0; c < CHAINS; c++) {
+            const vf y = v_exp2(v_sub(v_load(x + j + c * VL), reference));
+            sum[c] = v_add(sum[c], y);
+            v_store(x + j + c * VL, y);
+        }
+    }
+    for (; j < n; j += VL) {
         const vf y = v_exp2(v_sub(v_load(x + j), reference));
-        sum = v_add(sum, y);
+        sum[0] = v_add(sum[0], y);
         v_store(x + j, y);
     }
-    const float total = v_sum(sum);
+    const float total = v_sum(v_add(v_add(sum[0], sum[1]), v_add(sum[2], sum[3])));
     const vf share = v_set1(total == 0 ? 0.0f : 1.0f / total);
-    for (int32_t j = 0; j < n; j += VL)
+    for (j = 0; j < n; j += VL)
         v_store(x + j, v_mul(v_load(x + j), share));
 }
 
 /* Where key j's first element lies in the panels. */
 static inline int64_t score_at(int32_t j, int32_t dim) {
-    return (int64_t)(j / SCORE_PANEL) * SCORE_PANEL * dim + j % SCORE_PANEL;
+    return (int64_t)(j / NABLA_SCORE_PANEL) * NABLA_SCORE_PANEL * dim + j % NABLA_SCORE_PANEL;
 }
 
 static void score_rows(const float *q_mean, int32_t rows, const float *k_panels, int32_t n, int32_t dim, float scale,
-                       const uint64_t *allowed, int64_t allowed_words, float *probs, int64_t probs_stride) {
+                       float *scores, int64_t stride) {
     for (int32_t j = 0; j < n; j += 2 * VL) {
         const int32_t next = n - j > VL ? j + VL : j;
         const float *const k[2] = {k_panels + score_at(j, dim), k_panels + score_at(next, dim)};
         for (int32_t i = 0; i < rows; i += SCORE_MR) {
-            float *const out[2] = {probs + i * probs_stride + j, probs + i * probs_stride + next};
-            score_tile(q_mean + (int64_t)i * dim, rows - i < SCORE_MR ? rows - i : SCORE_MR, k, dim, out, probs_stride);
+            float *const out[2] = {scores + i * stride + j, scores + i * stride + next};
+            score_tile(q_mean + (int64_t)i * dim, rows - i < SCORE_MR ? rows - i : SCORE_MR, k, dim, scale * LOG2_E,
+                       out, stride);
         }
     }
-    for (int32_t i = 0; i < rows; i++)
-        score_softmax(probs + i * probs_stride, n, scale * LOG2_E, allowed ? allowed + i * allowed_words : NULL);
 }
 
 /* A row's products are added up as the tile of dP adds them, from d = 0 in one chain: where one key has all of a row's

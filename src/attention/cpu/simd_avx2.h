@@ -105,52 +105,45 @@ static inline vf v_compress(uint32_t bits, vf x) {
     const __m128i order = _mm_cvtsi64_si128((long long)_pext_u64(0x0706050403020100u, lanes));
     return _mm256_permutevar8x32_ps(x, _mm256_cvtepu8_epi32(order));
 }
-static inline double v_survey(const float *x, int32_t n, uint32_t *least, uint32_t *most) {
-    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    __m256i low = _mm256_set1_epi32(-1), high = _mm256_setzero_si256();
-    __m256d sum0 = _mm256_setzero_pd(), sum1 = sum0;
-    for (int32_t i = 0; i < n; i += VL) {
-        const __m256i inside = _mm256_cmpgt_epi32(_mm256_set1_epi32(n - i), lane);
-        const vf y = _mm256_maskload_ps(x + i, inside);
-        low = _mm256_min_epu32(low, _mm256_or_si256((__m256i)y, _mm256_andnot_si256(inside, _mm256_set1_epi32(-1))));
-        high = _mm256_max_epu32(high, (__m256i)y);
-        sum0 = _mm256_add_pd(sum0, _mm256_cvtps_pd(_mm256_castps256_ps128(y)));
-        sum1 = _mm256_add_pd(sum1, _mm256_cvtps_pd(_mm256_extractf128_ps(y, 1)));
-    }
-    uint32_t lows[VL], highs[VL];
+/* As in simd_avx512.h. */
+typedef struct v_wide {
+    __m256d low, high;
+} v_wide;
+
+static inline v_wide v_wide_zero(void) {
+    return (v_wide){_mm256_setzero_pd(), _mm256_setzero_pd()};
+}
+static inline void v_wide_add(v_wide *sum, uint32_t lanes, const float *p) {
+    const vf x = v_pick(lanes, v_load(p), v_zero());
+    sum->low = _mm256_add_pd(sum->low, _mm256_cvtps_pd(_mm256_castps256_ps128(x)));
+    sum->high = _mm256_add_pd(sum->high, _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1)));
+}
+static inline double v_wide_sum(v_wide sum) {
     double part[4];
-    _mm256_storeu_si256((__m256i *)lows, low);
-    _mm256_storeu_si256((__m256i *)highs, high);
-    _mm256_storeu_pd(part, _mm256_add_pd(sum0, sum1));
-    *least = lows[0], *most = highs[0];
-    for (int i = 1; i < VL; i++) {
-        *least = lows[i] < *least ? lows[i] : *least;
-        *most = highs[i] > *most ? highs[i] : *most;
-    }
+    _mm256_storeu_pd(part, _mm256_add_pd(sum.low, sum.high));
     return (part[0] + part[1]) + (part[2] + part[3]);
 }
-static inline int32_t v_split(const float *x, int32_t n, uint32_t pivot, float *low, float *high, double *sum) {
-    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), most = _mm256_set1_epi32((int)pivot);
-    __m256d sum0 = _mm256_setzero_pd(), sum1 = sum0;
-    int32_t lows = 0;
-    for (int32_t i = 0; i < n; i += VL) {
-        const __m256i inside = _mm256_cmpgt_epi32(_mm256_set1_epi32(n - i), lane);
-        const vf y = _mm256_maskload_ps(x + i, inside);
-        const __m256i least = _mm256_min_epu32((__m256i)y, most);
-        const __m256i is_low = _mm256_and_si256(inside, _mm256_cmpeq_epi32(least, (__m256i)y));
-        const vf mine = _mm256_and_ps(y, (vf)is_low);
-        const uint32_t to_low = (uint32_t)_mm256_movemask_ps((vf)is_low);
-        const uint32_t to_high = (uint32_t)_mm256_movemask_ps((vf)inside) & ~to_low;
-        v_store(low + lows, v_compress(to_low, y));
-        v_store(high + (i - lows), v_compress(to_high, y));
-        lows += __builtin_popcount(to_low);
-        sum0 = _mm256_add_pd(sum0, _mm256_cvtps_pd(_mm256_castps256_ps128(mine)));
-        sum1 = _mm256_add_pd(sum1, _mm256_cvtps_pd(_mm256_extractf128_ps(mine, 1)));
-    }
-    double part[4];
-    _mm256_storeu_pd(part, _mm256_add_pd(sum0, sum1));
-    *sum = (part[0] + part[1]) + (part[2] + part[3]);
-    return lows;
+static inline void v_extend_bits(vf x, vf *least, vf *most) {
+    *least = (vf)_mm256_min_epu32((__m256i)*least, (__m256i)x);
+    *most = (vf)_mm256_max_epu32((__m256i)*most, (__m256i)x);
+}
+static inline uint32_t v_least_bits(vf x) {
+    uint32_t bits[VL], least = UINT32_MAX;
+    _mm256_storeu_si256((__m256i *)bits, (__m256i)x);
+    for (int i = 0; i < VL; i++)
+        least = bits[i] < least ? bits[i] : least;
+    return least;
+}
+static inline uint32_t v_most_bits(vf x) {
+    return ~v_least_bits((vf)_mm256_xor_si256((__m256i)x, _mm256_set1_epi32(-1)));
+}
+static inline vf v_add_up_to(vf sum, vf x, vf most) {
+    return v_add(sum, _mm256_and_ps(x, _mm256_cmp_ps(x, most, _CMP_LE_OQ)));
+}
+static inline int32_t v_store_between(float *p, vf x, vf low, vf high) {
+    const uint32_t inside = v_above(x, low) & ~v_above(x, high);
+    v_store(p, v_compress(inside, x));
+    return __builtin_popcount(inside);
 }
 
 #endif

@@ -91,45 +91,45 @@ static inline void v_store_bf16_n(uint16_t *p, int32_t n, vf x) {
     _mm256_mask_storeu_epi16(p, first_lanes(n), _mm512_cvtepi32_epi16(_mm512_srli_epi32(y, 16)));
 }
 
-/* The sum of x[n], and the least and the largest of its floats' bits as unsigned numbers. */
-static inline double v_survey(const float *x, int32_t n, uint32_t *least, uint32_t *most) {
-    __m512i low = _mm512_set1_epi32(-1), high = _mm512_setzero_si512();
-    __m512d sum0 = _mm512_setzero_pd(), sum1 = sum0;
-    for (int32_t i = 0; i < n; i += VL) {
-        const __mmask16 inside = first_lanes(n - i);
-        const vf y = _mm512_maskz_loadu_ps(inside, x + i);
-        low = _mm512_mask_min_epu32(low, inside, low, (__m512i)y);
-        high = _mm512_max_epu32(high, (__m512i)y);
-        sum0 = _mm512_add_pd(sum0, _mm512_cvtps_pd(_mm512_castps512_ps256(y)));
-        sum1 = _mm512_add_pd(sum1, _mm512_cvtps_pd(_mm512_extractf32x8_ps(y, 1)));
-    }
-    *least = _mm512_reduce_min_epu32(low);
-    *most = _mm512_reduce_max_epu32(high);
-    return _mm512_reduce_add_pd(_mm512_add_pd(sum0, sum1));
-}
+/* Sums of doubles, two vectors of them: of the lanes of VL floats at p whose bits are set. Conversions read memory:
+   from registers they and the extraction of an upper half all wait for one port of Intel's cores. */
+typedef struct v_wide {
+    __m512d low, high;
+} v_wide;
 
-/* Splits x[n] in order: floats whose bits, as an unsigned number, are at most pivot go to low, the others to high, each
-   of room for n + VL. low may be x. Returns how many are low, and their sum. */
-static inline int32_t v_split(const float *x, int32_t n, uint32_t pivot, float *low, float *high, double *sum) {
-    const __m512i most = _mm512_set1_epi32((int)pivot);
-    __m512d sum0 = _mm512_setzero_pd(), sum1 = sum0;
-    int32_t lows = 0;
-    for (int32_t i = 0; i < n; i += VL) {
-        const vf y = v_load_n(x + i, n - i);
-        const __mmask16 inside = first_lanes(n - i);
-        const __mmask16 to_low = _mm512_mask_cmple_epu32_mask(inside, (__m512i)y, most);
-        const __mmask16 to_high = (__mmask16)(inside & ~to_low);
-        const vf mine = _mm512_maskz_mov_ps(to_low, y);
-        v_store(low + lows, _mm512_maskz_compress_ps(to_low, y));
-        v_store(high + (i - lows), _mm512_maskz_compress_ps(to_high, y));
-        lows += __builtin_popcount(to_low);
-        sum0 = _mm512_add_pd(sum0, _mm512_cvtps_pd(_mm512_castps512_ps256(mine)));
-        sum1 = _mm512_add_pd(sum1, _mm512_cvtps_pd(_mm512_extractf32x8_ps(mine, 1)));
-    }
-    *sum = _mm512_reduce_add_pd(_mm512_add_pd(sum0, sum1));
-    return lows;
+static inline v_wide v_wide_zero(void) {
+    return (v_wide){_mm512_setzero_pd(), _mm512_setzero_pd()};
 }
-
+static inline void v_wide_add(v_wide *sum, uint32_t lanes, const float *p) {
+    const __m512d low = _mm512_cvtps_pd(_mm256_loadu_ps(p)), high = _mm512_cvtps_pd(_mm256_loadu_ps(p + VL / 2));
+    sum->low = _mm512_mask_add_pd(sum->low, (__mmask8)lanes, sum->low, low);
+    sum->high = _mm512_mask_add_pd(sum->high, (__mmask8)(lanes >> VL / 2), sum->high, high);
+}
+static inline double v_wide_sum(v_wide sum) {
+    return _mm512_reduce_add_pd(_mm512_add_pd(sum.low, sum.high));
+}
+/* Floats that are no NaN as bits that order as they do where no sign is set. */
+static inline void v_extend_bits(vf x, vf *least, vf *most) {
+    *least = (vf)_mm512_min_epu32((__m512i)*least, (__m512i)x);
+    *most = (vf)_mm512_max_epu32((__m512i)*most, (__m512i)x);
+}
+static inline uint32_t v_least_bits(vf x) {
+    return _mm512_reduce_min_epu32((__m512i)x);
+}
+static inline uint32_t v_most_bits(vf x) {
+    return _mm512_reduce_max_epu32((__m512i)x);
+}
+/* sum + x in the lanes where x <= most. */
+static inline vf v_add_up_to(vf sum, vf x, vf most) {
+    return _mm512_mask_add_ps(sum, _mm512_cmp_ps_mask(x, most, _CMP_LE_OQ), sum, x);
+}
+/* Stores the lanes of x in (low, high] at p, of room for VL, in order; returns how many. */
+static inline int32_t v_store_between(float *p, vf x, vf low, vf high) {
+    const __mmask16 above = _mm512_cmp_ps_mask(x, low, _CMP_GT_OQ);
+    const __mmask16 inside = _mm512_mask_cmp_ps_mask(above, x, high, _CMP_LE_OQ);
+    v_store(p, _mm512_maskz_compress_ps(inside, x));
+    return __builtin_popcount(inside);
+}
 static inline uint32_t v_equal(vf a, vf b) {
     return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ);
 }

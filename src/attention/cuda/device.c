@@ -239,6 +239,7 @@ static void plan_close(nabla_plan *plan) {
 
 ENTRY(synchronize, (CTX), ctx, synchronize(ctx))
 ENTRY(reserve, (CTX, size_t bytes), ctx, reserve(ctx, bytes))
+ENTRY(trim, (CTX), ctx, nabla_cuda_trim(ctx))
 ENTRY(allocate, (CTX, size_t bytes, void **out), ctx, nabla_cuda_allocate(ctx, bytes, out))
 ENTRY(copy, (CTX, void *to, const void *from, size_t bytes), ctx, nabla_cuda_copy(ctx, to, from, bytes))
 ENTRY(order_open, (CTX, nabla_order *order), ctx, nabla_cuda_order_open(ctx, order))
@@ -271,6 +272,7 @@ const nabla_device_ops nabla_cuda_ops = {
     .synchronize = enter_synchronize,
     .reserve = enter_reserve,
     .reserved = reserved,
+    .trim = enter_trim,
     .allocate = enter_allocate,
     .release = release,
     .upload = enter_copy,

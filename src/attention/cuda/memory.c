@@ -66,6 +66,17 @@ nabla_status nabla_cuda_scratch(nabla_context *ctx, size_t bytes, void **out) {
     return NABLA_OK;
 }
 
+nabla_status nabla_cuda_trim(nabla_context *ctx) {
+    nabla_cuda_state *s = ctx->cuda;
+    if (capturing(ctx))
+        return nabla_fail(ctx, NABLA_INVALID_ARGUMENT,
+                          "the context's stream is being captured in a graph, which may need its scratch");
+    nabla_cuda_give(ctx, s->scratch, s->scratch_size);
+    s->scratch = NULL;
+    s->scratch_size = 0;
+    return NABLA_OK;
+}
+
 /* ---- the caller's memory */
 
 nabla_status nabla_cuda_allocate(nabla_context *ctx, size_t bytes, void **out) {

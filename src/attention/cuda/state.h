@@ -57,6 +57,7 @@ nabla_status nabla_cuda_take(nabla_context *ctx, size_t bytes, void **out);
 void nabla_cuda_give(nabla_context *ctx, void *memory, size_t bytes);
 /* At least `bytes` of scratch; what earlier calls laid out there is done with once this one's work runs. */
 nabla_status nabla_cuda_scratch(nabla_context *ctx, size_t bytes, void **out);
+nabla_status nabla_cuda_trim(nabla_context *ctx);
 nabla_status nabla_cuda_copy(nabla_context *ctx, void *to, const void *from, size_t bytes); /* either way; waits */
 /* Whether a pointer is the GPU's memory; `name` is for the message where it is another GPU's. */
 nabla_status nabla_cuda_reaches(nabla_context *ctx, const char *name, const void *data, bool *out);

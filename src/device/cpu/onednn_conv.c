@@ -67,65 +67,83 @@ static dnnl_status_t describe(nv_onednn *d, const void *bytes, dnnl_primitive_de
 
 /* ------------------------------------------------------------------------------ weights */
 
-/* Puts them into the order of `wanted`. */
-static dnnl_status_t reorder(nv_onednn *d, nv_onednn_weights *w, nv_desc_ref wanted) {
-    nv_desc_ref have;
+/* A copy of `from`, which is in the order of `have`, in the order of `wanted`. */
+static dnnl_status_t copy_in_order(nv_onednn *d, dnnl_memory_t from, nv_desc_ref have, nv_desc_ref wanted,
+                                   dnnl_memory_t *out) {
     dnnl_memory_t memory = NULL;
     dnnl_primitive_desc_t pd = NULL;
     dnnl_primitive_t primitive = NULL;
-    dnnl_status_t status = dnnl_memory_get_memory_desc(w->memory, &have);
-    if (status || dnnl_memory_desc_equal(have, wanted)) return status;
-    status = dnnl_memory_create(&memory, wanted, d->engine, DNNL_MEMORY_ALLOCATE);
+    dnnl_status_t status = dnnl_memory_create(&memory, wanted, d->engine, DNNL_MEMORY_ALLOCATE);
     if (!status) status = dnnl_reorder_primitive_desc_create(&pd, have, d->engine, wanted, d->engine, NULL);
     if (!status) status = dnnl_primitive_create(&primitive, pd);
     if (!status) {
-        const dnnl_exec_arg_t args[2] = {{DNNL_ARG_FROM, w->memory}, {DNNL_ARG_TO, memory}};
+        const dnnl_exec_arg_t args[2] = {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, memory}};
         status = dnnl_primitive_execute(primitive, d->stream, 2, args);
     }
     if (!status) status = dnnl_stream_wait(d->stream);
     if (primitive) dnnl_primitive_destroy(primitive);
     if (pd) dnnl_primitive_desc_destroy(pd);
-    if (status) {
-        if (memory) dnnl_memory_destroy(memory);
-        return status;
-    }
+    if (status && memory) dnnl_memory_destroy(memory);
+    if (!status) *out = memory;
+    return status;
+}
+
+/* Puts them into the order of `wanted`. */
+static dnnl_status_t reorder(nv_onednn *d, nv_onednn_weights *w, nv_desc_ref wanted) {
+    nv_desc_ref have;
+    dnnl_memory_t memory;
+    dnnl_status_t status = dnnl_memory_get_memory_desc(w->memory, &have);
+    if (status || dnnl_memory_desc_equal(have, wanted)) return status;
+    status = copy_in_order(d, w->memory, have, wanted, &memory);
+    if (status) return status;
     dnnl_memory_destroy(w->memory);
     w->memory = memory;
     return dnnl_success;
 }
 
-/* 1 if a frame of middling size gets more than the reference code. */
-static int has_kernel(nv_onednn *d, const nv_conv_shape *shape, nabla_dtype dtype) {
+/* The convolution of a frame of middling size. */
+static conv_key middling(const nv_conv_shape *shape, nabla_dtype dtype) {
     conv_key key;
     memset(&key, 0, sizeof key);
     key = (conv_key){*shape, 64, 64, (int32_t)dtype, 1, 1};
-    return nv_onednn_has_kernel(d, &(nv_primitive_key){describe, &key, sizeof key}, NULL, 0);
+    return key;
 }
 
-static dnnl_status_t take_plain(nv_onednn *d, nv_onednn_weights *w, const void *plain) {
+/* A copy of plain weights in the order that a frame of middling size has them in, which is mostly every frame's: put
+   into it later, when others lie behind them, each would leave a hole of its size in the heap. */
+static dnnl_status_t take_plain(nv_onednn *d, nv_onednn_weights *w, const conv_key *key, const void *plain) {
     const nv_conv_shape *s = &w->shape;
     const int64_t line = (int64_t)s->kernel * s->in;
     const dnnl_dims_t dims = {s->out, s->in, s->kernel, s->kernel}, steps = {s->kernel * line, 1, line, s->in};
-    nv_desc desc;
+    nv_desc desc, descs[NV_ARGS];
+    dnnl_memory_t from = NULL;
+    dnnl_primitive_desc_t pd = NULL;
     memset(&desc, 0, sizeof desc);
+    memset(descs, 0, sizeof descs);
     dnnl_status_t status = nv_desc_create(&desc, 4, dims, nv_onednn_type(w->dtype), steps);
-    if (!status) status = dnnl_memory_create(&w->memory, NV_DESC_REF(desc), d->engine, DNNL_MEMORY_ALLOCATE);
-    void *data = NULL;
-    if (!status) status = dnnl_memory_get_data_handle(w->memory, &data);
-    if (!status) memcpy(data, plain, dnnl_memory_desc_get_size(NV_DESC_REF(desc)));
+    if (!status) status = describe(d, key, &pd, descs);
+    if (!status) status = dnnl_memory_create(&from, NV_DESC_REF(desc), d->engine, (void *)(uintptr_t)plain);
+    if (!status)
+        status = copy_in_order(d, from, NV_DESC_REF(desc), dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0),
+                               &w->memory);
+    if (from) dnnl_memory_destroy(from);
+    if (pd) dnnl_primitive_desc_destroy(pd);
     nv_desc_destroy(&desc);
+    for (int i = 0; i < NV_ARGS; i++)
+        nv_desc_destroy(&descs[i]);
     return status;
 }
 
 nabla_status nv_onednn_weights_create(nv_onednn *d, const nv_conv_shape *shape, nabla_dtype dtype, const void *plain,
                                       nv_onednn_weights **out, nv_error *err) {
+    const conv_key key = middling(shape, dtype);
     *out = NULL;
-    if (!has_kernel(d, shape, dtype)) return NABLA_OK;
+    if (!nv_onednn_has_kernel(d, &(nv_primitive_key){describe, &key, sizeof key}, NULL, 0)) return NABLA_OK;
     nv_onednn_weights *w = calloc(1, sizeof *w);
     if (!w) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a convolution");
     w->shape = *shape;
     w->dtype = (int32_t)dtype;
-    const dnnl_status_t status = take_plain(d, w, plain);
+    const dnnl_status_t status = take_plain(d, w, &key, plain);
     if (status) {
         nv_onednn_weights_destroy(w);
         return nv_fail(err, status == dnnl_out_of_memory ? NABLA_OUT_OF_MEMORY : NABLA_INTERNAL,
