@@ -74,7 +74,10 @@ static void run_library(length *x, int32_t count) {
     nabla_backward_task tasks[KEY_BLOCKS];
     for (int32_t i = 0; i < count; i++) {
         tasks[i] = task_of(x->in, x->panels);
+        const int64_t before = (int64_t)i * PANEL * x->in->dim;
         tasks[i].block = i;
+        tasks[i].dk += before;
+        tasks[i].dv += before;
         tasks[i].next = i + 1 < count ? tasks + i + 1 : NULL;
     }
     amx_backward_kv(tasks);

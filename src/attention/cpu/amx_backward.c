@@ -458,9 +458,9 @@ static void run_walk(walk *w) {
         walk_queries_any(w);
     for (int32_t i = 0; i < w->pairs.members; i++) {
         const member *m = w->members + i;
-        const int64_t first = (int64_t)m->keys.first * dim;
-        write_gradient(m->dk, m->keys.n, dim, m->task->scale, m->task->dk + first);
-        write_gradient(m->dv, m->keys.n, dim, m->task->alpha, m->task->dv + first);
+        const int64_t row = (int64_t)(m->keys.first - m->task->k_offsets[m->task->block]) * dim;
+        write_gradient(m->dk, m->keys.n, dim, m->task->scale, m->task->dk + row);
+        write_gradient(m->dv, m->keys.n, dim, m->task->alpha, m->task->dv + row);
     }
 }
 
