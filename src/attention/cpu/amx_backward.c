@@ -12,6 +12,7 @@
  * reads from the last-level cache while it works on a pair, so panels of keys walk together (see amx_walk.h), panel by
  * panel of the queries.
  */
+#include "amx_backward.h"
 #include "amx_products.h"
 #include "amx_walk.h"
 
@@ -32,68 +33,6 @@ static size_t sum_bytes(int32_t dim) {
 
 size_t amx_backward_scratch(int32_t dim) {
     return sizeof(scratch) + (1 + 2 * TOGETHER) * sum_bytes(dim);
-}
-
-/* ---- packing: of queries Q and dO as rows and cols, of keys K as dims and tokens, V as dims */
-
-enum { Q_ROWS, DO_ROWS, Q_COLS, DO_COLS, QUERY_FORMS };
-enum { K_DIMS, V_DIMS, K_TOKENS, KEY_FORMS };
-
-size_t amx_packed_queries(int64_t pieces, int32_t dim) {
-    return (size_t)pieces * QUERY_FORMS * panel_bytes(dim);
-}
-
-size_t amx_packed_keys(int64_t pieces, int32_t dim) {
-    return (size_t)pieces * KEY_FORMS * panel_bytes(dim);
-}
-
-static char *query_form(const nabla_backward_task *t, int32_t piece, int form) {
-    return panel_at(t->packed_q, piece * QUERY_FORMS + form, t->head_dim);
-}
-
-static char *key_form(const nabla_backward_task *t, int32_t piece, int form) {
-    return panel_at(t->packed_k, piece * KEY_FORMS + form, t->head_dim);
-}
-
-/* Up to 64 tokens of a block. */
-typedef struct panel {
-    int32_t first, n, piece;
-} panel;
-
-/* Panel i of a block; false past its last. */
-static bool panel_of(const int32_t *offsets, const int32_t *pieces, int32_t block, int32_t i, panel *out) {
-    const int32_t first = offsets[block] + i * PANEL, left = offsets[block + 1] - first;
-    *out = (panel){.first = first, .n = left < PANEL ? left : PANEL, .piece = pieces[block] + i};
-    return pieces[block] + i < pieces[block + 1];
-}
-
-static bool queries_of(const nabla_backward_task *t, int32_t i, panel *out) {
-    return panel_of(t->q_offsets, t->q_pieces, t->block, i, out);
-}
-
-static bool keys_of(const nabla_backward_task *t, int32_t i, panel *out) {
-    return panel_of(t->k_offsets, t->k_pieces, t->block, i, out);
-}
-
-NABLA_DECL_BACKWARD(amx_pack_queries) {
-    const int32_t dim = task->head_dim;
-    panel p;
-    for (int32_t i = 0; queries_of(task, i, &p); i++) {
-        amx_pack_rows(task->q, NABLA_BF16, p.first, p.n, dim, query_form(task, p.piece, Q_ROWS));
-        amx_pack_cols(task->q, NABLA_BF16, p.first, p.n, dim, query_form(task, p.piece, Q_COLS));
-        amx_pack_rows(task->d_o, task->d_o_dtype, p.first, p.n, dim, query_form(task, p.piece, DO_ROWS));
-        amx_pack_cols(task->d_o, task->d_o_dtype, p.first, p.n, dim, query_form(task, p.piece, DO_COLS));
-    }
-}
-
-NABLA_DECL_BACKWARD(amx_pack_keys) {
-    const int32_t dim = task->head_dim;
-    panel p;
-    for (int32_t i = 0; keys_of(task, i, &p); i++) {
-        amx_pack_dims(task->k, NABLA_BF16, p.first, p.n, dim, key_form(task, p.piece, K_DIMS));
-        amx_pack_dims(task->v, NABLA_BF16, p.first, p.n, dim, key_form(task, p.piece, V_DIMS));
-        amx_pack_tokens(task->k, NABLA_BF16, p.first, p.n, dim, key_form(task, p.piece, K_TOKENS));
-    }
 }
 
 /* ---- a panel of queries by a panel of keys */
