@@ -88,8 +88,10 @@ def decode(text):
 
 def right(bits, trait):
     """1.0 or 0.0; None where the prompt asks for no such thing."""
-    if trait == "relation" and not bits & RELATION_ASKED:
+    if trait in ("relation", "placed") and not bits & RELATION_ASKED:
         return None
+    if trait == "placed":
+        return float(bits & (RELATION | COUNT) == RELATION | COUNT)
     if trait == "all":
         wanted = COLOUR | SHAPE | MOTION | COUNT | (RELATION if bits & RELATION_ASKED else 0)
         return float(bits & wanted == wanted)

@@ -9,14 +9,18 @@
 #   base       small, then middle clips with dense attention: where every policy of every seed starts from
 #   dense      the dense model of the full size, and the thresholds at which policies keep as much as windows do
 #   scratch    every other policy in its place, as many steps on the same clips (the paper's figure 4)
+#   one        those models again, asked for one object and for two (kinds `one` and `two`)
 #   zero-shot  the dense model as it is, run with a grid of policies
 #   distilled  students of the dense model (its appendix A)
-# Rows go to the CSVs of RESULTS (bench/results/evidence): what has a row there is not done again. Stopped at any time,
-# or by itself after LIMIT seconds (none), the same command goes on from there. WORK keeps the base and dense models,
-# 7 MB each, and the run under way; KEEP=1 keeps the students too.
+# and, where it is named, `card`: the dense model trained once more, into cards.csv: what another card alone changes.
+# Rows go to the CSVs of RESULTS (WORK/results): what has a row there is not done again. So a clone measures anew; to add
+# to the committed rows name their folder, bench/results/evidence. Stopped at any time, or by itself after LIMIT seconds
+# (none), the same command goes on from there. WORK keeps the base and dense models, 7 MB each, and the run under way;
+# KEEP=1 keeps the others too.
 # ONLY trains but those sparse policies that the pattern matches ('sta-*'): machines can share a seed's.
-# QUICK=1 takes a model of toy size a few steps, rows into WORK/results: to see that the script works, no more.
-# Seeds share a base: one that goes on from rows of another machine needs its WORK/base too.
+# QUICK=1 takes a model of toy size a few steps, all in WORK/quick: to see that the script works, no more.
+# Seeds share a base: one that goes on from rows of another machine needs its WORK/base too. CARD names the card where
+# nvidia-smi does not; the same flags on another kind of card make another model, about as far as another seed's.
 # NABLA names the program, and what is to stand before it; build/bin/nabla where it does not.
 # shellcheck disable=SC2086 # flags are words, and what names the program
 set -e
@@ -28,10 +32,17 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do
   shift
 done
 [ "$1" = -- ] && shift
-parts=${parts:-base dense scratch zero-shot distilled}
+parts=${parts:-base dense scratch one zero-shot distilled}
+flags=$*
 nabla=${NABLA:-build/bin/nabla}
-results=${RESULTS:-bench/results/evidence}
-[ "${QUICK:-0}" = 1 ] && results=${RESULTS:-$work/results} && work=$work/quick # nothing of it counts as measured
+[ "${QUICK:-0}" = 1 ] && work=$work/quick # nothing of it counts as measured
+results=${RESULTS:-$work/results}
+card=${CARD:-CPU}
+case " $flags" in *" cuda"*)
+  card=${CARD:-$(nvidia-smi --query-gpu=name --format=csv,noheader | head -n 1 | sed 's/^NVIDIA //; s/,//g')}
+  ;;
+esac
+[ -n "$card" ] || { echo "measure.sh: nvidia-smi names no card: give its name as CARD" >&2 && exit 1; }
 began=$(date +%s)
 mkdir -p "$work/base" "$results"
 
@@ -42,11 +53,12 @@ model=
 if [ "${QUICK:-0}" = 1 ]; then
   prompts=3 grid_prompts=3 compare=2 clips=1
   small_steps=6 middle_steps=4 full_steps=4 student_steps=3
+  BATCH=${BATCH:-2}
   model="--dim 32 --heads 1 --layers 2 --ffn-dim 64"
 fi
 batch=${BATCH:-64}
 small_batch=$((2 * batch))
-common="--data scenes --frames $frames --beta2 0.99 --sample-steps 12 --save-every 100000 --log-every 20 --quiet"
+common="--data scenes --frames $frames --beta2 0.99 --sample-steps 12 --save-every 500 --log-every 20 --quiet"
 
 # Windows that keep about a fifth and about a tenth of 72 blocks. At a tenth no window sees both other frames and other
 # places, so there are two: a place in all frames, and all places of a frame.
@@ -70,10 +82,12 @@ table loss "$key,step,loss"
 table eval "$key,run_with,prompts,colour,shape,motion,count,relation,all,sparsity,psnr,ssim,kept_mass,border,seconds"
 table outcomes "$key,run_with,outcomes"
 table threshold "sparsity_class,seed,windows,policy,sparsity"
+table machines "kind,seed,card"
+table cards "$key,card,outcomes"
 
 # has FILE KEY: whether there is a row of it
 has() {
-  grep -q "^$2," "$results/$1.csv"
+  awk -v key="$2," 'index($0 ",", key) == 1 { found = 1; exit } END { exit !found }' "$results/$1.csv"
 }
 
 # add FILE: rows, all of them at once
@@ -133,6 +147,11 @@ train() {
   mv "$run" "$work/$name"
 }
 
+# asked PART: whether it is one of those to be done
+asked() {
+  case " $parts " in *" $1 "*) ;; *) return 1 ;; esac
+}
+
 # record KEY NAME: the run of the model in $work/NAME
 record() {
   log="$work/$2/log.csv"
@@ -159,7 +178,7 @@ evaluate() {
   shift 2
   rm -rf "$work/out" "$work/rows"
   mkdir "$work/rows"
-  within $nabla eval --policies "$policies" --data scenes --compare "$compare" -o "$work/out" --seed 1000 --json --quiet "$@"
+  within $nabla eval --policies "$policies" -o "$work/out" --seed 1000 --json --quiet "$@"
   for policy in $(echo "$policies" | tr , ' '); do
     outcomes "$row" "$policy"
   done >"$work/rows/outcomes"
@@ -173,8 +192,10 @@ evaluate() {
   done
 }
 
-# publish KEY: the last evaluation's rows. Those of eval come last of all that is kept: what has them is not done again
+# publish KEY KIND SEED: the last evaluation's rows. Those of eval come last of all that is kept: what has them is not
+# done again
 publish() {
+  has machines "$2,$3,$card" || echo "$2,$3,$card" | add machines
   has outcomes "$1" || add outcomes <"$work/rows/outcomes"
   add eval <"$work/rows/eval"
   cat "$work/rows/eval"
@@ -193,7 +214,24 @@ keep_clips() {
   awk -F'"' -v n=$clips 'NR > 1 && NR <= n + 1 { print $2 }' "$work/out/$3.csv" >"$results/clips-$4/captions.txt"
 }
 
-# full KIND CLASS POLICY SEED FLAGS...: a model of the full size with a policy, its loss and what comes of its prompts
+# spent KIND CLASS,POLICY,SEED: whether nothing that was asked for still wants such a model
+spent() {
+  case $1 in
+  scratch) ! asked one || has eval "two,$2" ;;
+  one) has eval "two,$2" ;;
+  esac
+}
+
+# made NAME POLICY FLAGS...: a model of the full size with a policy in $work/NAME
+made() {
+  name=$1 policy=$2
+  shift 2
+  train "$name" --size $size --batch "$batch" --policy "$policy" --shift $shift --warmup 60 --final-lr 0.02 \
+    --ema 0.998 "$@"
+}
+
+# full KIND CLASS POLICY SEED FLAGS...: such a model, its loss and what comes of its prompts; kinds `one` and `two` are
+# models from scratch whose loss is known, alone on prompts of as many objects
 full() {
   kind=$1 class=$2 policy=$3 seed=$4
   shift 4
@@ -201,19 +239,24 @@ full() {
   has eval "$row" && return
   # shellcheck disable=SC2254 # a pattern
   case $policy in dense | ${ONLY:-*}) ;; *) return 0 ;; esac
-  name="$seed/$kind-$policy"
+  case $kind in one | two) name=$seed/scratch-$policy ;; *) name=$seed/$kind-$policy ;; esac
   [ "$policy" = dense ] && name=base/dense-$seed
-  train "$name" --size $size --batch "$batch" --policy "$policy" --shift $shift --warmup 60 --final-lr 0.02 \
-    --ema 0.998 "$@"
-  record "$row" "$name"
-  # beside the dense model's clips from the same noise
-  both=dense,$policy
-  [ "$policy" = dense ] && both=dense
-  evaluate "$row" "$both" --model "$work/$name" --reference "$work/base/dense-$seed" --prompts $prompts --clips $clips \
-    $flags
-  keep_clips "$kind" "$class" "$policy" "$seed"
-  publish "$row"
-  [ "$policy" = dense ] || [ "${KEEP:-0}" = 1 ] || rm -rf "${work:?}/$name"
+  made "$name" "$policy" "$@"
+  case $kind in
+  one) evaluate "$row" "$policy" --model "$work/$name" --data clips --prompts $prompts $flags ;;
+  two) evaluate "$row" "$policy" --model "$work/$name" --data scenes --prompts $prompts $flags ;;
+  *)
+    record "$row" "$name"
+    # beside the dense model's clips from the same noise
+    both=dense,$policy
+    [ "$policy" = dense ] && both=dense
+    evaluate "$row" "$both" --model "$work/$name" --reference "$work/base/dense-$seed" --data scenes \
+      --prompts $prompts --compare $compare --clips $clips $flags
+    keep_clips "$kind" "$class" "$policy" "$seed"
+    ;;
+  esac
+  publish "$row" "$kind" "$seed"
+  [ "$policy" = dense ] || [ "${KEEP:-0}" = 1 ] || ! spent "$kind" "$class,$policy,$seed" || rm -rf "${work:?}/$name"
 }
 
 # ------------------------------------------------------------------ thresholds
@@ -246,6 +289,7 @@ threshold() {
 
 # sparse CLASS SEED: policies of about that sparsity
 sparse() {
+  has threshold "$1,$2" || { echo "measure.sh: no thresholds of seed $2: part dense finds them" >&2 && return 1; }
   if [ "$1" = 80 ]; then echo "$windows_80"; else echo "$windows_90"; fi
   awk -F, -v class="$1" -v seed="$2" '$1 == class && $2 == seed { print $4 }' "$results/threshold.csv"
 }
@@ -263,9 +307,13 @@ part_base() {
     --seed 100 --lr 1e-3 --warmup 60 --final-lr 0.1 $flags
 }
 
+# from_scratch KIND CLASS POLICY SEED: whose flags make the model
+from_scratch() {
+  full "$@" --model "$work/base/middle" --steps $full_steps --seed $((200 + $4)) --lr 1e-3 $flags
+}
+
 part_dense() {
-  full scratch 0 dense "$1" --model "$work/base/middle" --steps $full_steps \
-    --seed $((200 + $1)) --lr 1e-3 $flags
+  from_scratch scratch 0 dense "$1"
   threshold 80 "$1" $target_80
   threshold 80 "$1" $target_80 $part_80
   threshold 90 "$1" $target_90
@@ -274,16 +322,38 @@ part_dense() {
 
 part_scratch() {
   for class in 80 90; do
-    for policy in $(sparse $class "$1"); do
-      full scratch $class "$policy" "$1" --model "$work/base/middle" --steps $full_steps \
-    --seed $((200 + $1)) --lr 1e-3 $flags
+    policies=$(sparse $class "$1")
+    for policy in $policies; do
+      from_scratch scratch $class "$policy" "$1"
     done
   done
 }
 
+part_one() {
+  for class in 0 80 90; do
+    policies=dense
+    [ $class = 0 ] || policies=$(sparse $class "$1")
+    for policy in $policies; do
+      from_scratch one $class "$policy" "$1"
+      from_scratch two $class "$policy" "$1"
+    done
+  done
+}
+
+# Trained anew even where WORK has the dense model, which may be of another card.
+part_card() {
+  row="scratch,0,dense,$1,$card"
+  has cards "$row" && return
+  made "card/dense-$1" dense --model "$work/base/middle" --steps $full_steps --seed $((200 + $1)) --lr 1e-3 $flags
+  evaluate "scratch,0,dense,$1" dense --model "$work/card/dense-$1" --data scenes --prompts $prompts $flags
+  awk -F, -v key="$row" '{ print key "," $NF }' "$work/rows/outcomes" | add cards
+  rm -rf "$work/card"
+}
+
 part_distilled() {
   for class in 80 90; do
-    for policy in $(sparse $class "$1"); do
+    policies=$(sparse $class "$1")
+    for policy in $policies; do
       full distilled $class "$policy" "$1" --model "$work/base/dense-$1" --teacher "$work/base/dense-$1" \
         --steps $student_steps --seed $((300 + $1)) --lr 3e-4 $flags
     done
@@ -301,13 +371,13 @@ grid_of() {
 zero_shot() {
   row="zero-shot,$1,grid,$2"
   has eval "$row" && return
-  evaluate "$row" "$3" --model "$work/base/dense-$2" --prompts $grid_prompts $flags
+  evaluate "$row" "$3" --model "$work/base/dense-$2" --data scenes --prompts $grid_prompts --compare $compare $flags
   mkdir -p "$results/map-$2"
   for map in "$work/out"/*.map.csv; do
     name=${map##*/}
     cp "$map" "$results/map-$2/${name%.map.csv}.csv"
   done
-  publish "$row"
+  publish "$row" zero-shot "$2"
 }
 
 part_zero_shot() {
@@ -317,10 +387,9 @@ part_zero_shot() {
   zero_shot sta "$1" dense,sta-1-1-1,sta-3-1-1,sta-15-1-1,sta-1-3-3,sta-1-5-5,sta-3-3-3,sta-5-3-3,sta-15-3-3,sta-5-5-5
 }
 
-flags=$*
 for part in $parts; do
-  case $part in base | dense | scratch | distilled | zero-shot) ;; *)
-    echo "measure.sh: no part '$part': base, dense, scratch, distilled, zero-shot" >&2
+  case $part in base | dense | scratch | one | distilled | zero-shot | card) ;; *)
+    echo "measure.sh: no part '$part': base, dense, scratch, one, distilled, zero-shot, card" >&2
     exit 2
     ;;
   esac

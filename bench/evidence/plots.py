@@ -91,7 +91,7 @@ def loss_curves(classes, path):
         top.set_title(title)
         top.set_ylabel("training loss")
         top.set_yscale("log")
-        top.legend()
+        bottom.legend(*top.get_legend_handles_labels(), loc="upper center", bbox_to_anchor=(0.5, -0.2), ncol=3)
         bottom.axhline(0, color=COLOURS["dense"], linewidth=1)
         bottom.set_ylabel("loss - dense's, same clips and noise")
         bottom.set_xlabel("step")

@@ -171,7 +171,7 @@ def objects(evidence, tally):
         "STA loses most on multiple objects (50.5 against 70.6) and spatial relations (66.5 against 71.0; Table 4), and "
         "duplicates objects; the union with NABLA does not.",
     )
-    traits = ["count", "relation", "more"]
+    traits = ["count", "relation", "placed", "more"]
     every, lost, more, beside, plotted = [], [], [], [], {}
     for kind in ("scratch", "distilled"):
         rows, differences = checker(evidence, kind, tally, traits)
@@ -189,7 +189,7 @@ def objects(evidence, tally):
     s.lines += [
         f"Every prompt asks for two objects{asked}. `more`: the checker saw more objects than the prompt asks for. "
         "Where it sees more, it judges the pair that suits the prompt best: surplus objects hide what is wrong with the "
-        "others' colours, motions and relation. "
+        "others' colours, motions and relation; `placed` therefore wants the count right with the relation. "
         "Points against the dense model:",
         "",
     ]

@@ -104,13 +104,30 @@ static nabla_status make_buffers(job *j, nv_error *err) {
     return NABLA_OK;
 }
 
+static nv_eval_files files_of(const job *j) {
+    const nabla_eval_options *o = j->options;
+    return (nv_eval_files){.folder = o->output,
+                           .policy = o->policy ? o->policy : "model",
+                           .data = j->data,
+                           .seed = o->seed,
+                           .prompts = j->done,
+                           .right = j->right,
+                           .clips = j->clips,
+                           .compared = o->reference != NULL,
+                           .videos = o->clips,
+                           .fps = j->model.index.fps,
+                           .map = j->clips ? &j->map : NULL};
+}
+
 static nabla_status make_clips(job *j, nv_error *err) {
     if (j->options->compare == 0) return NABLA_OK;
     NV_TRY(nv_eval_clips_create(j->options->compare, &j->rule.clip, &j->clips, err));
     const nv_dit_config *config = nv_dit_get_config(j->model.dit);
     NV_TRY(nv_eval_map_create(j->rule.steps, config->layers, config->heads, nv_denoiser_entries(j->denoiser), &j->map,
                               err));
-    return j->options->reference ? nv_eval_clips_match(j->clips, j->options->reference, err) : NABLA_OK;
+    if (j->options->reference) NV_TRY(nv_eval_clips_match(j->clips, j->options->reference, err));
+    const nv_eval_files files = files_of(j);
+    return nv_eval_files_check(&files, err);
 }
 
 /* Prompt i's caption, from the held-out combinations, and its noise. */
@@ -209,18 +226,7 @@ static void measure_clips(job *j) {
 }
 
 static nabla_status write_files(const job *j, nv_error *err) {
-    const nabla_eval_options *o = j->options;
-    const nv_eval_files files = {.folder = o->output,
-                                 .policy = o->policy ? o->policy : "model",
-                                 .data = j->data,
-                                 .seed = o->seed,
-                                 .prompts = j->done,
-                                 .right = j->right,
-                                 .clips = j->clips,
-                                 .compared = o->reference != NULL,
-                                 .videos = o->clips,
-                                 .fps = j->model.index.fps,
-                                 .map = j->clips ? &j->map : NULL};
+    const nv_eval_files files = files_of(j);
     nv_profile_enter(j->machine, NABLA_PART_MEDIA);
     return nv_eval_files_write(&files, err);
 }

@@ -53,23 +53,37 @@ static nabla_status write_prompts(const nv_eval_files *f, nv_error *err) {
     return status;
 }
 
-static nabla_status write_video(const nv_eval_files *f, int32_t i, nv_error *err) {
-    char path[NV_PATH_SIZE], ending[ENDING_SIZE], caption[NV_CAPTION_SIZE], note[NAME_SIZE];
-    nv_cast_wish wish;
+static nabla_status video_path(const nv_eval_files *f, int32_t i, char path[NV_PATH_SIZE], nv_error *err) {
+    char ending[ENDING_SIZE];
+    snprintf(ending, sizeof ending, "-%04" PRId32 ".%s", i + 1, nv_media_available() ? "mp4" : "png");
+    return path_of(f, ending, path, err);
+}
+
+static nv_media_options media_of(const nv_eval_files *f) {
     const nv_clip_size *size = &f->clips->size;
+    return (nv_media_options){
+        .width = size->width, .height = size->height, .fps = f->fps, .crf = CRF, .frames = size->frames};
+}
+
+static nabla_status write_video(const nv_eval_files *f, int32_t i, nv_error *err) {
+    char path[NV_PATH_SIZE], caption[NV_CAPTION_SIZE], note[NAME_SIZE];
+    nv_cast_wish wish;
+    nv_media_options options = media_of(f);
     nv_eval_prompt(f->data, f->seed, i, caption, &wish);
     snprintf(note, sizeof note, "nabla eval: prompt %" PRId32 " of seed %" PRIu64 ", policy %.200s", i + 1, f->seed,
              f->policy);
-    snprintf(ending, sizeof ending, "-%04" PRId32 ".%s", i + 1, nv_media_available() ? "mp4" : "png");
-    NV_TRY(path_of(f, ending, path, err));
-    const nv_media_options options = {.width = size->width,
-                                      .height = size->height,
-                                      .fps = f->fps,
-                                      .crf = CRF,
-                                      .frames = size->frames,
-                                      .title = caption,
-                                      .comment = note};
+    NV_TRY(video_path(f, i, path, err));
+    options.title = caption;
+    options.comment = note;
     return nv_media_write(path, &options, f->clips->video + (size_t)i * nv_eval_clips_values(f->clips), err);
+}
+
+nabla_status nv_eval_files_check(const nv_eval_files *f, nv_error *err) {
+    char path[NV_PATH_SIZE];
+    if (f->videos == 0) return NABLA_OK;
+    const nv_media_options options = media_of(f);
+    NV_TRY(video_path(f, 0, path, err));
+    return nv_media_check(path, &options, err);
 }
 
 nabla_status nv_eval_files_write(const nv_eval_files *f, nv_error *err) {

@@ -19,6 +19,9 @@ typedef struct nv_eval_files {
     const nv_eval_map *map;        /* NULL: none */
 } nv_eval_files;
 
+/* Before any work: whether videos such as these can be written. */
+nabla_status nv_eval_files_check(const nv_eval_files *files, nv_error *err);
+
 /* POLICY.csv, POLICY.map.csv and POLICY-0001.mp4 ..., each atomically. */
 nabla_status nv_eval_files_write(const nv_eval_files *files, nv_error *err);
 

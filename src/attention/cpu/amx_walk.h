@@ -2,12 +2,12 @@
 /*
  * In which order the kernels in tiles take pairs of blocks, panel by panel.
  *
- * A core reads from the last-level cache at some 11 GB/s: K and V of a panel in 3 us at D = 128, half as long again as
- * a pair's work takes forward. So neighbouring blocks, the members of a walk, which keep mostly the same partners, walk
- * together: the partners that any of them keeps are cut into windows that fit the second-level cache beside the
- * members, one member after the other walks a window, and meanwhile the next window's panels are fetched, evenly over
- * the pairs. Each member sees its own partners in ascending order, whoever walks with it, and members ascend within a
- * window, so that no bits depend on the company.
+ * A core reads from the last-level cache at some 11 GB/s: K and V of a panel in 3 us at D = 128, longer than a pair's
+ * work takes. So neighbouring blocks, the members of a walk, which keep mostly the same partners, walk together: panel
+ * by panel of all that any of them keeps, one member after the other, so that a panel comes to the second-level cache
+ * once and to the first for several pairs. The partners are cut into windows, and while one is walked the next one's
+ * panels are fetched, evenly over the pairs. Each member sees its own partners in ascending order, whoever walks with
+ * it, and members ascend within a panel, so that no bits depend on the company.
  */
 #ifndef NABLA_AMX_WALK_H
 #define NABLA_AMX_WALK_H
@@ -45,7 +45,8 @@ typedef struct pair_walk {
     const int32_t *lists[TOGETHER];
     int32_t counts[TOGETHER], at[TOGETHER];
     int32_t members, window_panels;
-    int32_t member, piece; /* of the next pair: whose it is; of its block */
+    int32_t block, piece, member; /* of the next pair: which of the window's, which of its panels, whose at the least */
+    bool begun;
     window now, next;
     int32_t ahead_block, ahead_piece, ahead_from, ahead_lines; /* what comes next of the next window */
 } pair_walk;
@@ -84,30 +85,50 @@ static inline void add_member(pair_walk *w, const int32_t *list, int32_t count) 
     w->counts[w->members++] = count;
 }
 
+/* Whether the block is a member's next. */
+static inline bool keeps(const pair_walk *w, int32_t member, int32_t block) {
+    return w->at[member] < w->counts[member] && w->lists[member][w->at[member]] == block;
+}
+
+static inline void next_window(pair_walk *w) {
+    w->now = w->begun ? w->next : take_window(w, w->at);
+    w->begun = true;
+    w->next = take_window(w, w->now.ends);
+    w->block = 0;
+    w->ahead_block = w->ahead_piece = w->ahead_from = 0;
+    w->ahead_lines = lines_of(&w->now, &w->next);
+}
+
+/* After all members' pairs with a panel. */
+static inline void next_panel(pair_walk *w, int32_t block) {
+    w->member = 0;
+    if (++w->piece < w->pieces[block + 1] - w->pieces[block]) return;
+    w->piece = 0;
+    w->block++;
+    for (int32_t m = 0; m < w->members; m++)
+        w->at[m] += keeps(w, m, block);
+}
+
 /* The first call begins the walk. */
 static inline bool next_pair(pair_walk *w, pair *out) {
-    if (!w->now.block_count) w->next = take_window(w, w->at);
-    while (w->at[w->member] == w->now.ends[w->member]) {
-        if (++w->member < w->members) continue;
-        w->member = 0;
-        if (!w->next.block_count) return false;
-        w->now = w->next;
-        w->next = take_window(w, w->now.ends);
-        w->ahead_block = w->ahead_piece = w->ahead_from = 0;
-        w->ahead_lines = lines_of(&w->now, &w->next);
+    for (;;) {
+        if (w->block == w->now.block_count) next_window(w);
+        if (!w->now.block_count) return false;
+        const int32_t block = w->now.blocks[w->block];
+        while (w->member < w->members && !keeps(w, w->member, block))
+            w->member++;
+        if (w->member < w->members) {
+            const int32_t m = w->member++, first = w->offsets[block] + w->piece * PANEL;
+            const int32_t left = w->offsets[block + 1] - first;
+            *out = (pair){.member = m,
+                          .at = w->at[m],
+                          .first = first,
+                          .n = left < PANEL ? left : PANEL,
+                          .piece = w->pieces[block] + w->piece};
+            return true;
+        }
+        next_panel(w, block);
     }
-    const int32_t m = w->member, block = w->lists[m][w->at[m]], first = w->offsets[block] + w->piece * PANEL;
-    const int32_t left = w->offsets[block + 1] - first;
-    *out = (pair){.member = m,
-                  .at = w->at[m],
-                  .first = first,
-                  .n = left < PANEL ? left : PANEL,
-                  .piece = w->pieces[block] + w->piece};
-    if (left > PANEL)
-        w->piece++;
-    else
-        w->at[m]++, w->piece = 0;
-    return true;
 }
 
 static inline ahead next_ahead(pair_walk *w) {
