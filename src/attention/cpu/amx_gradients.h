@@ -126,24 +126,13 @@ ALWAYS_INLINE void some_units(const int units, const bool tokens, gradients *g) 
         gradient_unit(tokens, g);
 }
 
-/* c0 and c1 = A B over D, a row of tiles by two columns of 16 tokens; amid it the two tiles before go to `last`, and
-   after that `fill` comes depth times. */
-#define HALF_STRIP(c0, c1, old0, old1, depth, a, b, last, fill)     \
-    do {                                                            \
-        tile_zero(c0);                                              \
-        tile_zero(c1);                                              \
-        for (int32_t i_ = 0; i_ < (depth); i_++) {                  \
-            tile_load(4, (a) + i_ * TILE, 64);                      \
-            tile_load(6, (b) + i_ * TILE, 64);                      \
-            tile_dot(c0, 4, 6);                                     \
-            tile_load(7, (b) + ((depth) + i_) * (int64_t)TILE, 64); \
-            tile_dot(c1, 4, 7);                                     \
-            if (i_ == 0) {                                          \
-                tile_store(old0, last, 64);                         \
-                tile_store(old1, (last) + TILE, 64);                \
-            }                                                       \
-            fill;                                                   \
-        }                                                           \
+/* c0 and c1 = A B over D; `fill` comes depth times. Unrolled, the products alone took 3 % longer. */
+#define HALF_STRIP(c0, c1, old0, old1, depth, a, b, last, fill)                                  \
+    do {                                                                                         \
+        tile_zero(c0);                                                                           \
+        tile_zero(c1);                                                                           \
+        for (int32_t i_ = 0; i_ < (depth); i_++)                                                 \
+            STRIP_STEP(i_, c0, c1, old0, old1, a, b, (b) + (depth) * (int64_t)TILE, last, fill); \
     } while (0)
 
 /* Half a panel of each pair's keys. depth: padded D / 32. units: after every two products; UNITS / (2 depth) makes all
