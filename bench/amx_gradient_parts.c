@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * amx_gradient_parts: amx_parts (which see) for the backward kernel, 64 keys over panels of queries, dQ included; error
- * is the largest of dQ, dK and dV as a share of the largest value.
+ * is the largest of dQ, dK and dV as a share of the largest value. Parts: P and dS of a panel of keys with the products
+ * of S and dP, and one of the three sums.
  */
+#include "amx_backward.h"
 #include "amx_bench.h"
 #include "amx_gradients.h"
+#include "amx_sums.h"
 
-enum { P_PANEL = 8 * TILE, MOST_PANELS = 128, KEY_BLOCKS = NABLA_MOST_TOGETHER };
+enum { MOST_PANELS = 128, KEY_BLOCKS = NABLA_MOST_TOGETHER };
 
 /* Of one head dim. */
 typedef struct inputs {
@@ -14,8 +17,12 @@ typedef struct inputs {
     float *lse, *delta, *dq, *dk, *dv;
     char *packed_q, *packed_k;
     int32_t q_offsets[MOST_PANELS + 1], list[MOST_PANELS + 1], k_offsets[KEY_BLOCKS + 1], dim;
+    float scale;
     void *scratch;
-    gradients_job back;
+    float *minus_lse, *minus_delta; /* in log2 units */
+    half_scores *scores;
+    uint16_t *p_tokens, *ds_tokens, *ds_rows; /* of MOST_IN_SUM pairs */
+    char *sum;
 } inputs;
 
 /* The first `panels` panels of the queries. */
@@ -23,24 +30,6 @@ typedef struct length {
     inputs *in;
     int32_t panels;
 } length;
-
-/* ---- parts */
-
-static void gradients_alone(void *of) {
-    const length *x = of;
-    for (int32_t i = 0; i < x->panels; i++)
-        gradient_panel(&x->in->back, i * PANEL);
-}
-
-static void rival_2(void *of) {
-    const length *x = of;
-    walk_gradients(2, x->panels, &x->in->back);
-}
-
-static void rival_4(void *of) {
-    const length *x = of;
-    walk_gradients(4, x->panels, &x->in->back);
-}
 
 /* ---- the library's own kernel */
 
@@ -55,7 +44,7 @@ static nabla_backward_task task_of(inputs *x, int32_t panels) {
                                  .blocks = x->list,
                                  .block_count = panels,
                                  .head_dim = x->dim,
-                                 .scale = x->back.scale / LOG2_E,
+                                 .scale = x->scale,
                                  .alpha = 1,
                                  .lse = x->lse,
                                  .delta = x->delta,
@@ -74,7 +63,10 @@ static void run_library(length *x, int32_t count) {
     nabla_backward_task tasks[KEY_BLOCKS];
     for (int32_t i = 0; i < count; i++) {
         tasks[i] = task_of(x->in, x->panels);
+        const int64_t before = (int64_t)i * PANEL * x->in->dim;
         tasks[i].block = i;
+        tasks[i].dk += before;
+        tasks[i].dv += before;
         tasks[i].next = i + 1 < count ? tasks + i + 1 : NULL;
     }
     amx_backward_kv(tasks);
@@ -89,12 +81,56 @@ static void together(void *of) {
     run_library(of, KEY_BLOCKS);
 }
 
+/* ---- parts, a few panels at a time as the library takes them */
+
+static void gradients_alone(void *of) {
+    const length *x = of;
+    const inputs *in = x->in;
+    const nabla_backward_task t = task_of(x->in, x->panels);
+    pair_terms pairs[MOST_IN_SUM];
+    const gradients_job job = {
+        .scores = in->scores, .scale_log2 = in->scale * LOG2_E, .alpha = 1, .pairs = pairs, .count = MOST_IN_SUM};
+    for (int32_t i = 0; i < x->panels; i += MOST_IN_SUM) {
+        for (int32_t n = 0; n < MOST_IN_SUM; n++)
+            pairs[n] = (pair_terms){.q = query_form(&t, i + n, Q_ROWS),
+                                    .d_o = query_form(&t, i + n, DO_ROWS),
+                                    .k = key_form(&t, 0, K_DIMS),
+                                    .v = key_form(&t, 0, V_DIMS),
+                                    .minus_lse = in->minus_lse + (i + n) * PANEL,
+                                    .minus_delta = in->minus_delta + (i + n) * PANEL,
+                                    .ds_rows = in->ds_rows + n * PANEL * PANEL,
+                                    .p_tokens = in->p_tokens + n * PANEL * PANEL,
+                                    .ds_tokens = in->ds_tokens + n * PANEL * PANEL,
+                                    .keys = PANEL};
+        for (int32_t half = 0; half < HALVES; half++)
+            if (in->dim == 128)
+                half_gradients(4, 1, true, &job, half);
+            else
+                half_gradients(2, 2, true, &job, half);
+    }
+}
+
+static void sum_alone(void *of) {
+    const length *x = of;
+    const inputs *in = x->in;
+    const nabla_backward_task t = task_of(x->in, x->panels);
+    for (int32_t i = 0; i < x->panels; i += MOST_IN_SUM) {
+        token_sum v = {.panels = MOST_IN_SUM, .c = {in->sum, PANEL / VL * TILE, TILE, 64}};
+        for (int32_t n = 0; n < MOST_IN_SUM; n++) {
+            v.a[n] = query_form(&t, i + n, DO_COLS);
+            v.b[n] = (const char *)(in->p_tokens + n * PANEL * PANEL);
+        }
+        add_sum(&v, in->dim / VL, PANEL / VL);
+    }
+}
+
 /* ---- inputs and results */
 
 static void make_inputs(int32_t dim, int32_t panels, inputs *x) {
     const size_t d = (size_t)dim, tokens = (size_t)panels * PANEL, size = tokens * d, floats = sizeof(float);
-    const size_t sums = PANEL * d * floats, form = panel_bytes(dim) * (size_t)panels;
+    const size_t sums = PANEL * d * floats, terms = MOST_IN_SUM * PANEL * PANEL * sizeof(uint16_t);
     x->dim = dim;
+    x->scale = 1 / sqrtf((float)dim);
     x->q = noise(size);
     x->d_o = noise(size);
     x->k = noise(KEY_BLOCKS * PANEL * d);
@@ -109,46 +145,23 @@ static void make_inputs(int32_t dim, int32_t panels, inputs *x) {
     x->scratch = take(amx_backward_scratch(dim));
     for (int32_t i = 0; i < KEY_BLOCKS; i++)
         x->k_offsets[i + 1] = (i + 1) * PANEL;
-    float *minus_lse = take(tokens * floats), *minus_delta = take(tokens * floats);
+    x->minus_lse = take(tokens * floats);
+    x->minus_delta = take(tokens * floats);
+    x->scores = take(2 * sizeof *x->scores);
+    x->p_tokens = take(terms);
+    x->ds_tokens = take(terms);
+    x->ds_rows = take(terms);
+    x->sum = take(sums);
     for (size_t i = 0; i < tokens; i++) {
         x->lse[i] = 4.0f + 0.01f * (float)(i % 50);
         x->delta[i] = 0.02f * (float)(i % 30) - 0.3f;
-        minus_lse[i] = -x->lse[i] * LOG2_E;
-        minus_delta[i] = -x->delta[i];
+        x->minus_lse[i] = -x->lse[i] * LOG2_E;
+        x->minus_delta[i] = -x->delta[i];
     }
-    char *const q_rows = take(form), *const o_rows = take(form), *const q_cols = take(form), *const o_cols = take(form);
-    char *const k_dims = take(panel_bytes(dim)), *const v_dims = take(panel_bytes(dim));
-    char *const k_tokens = take(panel_bytes(dim));
     for (int32_t i = 0; i < panels; i++) {
-        const nabla_rows q = {x->q, dim}, d_o = {x->d_o, dim};
         x->list[i + 1] = i + 1;
         x->q_offsets[i + 1] = (i + 1) * PANEL;
-        amx_pack_rows(q, NABLA_BF16, i * PANEL, PANEL, dim, panel_at(q_rows, i, dim));
-        amx_pack_rows(d_o, NABLA_BF16, i * PANEL, PANEL, dim, panel_at(o_rows, i, dim));
-        amx_pack_cols(q, NABLA_BF16, i * PANEL, PANEL, dim, panel_at(q_cols, i, dim));
-        amx_pack_cols(d_o, NABLA_BF16, i * PANEL, PANEL, dim, panel_at(o_cols, i, dim));
     }
-    amx_pack_dims((nabla_rows){x->k, dim}, NABLA_BF16, 0, PANEL, dim, k_dims);
-    amx_pack_dims((nabla_rows){x->v, dim}, NABLA_BF16, 0, PANEL, dim, v_dims);
-    amx_pack_tokens((nabla_rows){x->k, dim}, NABLA_BF16, 0, PANEL, dim, k_tokens);
-    x->back = (gradients_job){.q_rows = q_rows,
-                              .o_rows = o_rows,
-                              .q_cols = q_cols,
-                              .o_cols = o_cols,
-                              .k_dims = k_dims,
-                              .v_dims = v_dims,
-                              .k_tokens = k_tokens,
-                              .minus_lse = minus_lse,
-                              .minus_delta = minus_delta,
-                              .scale = LOG2_E / sqrtf((float)dim),
-                              .s = take(16 * TILE),
-                              .dp = take(16 * TILE),
-                              .p_tokens = take(P_PANEL),
-                              .ds_tokens = take(P_PANEL),
-                              .ds_rows = take(P_PANEL),
-                              .dk = take(sums),
-                              .dv = take(sums),
-                              .dq = take(size * floats)};
     nabla_backward_task task = task_of(x, panels);
     for (task.block = 0; task.block < KEY_BLOCKS; task.block++)
         amx_pack_keys(&task);
@@ -174,7 +187,7 @@ static sums expected(const inputs *in, int32_t panels, int32_t key_blocks) {
                 s += widen(q[d]) * widen(k[d]);
                 dp += widen(o[d]) * widen(v[d]);
             }
-            const double p = exp2(s * (double)in->back.scale - (double)in->lse[r] * (double)LOG2_E);
+            const double p = exp(s * (double)in->scale - (double)in->lse[r]);
             const double ds = p * (dp - (double)in->delta[r]);
             for (int32_t d = 0; d < dim; d++) {
                 x.dq[r * dim + d] += ds * widen(k[d]);
@@ -183,10 +196,6 @@ static sums expected(const inputs *in, int32_t panels, int32_t key_blocks) {
             }
         }
     return x;
-}
-
-static float in_tiles(const char *tiles, int32_t columns, int32_t row, int32_t column) {
-    return ((const float *)(tiles + (row / 16 * columns + column / 16) * TILE))[row % 16 * VL + column % 16];
 }
 
 /* The largest of an error and a value, of each of the three. */
@@ -205,32 +214,22 @@ typedef struct kernel {
     const char *name;
     part_fn run;
     int32_t key_blocks;
-    bool of_library;
 } kernel;
 
 /* Of the largest value. */
 static double error_of(const kernel *what, length *of) {
     inputs *in = of->in;
     const int32_t dim = in->dim, rows = of->panels * PANEL;
-    const size_t dq_bytes = (size_t)rows * (size_t)dim * sizeof(float);
-    const double scale = what->of_library ? (double)(in->back.scale / LOG2_E) : 1; /* which dQ gets later */
+    const double scale = (double)in->scale; /* which dQ gets later */
     const sums x = expected(in, of->panels, what->key_blocks);
     worst q = {0}, k = {0}, v = {0};
-    memset(in->dq, 0, dq_bytes);
-    memset(in->back.dq, 0, dq_bytes);
+    memset(in->dq, 0, (size_t)rows * (size_t)dim * sizeof(float));
     what->run(of);
-    for (int32_t d = 0; d < dim; d++) {
-        for (int32_t r = 0; r < rows; r++) {
-            const char *panel = in->back.dq + (int64_t)(r / PANEL) * PANEL * dim * 4;
-            look(&q, what->of_library ? in->dq[r * dim + d] : in_tiles(panel, dim / 16, r % PANEL, d),
-                 x.dq[r * dim + d]);
-        }
-        for (int32_t t = 0; t < what->key_blocks * PANEL; t++) {
-            const float dk = what->of_library ? in->dk[t * dim + d] : in_tiles(in->back.dk, 4, d, t);
-            const float dv = what->of_library ? in->dv[t * dim + d] : in_tiles(in->back.dv, 4, d, t);
-            look(&k, dk, scale * x.dk[t * dim + d]);
-            look(&v, dv, x.dv[t * dim + d]);
-        }
+    for (int32_t i = 0; i < rows * dim; i++)
+        look(&q, in->dq[i], x.dq[i]);
+    for (int32_t i = 0; i < what->key_blocks * PANEL * dim; i++) {
+        look(&k, in->dk[i], scale * x.dk[i]);
+        look(&v, in->dv[i], x.dv[i]);
     }
     free(x.dq);
     free(x.dk);
@@ -244,9 +243,7 @@ static double error_of(const kernel *what, length *of) {
  */
 static size_t add_lines(inputs *in, const int32_t *panels, size_t count_of_lengths, length *lengths, part *parts,
                         size_t count) {
-    const kernel kernels[] = {{"library", library, 1, true},
-                              {"library of 4 key blocks", together, KEY_BLOCKS, true},
-                              {"whole pairs one phase after the other", in->dim == 64 ? rival_2 : rival_4, 1, false}};
+    const kernel kernels[] = {{"library", library, 1}, {"library of 4 key blocks", together, KEY_BLOCKS}};
     for (size_t i = 0; i < count_of_lengths; i++) {
         length *x = lengths + i;
         *x = (length){in, panels[i]};
@@ -260,12 +257,15 @@ static size_t add_lines(inputs *in, const int32_t *panels, size_t count_of_lengt
             p.error = panels[i] <= 4 ? error_of(what, x) : UNCHECKED;
             parts[count++] = p;
         }
-        if (i) continue;
-        p.name = "P and dS";
-        p.run = gradients_alone;
-        p.products = 0;
         p.pairs = panels[i];
         p.error = UNCHECKED;
+        p.name = "P and dS";
+        p.run = gradients_alone;
+        p.products = in->dim / 32 * 32;
+        parts[count++] = p;
+        p.name = "a sum";
+        p.run = sum_alone;
+        p.products = in->dim / 32 * 16;
         parts[count++] = p;
     }
     return count;

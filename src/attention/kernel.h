@@ -66,7 +66,7 @@ typedef struct nabla_backward_task {
     float *dq;      /* [Sq, D] fp32 of the head (or the thread's share of it), stride D, zeroed by the caller: kernels
                        add dS K, which the caller multiplies by scale when all is there; NULL: leave out (backward_kv
                        only) */
-    float *dk, *dv; /* backward_kv: written for the block's rows; stride D, row 0 of the head */
+    float *dk, *dv; /* backward_kv: written; [rows of the block, D] */
     void *ds; /* with ds, backward_kv keeps each pair's dS there (dq is NULL) and backward_q only adds dS K of what
                  it finds, in the same bits; blocks are then of at most 64 rows. NULL: not kept */
     const int32_t *ds_at;               /* [block_count]: partner i's dS lies at ds + ds_at[i] * ds_size bytes */

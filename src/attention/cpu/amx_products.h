@@ -17,58 +17,30 @@ typedef struct strip_scores {
     _Alignas(64) float tiles[4][TILE_FLOATS];
 } strip_scores;
 
-/* c0 and c1 += A B over D in a row of C, amid it `fill`, and the pair before is stored at `last`; NULL: there is none.
- */
-#define STRIP_STEPS(c0, c1, old0, old1, depth, a, b0, b1, last, fill) \
-    for (int32_t i_ = 0; i_ < (depth); i_++) {                        \
-        tile_load(4, (a) + i_ * TILE, 64);                            \
-        tile_load(6, (b0) + i_ * TILE, 64);                           \
-        tile_dot(c0, 4, 6);                                           \
-        tile_load(7, (b1) + i_ * TILE, 64);                           \
-        tile_dot(c1, 4, 7);                                           \
-        fill;                                                         \
-        if (i_ == 0 && (last)) {                                      \
-            tile_store(old0, last, 64);                               \
-            tile_store(old1, (last) + TILE, 64);                      \
-        }                                                             \
-    }
-
-/* C = A B over D, a strip by 64 tokens: a a row of tiles of a panel as rows, b a panel as dims, c strip_scores. `fill`,
-   a statement of vector work to run in the products' shadow, comes 2 depth times. */
-#define STRIP_OVER_DIMS(depth, a, b, c, fill)                                            \
-    do {                                                                                 \
-        const int64_t column_ = (int64_t)(depth)*TILE;                                   \
-        const char *const a_ = (a), *const b_ = (b);                                     \
-        char *const c_ = (char *)(c), *const none_ = NULL;                               \
-        tile_zero(0);                                                                    \
-        tile_zero(1);                                                                    \
-        STRIP_STEPS(0, 1, 2, 3, depth, a_, b_, b_ + column_, none_, fill)                \
-        tile_zero(2);                                                                    \
-        tile_zero(3);                                                                    \
-        STRIP_STEPS(2, 3, 0, 1, depth, a_, b_ + 2 * column_, b_ + 3 * column_, c_, fill) \
-        tile_store(2, c_ + 2 * TILE, 64);                                                \
-        tile_store(3, c_ + 3 * TILE, 64);                                                \
+/* 32 dims of c0 and c1 += A B, a row of tiles by two columns; in the first step the two tiles before go to `last`.
+   `fill` is vector work to run in the products' shadow. */
+#define STRIP_STEP(i, c0, c1, old0, old1, a, b0, b1, last, fill) \
+    do {                                                         \
+        tile_load(4, (a) + (i)*TILE, 64);                        \
+        tile_load(6, (b0) + (i)*TILE, 64);                       \
+        tile_dot(c0, 4, 6);                                      \
+        tile_load(7, (b1) + (i)*TILE, 64);                       \
+        tile_dot(c1, 4, 7);                                      \
+        if ((i) == 0) {                                          \
+            tile_store(old0, last, 64);                          \
+            tile_store(old1, (last) + TILE, 64);                 \
+        }                                                        \
+        fill;                                                    \
     } while (0)
-
-/* The same with the last two tiles of C left in accumulators 2 and 3, to be stored amid the next strip's first products
-   or by STORE_CARRIED: *carried, a char *, tells where they go; NULL: there are none. `fill` comes 2 depth times,
-   after these stores. */
 #define CARRIED_STEPS(c0, c1, old0, old1, depth, a, b0, b1, last, fill) \
     tile_zero(c0);                                                      \
     tile_zero(c1);                                                      \
     UNROLLED                                                            \
-    for (int32_t i_ = 0; i_ < (depth); i_++) {                          \
-        tile_load(4, (a) + i_ * TILE, 64);                              \
-        tile_load(6, (b0) + i_ * TILE, 64);                             \
-        tile_dot(c0, 4, 6);                                             \
-        tile_load(7, (b1) + i_ * TILE, 64);                             \
-        tile_dot(c1, 4, 7);                                             \
-        if (i_ == 0) {                                                  \
-            tile_store(old0, last, 64);                                 \
-            tile_store(old1, (last) + TILE, 64);                        \
-        }                                                               \
-        fill;                                                           \
-    }
+    for (int32_t i_ = 0; i_ < (depth); i_++)                            \
+        STRIP_STEP(i_, c0, c1, old0, old1, a, b0, b1, last, fill);
+/* C = A B over D, a strip by 64 tokens: a a row of tiles of a panel as rows, b a panel as dims, c strip_scores. The
+   last two tiles of C are left in accumulators 2 and 3, to be stored amid the next strip's first products: `carried`
+   tells where they go. `fill` comes 2 depth times. */
 #define CARRIED_STRIP_OVER_DIMS(depth, a, b, c, carried, fill)                             \
     do {                                                                                   \
         const int64_t column_ = (int64_t)(depth)*TILE;                                     \
@@ -88,46 +60,6 @@ typedef struct operands {
     char *c;
     int64_t second, step, stride;
 } operands;
-
-/* Tiles [row, row + 2) of a column. */
-#define SOME_SUMS(c0, c1, old0, old1, row, column, panels)                             \
-    do {                                                                               \
-        const int64_t a_ = (int64_t)(row)*2 * TILE, b_ = (int64_t)(column)*2 * TILE;   \
-        char *const to_ = x_.c + (row)*x_.second + (column)*x_.step;                   \
-        tile_load(c0, to_, x_.stride);                                                 \
-        tile_load(c1, to_ + x_.second, x_.stride);                                     \
-        for (int32_t i_ = 0; i_ < (panels); i_++) {                                    \
-            const char *const from_a_ = x_.a[i_] + a_, *const from_b_ = x_.b[i_] + b_; \
-            tile_load(6, from_b_, 64);                                                 \
-            tile_load(4, from_a_, 64);                                                 \
-            tile_dot(c0, 4, 6);                                                        \
-            tile_load(5, from_a_ + 2 * TILE, 64);                                      \
-            tile_dot(c1, 5, 6);                                                        \
-            if (i_ == 0 && last_) {                                                    \
-                tile_store(old0, last_, x_.stride);                                    \
-                tile_store(old1, last_ + x_.second, x_.stride);                        \
-            }                                                                          \
-            tile_load(6, from_b_ + TILE, 64);                                          \
-            tile_load(4, from_a_ + TILE, 64);                                          \
-            tile_dot(c0, 4, 6);                                                        \
-            tile_load(5, from_a_ + 3 * TILE, 64);                                      \
-            tile_dot(c1, 5, 6);                                                        \
-        }                                                                              \
-        last_ = to_;                                                                   \
-    } while (0)
-
-/* C += A B over the tokens of `panels` panels, column by column of C, 4 rows of tiles at a time: B is read once. */
-#define ADD_BY_COLUMNS(columns, panels, x)                          \
-    do {                                                            \
-        const operands x_ = (x);                                    \
-        char *last_ = NULL;                                         \
-        for (int32_t column_ = 0; column_ < (columns); column_++) { \
-            SOME_SUMS(0, 1, 2, 3, 0, column_, panels);              \
-            SOME_SUMS(2, 3, 0, 1, 2, column_, panels);              \
-        }                                                           \
-        tile_store(2, last_, x_.stride);                            \
-        tile_store(3, last_ + x_.second, x_.stride);                \
-    } while (0)
 
 /* Two rows of tiles by two columns: half the loads of A and B, and nothing to hide C's behind. fresh: C begins with 0.
    k: the half of a panel. */
@@ -171,21 +103,6 @@ typedef struct operands {
             tile_store(2, below_, x_.stride);                                       \
             tile_store(3, below_ + x_.step, x_.stride);                             \
         }                                                                           \
-    } while (0)
-
-/* The same by rows, 4 columns: A is read once. */
-#define ADD_BY_ROWS(rows, panels, x)                       \
-    do {                                                   \
-        const operands x_ = (x);                           \
-        char *last_ = NULL;                                \
-        for (int32_t row_ = 0; row_ < (rows); row_ += 2) { \
-            SOME_SUMS(0, 1, 2, 3, row_, 0, panels);        \
-            SOME_SUMS(2, 3, 0, 1, row_, 1, panels);        \
-            SOME_SUMS(0, 1, 2, 3, row_, 2, panels);        \
-            SOME_SUMS(2, 3, 0, 1, row_, 3, panels);        \
-        }                                                  \
-        tile_store(2, last_, x_.stride);                   \
-        tile_store(3, last_ + x_.second, x_.stride);       \
     } while (0)
 
 #endif

@@ -29,7 +29,7 @@ typedef struct backward_layout {
     size_t bytes;
     backward_scheme scheme;
     int64_t slots;             /* heads whose gradients are held at a time: one a thread where owned, else a group */
-    size_t dq, dk, dv;         /* within a slot */
+    size_t dq;                 /* within a slot */
     size_t packed_q, packed_k; /* within a slot, where the level packs */
     size_t gradients, slot_bytes;
     size_t sums, sum_bytes; /* PRIVATE_SUMS: a head's query gradients, one a thread */
@@ -37,7 +37,8 @@ typedef struct backward_layout {
     int64_t ds_room;        /* pairs */
     size_t delta, tasks;
     int32_t together; /* most blocks of keys in a task */
-    size_t threads, lists, ds_lists, thread_bytes;
+    size_t threads, thread_bytes;
+    size_t dk, dv, lists, ds_lists; /* within a thread's; dk and dv: of a task's blocks */
 } backward_layout;
 
 typedef struct backward_run {
@@ -69,13 +70,22 @@ static backward_scheme choose_scheme(const nabla_context *ctx, const nabla_plan 
     return ctx->kernels.of[dtype].ds_size && short_blocks ? KEPT_DS : TWO_PASSES;
 }
 
+/* The most keys in `blocks` neighbouring blocks. */
+static int64_t most_keys(const nabla_plan *plan, int64_t blocks) {
+    int64_t most = 0;
+    for (int64_t first = 0; first < plan->nk; first++) {
+        const int64_t last = first + blocks < plan->nk ? first + blocks : plan->nk;
+        const int64_t keys = plan->k_offsets[last] - plan->k_offsets[first];
+        if (keys > most) most = keys;
+    }
+    return most;
+}
+
 static nabla_status lay_out(nabla_context *ctx, const nabla_plan *plan, nabla_dtype dtype, int32_t head_dim, wanted w,
                             bool deterministic, backward_layout *at) {
     const int64_t heads = plan->batch * plan->heads, most = plan->nq > plan->nk ? plan->nq : plan->nk;
     nabla_layout all = {0}, one = {0}, slot = {0}, sum = {0};
     *at = (backward_layout){0};
-    at->dk = nabla_layout_take(&slot, w.keys ? plan->k_tokens * head_dim : 0, sizeof(float));
-    at->dv = nabla_layout_take(&slot, w.keys ? plan->k_tokens * head_dim : 0, sizeof(float));
     const bool packs = ctx->kernels.of[dtype].pack_queries;
     at->packed_q =
         nabla_layout_take(&slot, 1, packs ? ctx->kernels.of[dtype].packed_queries(plan->q_piece_count, head_dim) : 0);
@@ -101,7 +111,9 @@ static nabla_status lay_out(nabla_context *ctx, const nabla_plan *plan, nabla_dt
 
     nabla_layout_take(&one, 1, ctx->kernels.of[dtype].backward_scratch(head_dim));
     at->together = ctx->kernels.of[dtype].backward_together > 1 ? ctx->kernels.of[dtype].backward_together : 1;
-    const int64_t listed = nabla_count_mul(at->together, most);
+    const int64_t listed = nabla_count_mul(at->together, most), keys = most_keys(plan, at->together);
+    at->dk = nabla_layout_take(&one, w.keys ? keys * head_dim : 0, sizeof(float));
+    at->dv = nabla_layout_take(&one, w.keys ? keys * head_dim : 0, sizeof(float));
     at->lists = nabla_layout_take(&one, listed, sizeof(int32_t));
     at->ds_lists = nabla_layout_take(&one, keeps ? listed : 0, sizeof(int32_t));
     at->thread_bytes = one.bytes;
@@ -160,11 +172,12 @@ static void fill_delta(const backward_run *r) {
     }
 }
 
-/* A task of `head` with its gradients in `slot`; the caller adds block and partners. */
+/* A task of `head` with its queries' gradients in `slot`; the caller adds block and partners. */
 static nabla_backward_task task_of(const backward_run *r, int64_t head, int64_t slot, int32_t thread) {
     const nabla_call *call = r->call;
     const nabla_plan *plan = call->plan;
     const int64_t b = head / plan->heads, h = head % plan->heads;
+    char *const own = r->base + r->at.threads + (size_t)thread * r->at.thread_bytes;
     return (nabla_backward_task){
         .q = nabla_tensor_rows(r->call->q, b, h),
         .k = nabla_tensor_rows(r->call->k, b, h),
@@ -179,13 +192,13 @@ static nabla_backward_task task_of(const backward_run *r, int64_t head, int64_t 
         .lse = (const float *)r->call->lse->data + head * plan->q_tokens,
         .delta = (const float *)(r->base + r->at.delta) + head * plan->q_tokens,
         .dq = r->at.scheme == PRIVATE_SUMS ? private_sum(r, thread) : gradient(r, slot, r->at.dq),
-        .dk = gradient(r, slot, r->at.dk),
-        .dv = gradient(r, slot, r->at.dv),
+        .dk = (float *)(own + r->at.dk),
+        .dv = (float *)(own + r->at.dv),
         .q_pieces = plan->q_pieces,
         .k_pieces = plan->k_pieces,
         .packed_q = in_slot(r, slot, r->at.packed_q),
         .packed_k = in_slot(r, slot, r->at.packed_k),
-        .scratch = r->base + r->at.threads + (size_t)thread * r->at.thread_bytes,
+        .scratch = own,
     };
 }
 
@@ -211,13 +224,23 @@ static void pack_heads(const backward_run *r, int64_t first, int64_t count) {
         pack_block(r, first + i / blocks, i / blocks, i % blocks, omp_get_thread_num());
 }
 
-/* Rows [first, last) of a head's fp32 gradient to the caller's tensor; NULL is left out. */
+static void store_row(const float *restrict x, float factor, void *restrict to, nabla_dtype dtype, int32_t n) {
+    if (dtype == NABLA_FP32)
+        for (int32_t i = 0; i < n; i++)
+            ((float *)to)[i] = factor * x[i];
+    else
+        for (int32_t i = 0; i < n; i++)
+            ((uint16_t *)to)[i] = nabla_float_to_bf16(factor * x[i]);
+}
+
+/* Rows [first, last) of a head's gradient, factor times x, to the caller's tensor; NULL is left out. x: row `first`. */
 static void store_rows(const nabla_plan *plan, const nabla_tensor *t, int64_t head, int32_t first, int32_t last,
-                       int32_t head_dim, const float *x) {
+                       int32_t head_dim, float factor, const float *x) {
     if (!t) return;
     const nabla_rows rows = nabla_tensor_rows(t, head / plan->heads, head % plan->heads);
-    for (int32_t i = first; i < last; i++)
-        nabla_store_row(x + (int64_t)i * head_dim, (void *)rows.data, t->dtype, i * rows.stride, head_dim);
+    const int64_t bytes = rows.stride * (int64_t)nabla_dtype_size(t->dtype);
+    for (int32_t i = first; i < last; i++, x += head_dim)
+        store_row(x, factor, (char *)(uintptr_t)rows.data + i * bytes, t->dtype, head_dim);
 }
 
 static int64_t *ds_starts(const backward_run *r) {
@@ -242,13 +265,11 @@ static void place_ds(const backward_run *r, int64_t set, bool keys, int32_t *at,
     t->ds_at = at;
 }
 
-/* The same of dQ, which has all its sums but not their factor. */
-static void store_dq(const backward_run *r, int64_t head, int32_t first, int32_t last, float *x) {
+/* The same of dQ, which has all its sums but not their factor. x: row 0. */
+static void store_dq(const backward_run *r, int64_t head, int32_t first, int32_t last, const float *x) {
     const nabla_call *call = r->call;
-    const size_t end = (size_t)last * (size_t)call->head_dim;
-    for (size_t i = (size_t)first * (size_t)call->head_dim; i < end; i++)
-        x[i] *= call->scale;
-    store_rows(call->plan, call->d_q, head, first, last, call->head_dim, x);
+    store_rows(call->plan, call->d_q, head, first, last, call->head_dim, call->scale,
+               x + (int64_t)first * call->head_dim);
 }
 
 /* Lists of partners of task i of those that run together. */
@@ -268,6 +289,9 @@ static void run_kv(const backward_run *r, int64_t head, int64_t slot, int32_t bl
         *t = task_of(r, head, slot, thread);
         int32_t *list = list_at(r, t, r->at.lists, i);
         t->block = block + i;
+        const int64_t before = (int64_t)(plan->k_offsets[t->block] - plan->k_offsets[block]) * call->head_dim;
+        t->dk += before;
+        t->dv += before;
         t->blocks = list;
         t->block_count = nabla_list_bits(nabla_plan_column(plan, set, t->block), plan->q_words, list);
         if (r->at.scheme == TWO_PASSES || r->at.scheme == KEPT_DS) t->dq = NULL; /* the other pass makes it */
@@ -276,8 +300,8 @@ static void run_kv(const backward_run *r, int64_t head, int64_t slot, int32_t bl
     }
     call->ctx->kernels.of[call->dtype].backward_kv(tasks);
     const int32_t first = plan->k_offsets[block], last = plan->k_offsets[end];
-    store_rows(plan, r->call->d_k, head, first, last, call->head_dim, tasks->dk);
-    store_rows(plan, r->call->d_v, head, first, last, call->head_dim, tasks->dv);
+    store_rows(plan, call->d_k, head, first, last, call->head_dim, 1, tasks->dk);
+    store_rows(plan, call->d_v, head, first, last, call->head_dim, 1, tasks->dv);
 }
 
 static void run_q(const backward_run *r, int64_t head, int64_t slot, int32_t block, int32_t thread) {

@@ -162,8 +162,9 @@ static void backward_kv(const nabla_backward_task *t, nabla_dtype type) {
         panel_walk queries = {.offsets = t->q_offsets, .blocks = t->blocks, .count = t->block_count};
         for (int32_t q, n, i = 0; (n = next_panel(&queries, &q)) > 0; i++)
             kv_panel(t, type, &own, q, n, t->ds ? kept_ds(t, i) : NULL);
-        write_gradient(own.dk, own.n, t->head_dim, own.q_rows, t->dk + (int64_t)first * t->head_dim);
-        write_gradient(own.dv, own.n, t->head_dim, own.q_rows, t->dv + (int64_t)first * t->head_dim);
+        const int64_t row = (int64_t)(first - t->k_offsets[t->block]) * t->head_dim;
+        write_gradient(own.dk, own.n, t->head_dim, own.q_rows, t->dk + row);
+        write_gradient(own.dv, own.n, t->head_dim, own.q_rows, t->dv + row);
     }
 }
 

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * P and dS of some pairs of panels, for the backward kernel in tiles: a strip of 16 queries by half a panel of keys at
+ * a time, S and dP of one strip while P and dS of the strip before are made between their products. Halves come one
+ * after the other, so that those of K and V stay in the first-level cache while strips of Q and dO pass. Squares of 2 x
+ * 2 tiles of S and dP, though they load less, took 6 to 11 % more a pair.
+ *
+ * Sums over queries take P and dS as tokens, pairs of queries interleaved. Two queries' rows, rounded anyway for dQ's
+ * sum, are interleaved by one instruction for 16 keys, which works within quarters of a register: keys lie in tiles of
+ * tokens as key_in_tokens says.
+ */
+#ifndef NABLA_AMX_GRADIENTS_H
+#define NABLA_AMX_GRADIENTS_H
+
+#include "amx_products.h"
+
+#include <stdbool.h>
+
+enum { HALF = PANEL / 2, HALVES = 2 };
+
+/* Which of a half's keys lies in a column of the half's tile 0 or 1 of tokens. */
+static inline int32_t key_in_tokens(int32_t tile, int32_t column) {
+    return column / 4 * 8 + tile * 4 + column % 4;
+}
+
+/* A pair of panels. */
+typedef struct pair_terms {
+    const char *q, *d_o;                  /* rows */
+    const char *k, *v;                    /* dims */
+    const float *minus_lse, *minus_delta; /* of the queries; in log2 units */
+    uint16_t *ds_rows;                    /* rows [4][2] */
+    uint16_t *p_tokens, *ds_tokens;       /* tokens [4][2] */
+    int32_t keys;
+} pair_terms;
+
+/* Of a strip by half a panel of keys. */
+typedef struct half_scores {
+    _Alignas(64) float s[2][TILE_FLOATS], dp[2][TILE_FLOATS];
+} half_scores;
+
+typedef struct gradients_job {
+    half_scores *scores; /* [2]: of this strip and the next */
+    float scale_log2, alpha;
+    pair_terms *pairs;
+    int32_t count;
+} gradients_job;
+
+/* 2^x = 2^floor(x) p(x - floor(x)) where a bit is set, else 0; p, with p(0) = 1, is within 8.6e-5 (relative): P and dS
+   are rounded to 8 bits. -inf gives 0; NaN stays. */
+static inline vf exp2_of(uint32_t bits, vf x) {
+    const vf r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF);
+    vf p = v_fma(v_set1(7.706708310e-02f), r, v_set1(2.276449485e-01f));
+    p = v_fma(p, r, v_set1(6.951167960e-01f));
+    p = v_fma(p, r, v_set1(1.0f));
+    return _mm512_maskz_scalef_ps((__mmask16)bits, p, x);
+}
+
+/* P and dS of a strip on their way from its S and dP, unit by unit: of two queries. Never given to a call, so that it
+   lies in registers: in memory it would be read again after every tile instruction. */
+typedef struct gradients {
+    const float *scores; /* half_scores, from the next query on */
+    const float *minus_lse, *minus_delta;
+    uint16_t *ds_rows, *p_tokens, *ds_tokens;
+    vf scale_log2, alpha;
+    uint32_t keys[2]; /* a bit a key */
+    int32_t left;     /* units */
+} gradients;
+
+enum { UNITS = STRIP / 2 };
+
+static inline gradients gradients_of(const gradients_job *job, const pair_terms *x, int32_t strip, int32_t half,
+                                     const half_scores *from) {
+    const int32_t tokens = half * 2 * TILE + strip / 2 * (TILE / 2) + strip % 2 * (TILE / 4);
+    const int32_t keys = x->keys - half * HALF;
+    return (gradients){.scores = from->s[0],
+                       .minus_lse = x->minus_lse + strip * STRIP,
+                       .minus_delta = x->minus_delta + strip * STRIP,
+                       .ds_rows = x->ds_rows + strip * TILE + half * (TILE / 2),
+                       .p_tokens = x->p_tokens + tokens,
+                       .ds_tokens = x->ds_tokens + tokens,
+                       .scale_log2 = v_set1(job->scale_log2),
+                       .alpha = v_set1(job->alpha),
+                       .keys = {first_lanes(keys > 0 ? keys : 0), first_lanes(keys > VL ? keys - VL : 0)},
+                       .left = UNITS};
+}
+
+ALWAYS_INLINE void store_pairs(uint16_t *to, tile_row even, tile_row odd) {
+    _mm512_store_si512(to, _mm512_unpacklo_epi16(even, odd));
+    _mm512_store_si512(to + TILE, _mm512_unpackhi_epi16(even, odd));
+}
+
+/* tokens: also what dV and dK take. */
+ALWAYS_INLINE void gradient_unit(const bool tokens, gradients *g) {
+    tile_row p_rows[2], ds_rows[2];
+    UNROLLED
+    for (int i = 0; i < 2; i++) {
+        const vf lse = v_set1(g->minus_lse[i]), delta = v_set1(g->minus_delta[i]);
+        vf p[2], ds[2];
+        UNROLLED
+        for (int j = 0; j < 2; j++) {
+            const float *s = g->scores + j * TILE_FLOATS + i * VL, *dp = s + 2 * TILE_FLOATS;
+            p[j] = exp2_of(g->keys[j], v_fma(v_load(s), g->scale_log2, lse));
+            ds[j] = v_mul(p[j], v_fma(v_load(dp), g->alpha, delta));
+        }
+        p_rows[i] = (tile_row)_mm512_cvtne2ps_pbh(p[1], p[0]);
+        ds_rows[i] = (tile_row)_mm512_cvtne2ps_pbh(ds[1], ds[0]);
+        _mm512_store_si512(g->ds_rows + i * 32, ds_rows[i]);
+    }
+    if (tokens) {
+        store_pairs(g->p_tokens, p_rows[0], p_rows[1]);
+        store_pairs(g->ds_tokens, ds_rows[0], ds_rows[1]);
+    }
+    g->scores += 2 * VL;
+    g->minus_lse += 2;
+    g->minus_delta += 2;
+    g->ds_rows += 2 * 32;
+    g->p_tokens += 2 * VL;
+    g->ds_tokens += 2 * VL;
+    g->left--;
+}
+
+ALWAYS_INLINE void some_units(const int units, const bool tokens, gradients *g) {
+    if (!g->left) return;
+    UNROLLED
+    for (int i = 0; i < units; i++)
+        gradient_unit(tokens, g);
+}
+
+/* c0 and c1 = A B over D; `fill` comes depth times. Unrolled, the products alone took 3 % longer. */
+#define HALF_STRIP(c0, c1, old0, old1, depth, a, b, last, fill)                                  \
+    do {                                                                                         \
+        tile_zero(c0);                                                                           \
+        tile_zero(c1);                                                                           \
+        for (int32_t i_ = 0; i_ < (depth); i_++)                                                 \
+            STRIP_STEP(i_, c0, c1, old0, old1, a, b, (b) + (depth) * (int64_t)TILE, last, fill); \
+    } while (0)
+
+/* Half a panel of each pair's keys. depth: padded D / 32. units: after every two products; UNITS / (2 depth) makes all
+   amid them, which took 4 to 8 % less a pair than none; those that are left come after. */
+ALWAYS_INLINE void half_gradients(const int32_t depth, const int units, const bool tokens, const gradients_job *job,
+                                  int32_t half) {
+    const int64_t column = (int64_t)half * 2 * depth * TILE;
+    char *last = (char *)job->scores[1].dp; /* which nothing has yet */
+    gradients g = {.left = 0};
+    for (int32_t i = 0; i < job->count * STRIPS; i++) {
+        const pair_terms *x = job->pairs + i / STRIPS;
+        const int64_t row = (int64_t)(i % STRIPS) * depth * TILE;
+        half_scores *to = job->scores + i % 2;
+        HALF_STRIP(0, 1, 2, 3, depth, x->q + row, x->k + column, last, some_units(units, tokens, &g));
+        HALF_STRIP(2, 3, 0, 1, depth, x->d_o + row, x->v + column, (char *)to->s, some_units(units, tokens, &g));
+        while (g.left)
+            gradient_unit(tokens, &g);
+        last = (char *)to->dp;
+        g = gradients_of(job, x, i % STRIPS, half, to);
+    }
+    tile_store(2, last, 64);
+    tile_store(3, last + TILE, 64);
+    while (g.left)
+        gradient_unit(tokens, &g);
+}
+
+#endif
