@@ -111,10 +111,13 @@ def not_worse(claims, what, form, unit):
     better = [n for n, d, sign in claims if d.verdict() == -sign]
     room = max(-d.low if sign < 0 else d.high for _, d, sign in claims if not math.isinf(d.high))
     many = plural(len(claims), "model")
+    loose = [n for n, d, sign in claims if not d.settled() and (d.high if sign < 0 else -d.low) < 0]
     if worse:
         names = "" if len(worse) == len(claims) else f" ({', '.join(n for n, _ in worse)})"
         how_many = f"all {len(claims)}" if len(worse) == len(claims) > 1 else f"{len(worse)} of {many}"
         text = f"{what}: fails for {how_many}{names}, by {reach([d.value for _, d in worse], form, unit)}"
+    elif loose:
+        text = f"{what}: not settled, worse over prompts but not over seeds: {', '.join(loose)}"
     else:
         text = f"{what}: stands, none of {many} is worse at 95 %"
         text += f", though a loss of up to {form(room).lstrip('+')}{unit} is not ruled out" if room > 0 else ""

@@ -110,7 +110,7 @@ def zero_shot(evidence, tally):
     if good:
         sparsity, policy, d = max(good, key=lambda g: g[0])
         s.short = (
-            f"the sparsest policy that is not below dense in prompts all right at 95 %: {policy}, {100 * sparsity:.1f} % "
+            f"the sparsest policy whose interval over prompts does not lie below dense's prompts all right: {policy}, {100 * sparsity:.1f} % "
             f"sparse ({points(d.value)} points {interval(d, points)})."
         )
     else:

@@ -254,6 +254,11 @@ class Sections(unittest.TestCase):
         self.assertIn("all right\": fails for 1 of 2 models (nabla at 80 %), by 25.0 points of dense's 95.0", short)
         self.assertIn("more all right than NABLA alone in 1 of 1 at 80 % (+25.0 points)", failed["objects"].short)
 
+    def test_what_seeds_do_not_settle_does_not_stand(self):
+        d = figures.Difference(-0.2, -0.3, -0.1, 99, {0: -0.5, 1: -0.1, 2: 0.0})
+        text = section.not_worse([("nabla", d, -1)], "claim", figures.points, " points")
+        self.assertEqual(text, "claim: not settled, worse over prompts but not over seeds: nabla")
+
     def test_one_seed_is_no_chance(self):
         found = self.asked([0], self.models(95, 0.7))
         self.assertIn("one seed tells nothing", found["from_scratch"].short)
