@@ -185,27 +185,6 @@ static void swap_colours(nv_philox *g, const nv_cast *c, float *video) {
     nv_cast_render(&s, FRAMES, SIDE, SIDE, video);
 }
 
-static double share_right(spoil *how, unsigned bits, int relation_only) {
-    float *video = malloc(VALUES * sizeof *video);
-    nv_philox g = generator(7), other = generator(8);
-    int right = 0, done = 0;
-    while (done < TRIALS) {
-        nv_cast c;
-        nv_cast_wish wish;
-        nv_cast_draw(&g, -1, &c);
-        if (c.count != 2 || (relation_only && c.relation < 0)) continue;
-        /* alike but for their colours: the same with those swapped, but for the relation */
-        const nv_scene *a = &c.actor[0], *b = &c.actor[1];
-        if (how == swap_colours && a->shape == b->shape && a->motion == b->motion) continue;
-        wish_of(&c, &wish);
-        how(&other, &c, video);
-        right += (judge(&wish, video, SIDE) & bits) == bits;
-        done++;
-    }
-    free(video);
-    return (double)right / TRIALS;
-}
-
 static void leave_one_out(nv_philox *g, const nv_cast *c, float *video) {
     nv_cast s = {.count = 1, .relation = -1};
     s.actor[0] = c->actor[nv_philox_below(g, 2)];
@@ -275,18 +254,69 @@ static void other_shapes(nv_philox *g, const nv_cast *c, float *video) {
     nv_cast_render(&s, FRAMES, SIDE, SIDE, video);
 }
 
-/* Comes back as another: from half of the clip on the colours are others. */
-static void forget(nv_philox *g, const nv_cast *c, float *video) {
+/* From half of the clip on it is another scene. Who leaves is away then. */
+static void turn_into(const nv_cast *s, const nv_cast *c, float *video) {
     float *late = malloc(VALUES * sizeof *late);
+    nv_cast_render(c, FRAMES, SIDE, SIDE, video);
+    nv_cast_render(s, FRAMES, SIDE, SIDE, late);
+    for (int p = 0; p < 3; p++)
+        memcpy(video + p * PLANE + PLANE / 2, late + p * PLANE + PLANE / 2, PLANE / 2 * sizeof *video);
+    free(late);
+}
+
+/* Comes back as another. */
+static void forget(nv_philox *g, const nv_cast *c, float *video) {
     nv_cast s = *c;
     (void)g;
     for (int k = 0; k < 2; k++)
         s.actor[k].colour = (nv_colour)((s.actor[k].colour + 3) % NV_COLOURS);
-    nv_cast_render(c, FRAMES, SIDE, SIDE, video);
-    nv_cast_render(&s, FRAMES, SIDE, SIDE, late);
-    for (int p = 0; p < 3; p++)
-        memcpy(video + p * PLANE + PLANE / 2, late + p * PLANE + PLANE / 2, PLANE / 2 * sizeof *video);
-    free(late);
+    turn_into(&s, c, video);
+}
+
+/* What left stays away. */
+static void never_back(nv_philox *g, const nv_cast *c, float *video) {
+    nv_cast s = *c;
+    (void)g;
+    for (int k = 0; k < 2; k++)
+        if (s.actor[k].motion == NV_RETURNING) s.actor[k].x += 10.0f;
+    turn_into(&s, c, video);
+}
+
+/* What left comes back by the opposite side. */
+static void back_elsewhere(nv_philox *g, const nv_cast *c, float *video) {
+    nv_cast s = *c;
+    (void)g;
+    for (int k = 0; k < 2; k++) {
+        nv_scene *a = &s.actor[k];
+        if (a->motion != NV_RETURNING) continue;
+        a->x = 1.0f - a->x;
+        a->y = 1.0f - a->y;
+        a->angle += 3.14159265f;
+    }
+    turn_into(&s, c, video);
+}
+
+static double share_right(spoil *how, unsigned bits, int relation_only) {
+    float *video = malloc(VALUES * sizeof *video);
+    nv_philox g = generator(7), other = generator(8);
+    int right = 0, done = 0;
+    while (done < TRIALS) {
+        nv_cast c;
+        nv_cast_wish wish;
+        nv_cast_draw(&g, -1, &c);
+        if (c.count != 2 || (relation_only && c.relation < 0)) continue;
+        /* alike but for their colours: the same with those swapped, but for the relation */
+        const nv_scene *a = &c.actor[0], *b = &c.actor[1];
+        const int leaves = a->motion == NV_RETURNING || b->motion == NV_RETURNING;
+        if ((how == never_back || how == back_elsewhere) && !leaves) continue;
+        if (how == swap_colours && a->shape == b->shape && a->motion == b->motion) continue;
+        wish_of(&c, &wish);
+        how(&other, &c, video);
+        right += (judge(&wish, video, SIDE) & bits) == bits;
+        done++;
+    }
+    free(video);
+    return (double)right / TRIALS;
 }
 
 static void check_refused(const char *what, spoil *how, unsigned bits, int relation_only, double most) {
@@ -305,6 +335,8 @@ static void spoilt_clips_are_refused(void **state) {
     check_refused("mirrored, its relation", mirror, NV_RIGHT_RELATION, 1, 0.01);
     check_refused("another shape", other_shapes, NV_RIGHT_SHAPE, 0, 0.02);
     check_refused("colours that change", forget, ALL, 0, 0.01);
+    check_refused("gone for good, its motion", never_back, NV_RIGHT_MOTION, 0, 0.02);
+    check_refused("back elsewhere, its motion", back_elsewhere, NV_RIGHT_MOTION, 0, 0.02);
     check_refused("noise, any count", only_noise, NV_RIGHT_COUNT, 0, 0.0);
     check_refused("noise, any colour", only_noise, NV_RIGHT_COLOUR, 0, 0.0);
 }

@@ -19,9 +19,13 @@ COLUMNS = {
     "kept_mass border seconds",
     "outcomes": "kind sparsity_class policy seed run_with outcomes",
     "threshold": "sparsity_class seed windows policy sparsity",
+    "machines": "kind seed card",
+    "cards": "kind sparsity_class policy seed card outcomes",
+    "captions": "prompt caption",
+    "true": "seed clips border",
 }
-TEXTS = {"kind", "policy", "run_with", "outcomes", "windows"}
-WHOLE = {"sparsity_class", "seed", "steps", "step", "batch", "prompts", "layer", "head"}
+TEXTS = {"kind", "policy", "run_with", "outcomes", "windows", "card", "caption"}
+WHOLE = {"sparsity_class", "seed", "steps", "step", "batch", "prompts", "layer", "head", "prompt", "clips"}
 
 
 class BadInput(Exception):
@@ -35,6 +39,11 @@ def family(policy):
     if policy != "dense" and not nabla and not sta:
         raise BadInput(f"policy '{policy}' is none of dense, sta-..., nabla-... and their union")
     return "union" if nabla and sta else "nabla" if nabla else "sta" if sta else "dense"
+
+
+def sees_no_neighbour(policy):
+    """Whether it is windows that hold no neighbouring tile of a frame: sta-T-1-1."""
+    return family(policy) == "sta" and policy.endswith("-1-1")
 
 
 def variant(policy):
@@ -95,6 +104,8 @@ def right(bits, trait):
     if trait == "all":
         wanted = COLOUR | SHAPE | MOTION | COUNT | (RELATION if bits & RELATION_ASKED else 0)
         return float(bits & wanted == wanted)
+    if trait == "described":  # what a checker of one object judges, too
+        return float(bits & (COLOUR | SHAPE | MOTION) == COLOUR | SHAPE | MOTION)
     if trait == "more":
         return float(bits & MORE != 0)
     return float(bits & BITS[trait] != 0)
@@ -110,10 +121,8 @@ class Evidence:
         for name, columns in COLUMNS.items():
             path = os.path.join(folder, name + ".csv")
             setattr(self, name, read_csv(path, columns.split()) if os.path.exists(path) else [])
-        for row in self.outcomes:
+        for row in self.outcomes + self.cards:
             row["outcomes"] = decode(row["outcomes"])
-        path = os.path.join(folder, "machine.txt")
-        self.machine = read_lines(path)[0].strip() if os.path.exists(path) and read_lines(path) else ""
         self.seeds = sorted({row["seed"] for row in self.train + self.eval if row["seed"] is not None})
 
     def variants(self, kind, sparsity_class):
@@ -157,6 +166,14 @@ class Evidence:
         """{seed: [bits a prompt]}"""
         return {seed: row["outcomes"] for seed, row in self.trained("outcomes", kind, sparsity_class, name).items()}
 
+    def cards_of(self, kinds, seed):
+        """The cards that made a seed's rows of these kinds."""
+        return sorted({r["card"] for r in self.machines if r["kind"] in kinds and r["seed"] == seed})
+
+    def leaving(self):
+        """Whether an object leaves and returns, a prompt; empty where captions are not there."""
+        return ["out and back" in row["caption"] for row in sorted(self.captions, key=lambda row: row["prompt"])]
+
     def zero_shot(self):
         """{policy: {seed: row}} of the dense model run with each policy; dense itself, run beside each grid, once."""
         result = {}
@@ -190,6 +207,6 @@ class Evidence:
                     return folder, seed
         return None
 
-    def captions(self, seed):
+    def clip_captions(self, seed):
         path = os.path.join(self.folder, f"clips-{seed}", "captions.txt")
         return read_lines(path) if os.path.exists(path) else []

@@ -44,23 +44,29 @@ T = [
 
 @dataclass
 class Difference:
-    """A difference with its 95 % interval, and what each seed says of it."""
+    """A difference, or a ratio, with its 95 % interval, and what each seed says of it."""
 
     value: float
     low: float
     high: float
     n: int  # what the interval is over: prompts, or seeds
     seeds: dict  # {seed: difference}
+    over: str = "prompts"  # or "seeds"
+    none: float = 0.0  # no difference: 1 for a ratio
 
-    def agree(self):
-        """Whether no seed says the opposite."""
-        return all(v * self.value >= 0 for v in self.seeds.values())
+    def settled(self):
+        """Whether other seeds can be expected to say the same: Student's interval over them leaves out `none`. One seed
+        tells nothing of others, and its verdict is of its models alone."""
+        if self.over == "seeds" or len(self.seeds) < 2:
+            return True
+        _, low, high = student(list(self.seeds.values()))
+        return not low <= self.none <= high
 
     def verdict(self):
-        """-1 below, 1 above, 0 not told apart: the interval leaves out 0, and no seed says the opposite."""
-        if not self.agree() or self.low <= 0 <= self.high:
+        """-1 below, 1 above, 0 not told apart: both intervals leave out `none`, over prompts and over seeds."""
+        if self.low <= self.none <= self.high or not self.settled():
             return 0
-        return 1 if self.low > 0 else -1
+        return 1 if self.low > self.none else -1
 
 
 def mean(values):
@@ -85,8 +91,18 @@ def student(values):
     return centre, centre - spread, centre + spread
 
 
+def rights(seen, trait):
+    """{seed: [1.0, 0.0 or None a prompt]} of {seed: [bits a prompt]}"""
+    return {seed: [right(bits, trait) for bits in prompts] for seed, prompts in seen.items()}
+
+
 def paired_prompts(first, second, trait):
-    """How much more often `second` is right than `first`: {seed: [bits a prompt]} of both, on the same prompts.
+    """How much more often `second` is right than `first`: {seed: [bits a prompt]} of both, on the same prompts."""
+    return paired(rights(first, trait), rights(second, trait))
+
+
+def paired(first, second):
+    """second - first of {seed: [a figure from 0 to 1 or None a prompt]}, on the same prompts.
 
     The seeds answer the same prompts, so a prompt counts once, with its mean over the seeds that both have. With one
     seed the interval is nabla_eval_compare's (Wald's for pairs with half a prompt added to each cell, Agresti & Min
@@ -95,8 +111,7 @@ def paired_prompts(first, second, trait):
     by_prompt, seeds = {}, {}
     for seed in sorted(set(first) & set(second)):
         changes = []
-        for i, (a, b) in enumerate(zip(first[seed], second[seed])):
-            before, after = right(a, trait), right(b, trait)
+        for i, (before, after) in enumerate(zip(first[seed], second[seed])):
             if before is not None and after is not None:
                 by_prompt.setdefault(i, []).append(after - before)
                 changes.append(after - before)
@@ -125,7 +140,7 @@ def paired_seeds(first, second):
     }
     if not seeds:
         return None
-    return Difference(*student(list(seeds.values())), len(seeds), seeds)
+    return Difference(*student(list(seeds.values())), len(seeds), seeds, "seeds")
 
 
 def paired_ratios(first, second):
@@ -135,7 +150,8 @@ def paired_ratios(first, second):
         return None
     centre, low, high = student(list(logs.values()))
     high = math.exp(high) if high < 700 else math.inf
-    return Difference(math.exp(centre), math.exp(low), high, len(logs), {s: math.exp(v) for s, v in logs.items()})
+    seeds = {s: math.exp(v) for s, v in logs.items()}
+    return Difference(math.exp(centre), math.exp(low), high, len(logs), seeds, "seeds", 1.0)
 
 
 def share(seen, trait):
@@ -145,18 +161,63 @@ def share(seen, trait):
     return sum(values), len(values)
 
 
+def paired_relative(first, second):
+    """second / first - 1"""
+    d = paired_ratios(first, second)
+    if not d:
+        return None
+    seeds = {s: v - 1 for s, v in d.seeds.items()}
+    return Difference(d.value - 1, d.low - 1, d.high - 1, d.n, seeds, "seeds")
+
+
+def further(one, other):
+    """other - one of two differences over prompts that are not the same: their intervals joined as those of independent
+    figures (Zou & Donner 2008). None where one is missing."""
+    if not one or not other:
+        return None
+    value = other.value - one.value
+    low = value - math.hypot(other.value - other.low, one.high - one.value)
+    high = value + math.hypot(other.high - other.value, one.value - one.low)
+    seeds = {s: other.seeds[s] - one.seeds[s] for s in one.seeds if s in other.seeds}
+    return Difference(value, low, high, min(one.n, other.n), seeds) if seeds else None
+
+
+def share_interval(seen, trait):
+    """The interval of a share over all seeds, a prompt counting once: Wilson's with as many independent answers as the
+    spread of the prompts' means amounts to, from one a prompt where all seeds say the same to one a prompt and seed."""
+    by_prompt = {}
+    for values in rights(seen, trait).values():
+        for i, value in enumerate(values):
+            if value is not None:
+                by_prompt.setdefault(i, []).append(value)
+    means = [mean(values) for values in by_prompt.values()]
+    n, centre = len(means), mean(means)
+    most = sum(map(len, by_prompt.values()))
+    spread = sum((m - centre) ** 2 for m in means) / max(1, n - 1)
+    answers = min(most, max(n, n * centre * (1 - centre) / spread)) if spread else n
+    return wilson(centre * answers, answers)
+
+
 def last_loss(curve, rows=5):
     """The mean of the last rows of a curve: one row alone is the loss of a few steps' clips and noise levels."""
     return mean([loss for _, loss in curve[-rows:]])
 
 
-def at_sparsity(points, sparsity):
-    """Straight between the two neighbours of (sparsity, value) points; None outside of them."""
-    points = sorted(p for p in points if p[0] is not None and p[1] is not None)
+def neighbours(points, sparsity):
+    """Of (sparsity, what) points: the two next to a sparsity, and the second one's weight; None outside of them."""
+    points = sorted((p for p in points if p[0] is not None and p[1] is not None), key=lambda p: p[0])
+    if len(points) == 1 and points[0][0] == sparsity:
+        return points[0][1], points[0][1], 0.0
     for (x0, y0), (x1, y1) in zip(points, points[1:]):
         if x0 <= sparsity <= x1:
-            return y0 if x1 == x0 else y0 + (y1 - y0) * (sparsity - x0) / (x1 - x0)
+            return y0, y1, (sparsity - x0) / (x1 - x0) if x1 > x0 else 0.0
     return None
+
+
+def at_sparsity(points, sparsity):
+    """Straight between the neighbours."""
+    found = neighbours(points, sparsity)
+    return found[0] + (found[1] - found[0]) * found[2] if found else None
 
 
 def mean_map(maps, column):
@@ -205,39 +266,3 @@ def interval(d, form):
     if math.isinf(d.high):
         return "[one seed]"
     return f"[{form(d.low)}, {form(d.high)}]"
-
-
-def size(d, form, unit):
-    """How much below or above, the interval in the same direction."""
-    if math.isinf(d.high):
-        return f"{form(d.value)}{unit}, one seed"
-    low, high = (-d.high, -d.low) if d.value < 0 else (d.low, d.high)
-    return f"{form(abs(d.value)).lstrip('+')}{unit} [{form(low).lstrip('+')}, {form(high).lstrip('+')}]"
-
-
-def told(claims, what, other, form, unit=""):
-    """Sentences: which of [(name, Difference)] are below, above, and not told apart from the other."""
-    groups = {"below": [], "above": [], "unsettled": [], "same": [], "lone": []}
-    for name, d in claims:
-        if not d:
-            continue
-        if math.isinf(d.high):
-            group = "lone"
-        elif d.verdict():
-            group = "below" if d.verdict() < 0 else "above"
-        else:
-            group = "same" if d.low <= 0 <= d.high else "unsettled"
-        side = "" if group in ("below", "above", "lone") or not d.value else " below" if d.value < 0 else " above"
-        groups[group].append(
-            f"{name} is {size(d, form, unit)}{side}"
-            if side
-            else f"{name} by {size(d, form, unit)}" if group != "lone" and d.value else f"{name} {size(d, form, unit)}"
-        )
-    starts = {
-        "below": f"{what}, below {other} at 95 %: ",
-        "above": f"{what}, above {other} at 95 %: ",
-        "unsettled": f"{what}, not settled against {other}, since a seed says the opposite of the interval: ",
-        "same": f"{what}, no difference to {other} at 95 %: ",
-        "lone": f"{what}, against {other}, where one seed tells nothing of chance: ",
-    }
-    return [f"- {starts[group]}{'; '.join(found)}." for group, found in groups.items() if found]

@@ -47,18 +47,19 @@ began=$(date +%s)
 mkdir -p "$work/base" "$results"
 
 # Tiles of 64 x 64 pixels: 3 x 3 a frame, 8 frames, 72 blocks in a full clip.
-size=192x192 frames=8 prompts=256 grid_prompts=128 compare=64 clips=12 shift=7
+size=192x192 frames=8 prompts=256 grid_prompts=128 compare=64 clips=12 shift=7 sample_steps=12
+grid="0.005 0.01 0.02 0.03 0.05 0.08 0.12 0.16 0.2 0.25 0.3 0.35 0.4 0.5 0.6 0.7 0.8" grid_steps=6
 small_steps=4000 middle_steps=7000 full_steps=600 student_steps=300
 model=
 if [ "${QUICK:-0}" = 1 ]; then
-  prompts=3 grid_prompts=3 compare=2 clips=1
-  small_steps=6 middle_steps=4 full_steps=4 student_steps=3
+  prompts=2 grid_prompts=1 compare=1 clips=1 sample_steps=2 grid="0.005 0.9" grid_steps=1
+  small_steps=2 middle_steps=2 full_steps=2 student_steps=2
   BATCH=${BATCH:-2}
   model="--dim 32 --heads 1 --layers 2 --ffn-dim 64"
 fi
 batch=${BATCH:-64}
 small_batch=$((2 * batch))
-common="--data scenes --frames $frames --beta2 0.99 --sample-steps 12 --save-every 500 --log-every 20 --quiet"
+common="--data scenes --frames $frames --beta2 0.99 --sample-steps $sample_steps --save-every 500 --log-every 20 --quiet"
 
 # Windows that keep about a fifth and about a tenth of 72 blocks. At a tenth no window sees both other frames and other
 # places, so there are two: a place in all frames, and all places of a frame.
@@ -252,6 +253,9 @@ full() {
     [ "$policy" = dense ] && both=dense
     evaluate "$row" "$both" --model "$work/$name" --reference "$work/base/dense-$seed" --data scenes \
       --prompts $prompts --compare $compare --clips $clips $flags
+    [ -e "$results/captions.csv" ] || # every model's are the same
+      awk -F'"' 'NR == 1 { print "prompt,caption" } NR > 1 { print $1 "\"" $2 "\"" }' "$work/out/dense.csv" |
+      add captions
     keep_clips "$kind" "$class" "$policy" "$seed"
     ;;
   esac
@@ -260,8 +264,6 @@ full() {
 }
 
 # ------------------------------------------------------------------ thresholds
-
-grid="0.005 0.01 0.02 0.03 0.05 0.08 0.12 0.16 0.2 0.25 0.3 0.35 0.4 0.5 0.6 0.7 0.8"
 
 # threshold CLASS SEED TARGET SUFFIX: the policy nabla-T, with windows where there is a suffix, that is as sparse on the
 # dense model: between the two of the grid nearest to it
@@ -272,7 +274,7 @@ threshold() {
   for t in $grid; do
     list="$list${list:+,}nabla-$t${4:+_$4}"
   done
-  within $nabla eval --model "$work/base/dense-$2" --policies "$list" --data scenes --prompts 8 --steps 6 --seed 2000 \
+  within $nabla eval --model "$work/base/dense-$2" --policies "$list" --data scenes --prompts 8 --steps $grid_steps --seed 2000 \
     --json --quiet $flags
   figures x,x,x,x <"$work/said" | awk -F, -v target="$3" -v row="$1,$2,$windows" -v suffix="${4:+_$4}" '
     { t = $5; sub(/^nabla-/, "", t); sub(/_.*/, "", t); s = $13

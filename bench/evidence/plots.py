@@ -136,7 +136,7 @@ def forest(classes, labels, unit, path):
 
 
 def dots(classes, ylabel, one, path):
-    """A mean and a dot a seed. classes: {title: {variant: {seed: figure}}}; `one`: dense's line."""
+    """A mean and a dot a seed. classes: {title: {variant: {seed: figure}}}; `one`: where a dotted line lies."""
     figure, axes = pyplot.subplots(1, len(classes), figsize=(4.6 * len(classes), 3.4), squeeze=False, sharey=True)
     for axis, (title, models) in zip(axes[0], classes.items()):
         for x, (name, values) in enumerate(models.items()):

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from figures import interval, mean, paired_prompts, plural, points, share
 
 CLASSES = [80, 90]
-LOSS = "{:+.5f}".format
 BORDER = "{:+.3f}".format
 
 
@@ -29,16 +28,22 @@ class Section:
 
 
 class Tally:
-    """Counts comparisons: of many, some leave out 0 by chance."""
+    """Counts comparisons, each once wherever the page shows it: of many, some show a difference by chance."""
 
     def __init__(self):
-        self.made = self.different = 0
+        self.verdicts = {}
 
-    def add(self, d):
+    def add(self, d, *of):
+        """`of` says what is compared."""
         if d and not math.isinf(d.high):
-            self.made += 1
-            self.different += d.verdict() != 0
+            self.verdicts[of] = d.verdict()
         return d
+
+    def made(self):
+        return len(self.verdicts)
+
+    def different(self):
+        return sum(verdict != 0 for verdict in self.verdicts.values())
 
 
 def table(header, rows):
@@ -88,26 +93,35 @@ def trained_models(evidence, kind):
     return [(c, name) for c in CLASSES for name in evidence.variants(kind, c)]
 
 
-def not_worse(claims, what, form):
+def reach(values, form, unit):
+    """"13.5 to 42.7 points", sizes alone."""
+    sizes = sorted((abs(v) for v in values))
+    texts = [form(v).lstrip("+") for v in (sizes[0], sizes[-1])]
+    return (texts[0] if texts[0] == texts[1] else " to ".join(texts)) + unit
+
+
+def not_worse(claims, what, form, unit):
     """The paper says that nothing is lost: whether that holds. claims: [(name, difference, sign of what is worse)]"""
     claims = [(n, d, sign) for n, d, sign in claims if d]
     if not claims:
         return f"{what}: no figures yet"
     if all(math.isinf(d.high) for _, d, _ in claims):
         return f"{what}: one seed tells nothing of chance"
-    worse = [n for n, d, sign in claims if d.verdict() == sign]
+    worse = [(n, d) for n, d, sign in claims if d.verdict() == sign]
     better = [n for n, d, sign in claims if d.verdict() == -sign]
     room = max(-d.low if sign < 0 else d.high for _, d, sign in claims if not math.isinf(d.high))
+    many = plural(len(claims), "model")
+    loose = [n for n, d, sign in claims if not d.settled() and (d.high if sign < 0 else -d.low) < 0]
     if worse:
-        text = f"{what} fails for {', '.join(worse)}"
+        names = "" if len(worse) == len(claims) else f" ({', '.join(n for n, _ in worse)})"
+        how_many = f"all {len(claims)}" if len(worse) == len(claims) > 1 else f"{len(worse)} of {many}"
+        text = f"{what}: fails for {how_many}{names}, by {reach([d.value for _, d in worse], form, unit)}"
+    elif loose:
+        text = f"{what}: not settled, worse over prompts but not over seeds: {', '.join(loose)}"
     else:
-        text = f"{what} stands: none of {plural(len(claims), 'model')} is worse at 95 %"
-        text += f", though a loss of up to {form(room).lstrip('+')} is not ruled out" if room > 0 else ""
+        text = f"{what}: stands, none of {many} is worse at 95 %"
+        text += f", though a loss of up to {form(room).lstrip('+')}{unit} is not ruled out" if room > 0 else ""
     return text + (f"; better: {', '.join(better)}" if better else "")
-
-
-def in_points(value):
-    return f"{points(value)} points"
 
 
 def checker(evidence, kind, tally, traits, extra=()):
@@ -121,7 +135,7 @@ def checker(evidence, kind, tally, traits, extra=()):
         if not seen:
             continue
         evaluated = evidence.trained("eval", kind, c, name)
-        own = {t: tally.add(paired_prompts(dense, seen, t)) for t in traits}
+        own = {t: tally.add(paired_prompts(dense, seen, t), kind, c, name, t) for t in traits}
         differences.setdefault(c, {})[name] = own
         rows.append(
             [
@@ -133,10 +147,6 @@ def checker(evidence, kind, tally, traits, extra=()):
             ]
         )
     return rows, differences
-
-
-def all_right(differences):
-    return [(name_of(c, name), own["all"]) for c, models in differences.items() for name, own in models.items()]
 
 
 def titles(differences):

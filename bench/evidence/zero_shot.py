@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The question that the paper leaves open: what the dense model loses to each policy without any training."""
 
-from data import FAMILIES, family
+from data import FAMILIES, family, variant
 from figures import (
     at_sparsity,
     head_map,
     interval,
     mean,
     mean_map,
+    neighbours,
     paired_prompts,
     plural,
     points,
+    rights,
     share,
-    wilson,
+    share_interval,
 )
 from section import Plot, Section, by_seed, change, figure, share_cell, table
 
@@ -32,6 +34,23 @@ def grids(evidence):
     return dict(sorted(result.items(), key=lambda g: (FAMILIES.index(family(g[0])), g[0])))
 
 
+def untrained(evidence, name, sparsity, trait):
+    """{seed: [share right or None a prompt]} of the dense model run with a variant at {seed: sparsity}: straight between
+    the two policies of its grid next to it; windows are in the grid themselves."""
+    grid, found = {}, {}
+    for policy, rows in evidence.zero_shot().items():
+        if variant(policy) == name:
+            seen = rights(evidence.zero_shot_seen(policy), trait)
+            for seed, row in rows.items():
+                grid.setdefault(seed, []).append((row["sparsity"], seen.get(seed)))
+    for seed, at in sparsity.items():
+        of = grid.get(seed, [])
+        near = (of[0][1], of[0][1], 0.0) if family(name) == "sta" and of else neighbours(of, at)
+        if near and near[0] and near[1]:
+            found[seed] = [None if a is None or b is None else a + (b - a) * near[2] for a, b in zip(*near[:2])]
+    return found
+
+
 def zero_shot(evidence, tally):
     s = Section(
         "What does the dense model lose without any training?",
@@ -46,10 +65,10 @@ def zero_shot(evidence, tally):
             if not sparsity:
                 continue
             sparsity, seen = float(sparsity), evidence.zero_shot_seen(policy)
-            d = tally.add(paired_prompts(dense, seen, "all"))
+            d = tally.add(paired_prompts(dense, seen, "all"), "zero-shot", policy)
             hits, asked = share(seen, "all")
             if asked:
-                low, high = wilson(hits, asked)
+                low, high = share_interval(seen, "all")
                 curves["all right, %"].setdefault(name, []).append(
                     (sparsity, 100 * hits / asked, 100 * low, 100 * high)
                 )
@@ -79,8 +98,8 @@ def zero_shot(evidence, tally):
                 )
             )
     s.lines += [
-        "Kept mass: block probability that the plans keep, which windows alone do not measure. Points against dense on "
-        "the same prompts and noise:",
+        "Kept mass: block probability that the plans keep, which windows alone do not measure; PSNR: of the pooled error. "
+        "Points against dense on the same prompts and noise:",
         "",
     ]
     s.lines += table(
@@ -91,7 +110,7 @@ def zero_shot(evidence, tally):
     if good:
         sparsity, policy, d = max(good, key=lambda g: g[0])
         s.short = (
-            f"the sparsest policy that is not below dense in prompts all right at 95 %: {policy}, {100 * sparsity:.1f} % "
+            f"the sparsest policy whose interval over prompts does not lie below dense's prompts all right: {policy}, {100 * sparsity:.1f} % "
             f"sparse ({points(d.value)} points {interval(d, points)})."
         )
     else:
@@ -146,7 +165,7 @@ def maps(evidence, lines):
     lines.append(
         f"Where {policy} ({100 * sparsity:.1f} % sparse over all) keeps how much: by layer "
         f"{100 * min(by_layer):.1f} to {100 * max(by_layer):.1f} % of the blocks (layer {by_layer.index(min(by_layer))} least, "
-        f"{by_layer.index(max(by_layer))} most), by step {100 * min(by_step):.1f} to {100 * max(by_step):.1f} %, by head of a layer "
+        f"{by_layer.index(max(by_layer))} most, counted from 0), by step (from 1) {100 * min(by_step):.1f} to {100 * max(by_step):.1f} %, by head of a layer "
         f"{100 * min(map(min, heads)):.1f} to {100 * max(map(max, heads)):.1f} %; mean over {plural(len(found), 'seed')}."
     )
     panels = [(f"{policy}: density", "step", "layer", density, 1)]
