@@ -38,6 +38,13 @@ static int64_t count_pieces(const nabla_order *order, int64_t blocks) {
     return count;
 }
 
+static int32_t longest_block(const nabla_order *order, int64_t blocks) {
+    int32_t most = order ? 0 : BLOCK;
+    for (int64_t b = 0; order && b < blocks; b++)
+        if (order->offsets[b + 1] - order->offsets[b] > most) most = order->offsets[b + 1] - order->offsets[b];
+    return most;
+}
+
 nabla_status nabla_plan_measure(nabla_context *ctx, const nabla_plan_desc *desc, nabla_plan *plan) {
     *plan = (nabla_plan){0};
     if (!desc) return nabla_fail(ctx, NABLA_INVALID_ARGUMENT, "desc is NULL");
@@ -60,6 +67,7 @@ nabla_status nabla_plan_measure(nabla_context *ctx, const nabla_plan_desc *desc,
     if (status) return status;
     plan->q_piece_count = count_pieces(desc->q_order, plan->nq);
     plan->k_piece_count = count_pieces(desc->k_order, plan->nk);
+    plan->most_keys = longest_block(desc->k_order, plan->nk);
     plan->has_tiles = desc->q_order && desc->k_order;
     if (plan->has_tiles) {
         plan->q_tiles = desc->q_order->tiles;

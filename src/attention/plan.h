@@ -21,9 +21,10 @@ struct nabla_plan {
     int32_t *q_pieces,
         *k_pieces; /* [nq + 1], [nk + 1]: first of the pieces of at most 64 rows that blocks are cut into */
     int64_t q_piece_count, k_piece_count;
-    bool backward;  /* has columns */
-    bool has_tiles; /* both orders were given */
-    bool int8;      /* attention over it computes in 8 bits: the policy of the last build asked for it */
+    int32_t most_keys; /* in a block */
+    bool backward;     /* has columns */
+    bool has_tiles;    /* both orders were given */
+    bool int8;         /* attention over it computes in 8 bits: the policy of the last build asked for it */
     nabla_tiles q_tiles, k_tiles;
     int64_t documents;       /* 0: all tokens are one document */
     int32_t *document_of;    /* [nq] */

@@ -70,17 +70,6 @@ static backward_scheme choose_scheme(const nabla_context *ctx, const nabla_plan 
     return ctx->kernels.of[dtype].ds_size && short_blocks ? KEPT_DS : TWO_PASSES;
 }
 
-/* The most keys in `blocks` neighbouring blocks. */
-static int64_t most_keys(const nabla_plan *plan, int64_t blocks) {
-    int64_t most = 0;
-    for (int64_t first = 0; first < plan->nk; first++) {
-        const int64_t last = first + blocks < plan->nk ? first + blocks : plan->nk;
-        const int64_t keys = plan->k_offsets[last] - plan->k_offsets[first];
-        if (keys > most) most = keys;
-    }
-    return most;
-}
-
 static nabla_status lay_out(nabla_context *ctx, const nabla_plan *plan, nabla_dtype dtype, int32_t head_dim, wanted w,
                             bool deterministic, backward_layout *at) {
     const int64_t heads = plan->batch * plan->heads, most = plan->nq > plan->nk ? plan->nq : plan->nk;
@@ -111,7 +100,7 @@ static nabla_status lay_out(nabla_context *ctx, const nabla_plan *plan, nabla_dt
 
     nabla_layout_take(&one, 1, ctx->kernels.of[dtype].backward_scratch(head_dim));
     at->together = ctx->kernels.of[dtype].backward_together > 1 ? ctx->kernels.of[dtype].backward_together : 1;
-    const int64_t listed = nabla_count_mul(at->together, most), keys = most_keys(plan, at->together);
+    const int64_t listed = nabla_count_mul(at->together, most), keys = (int64_t)at->together * plan->most_keys;
     at->dk = nabla_layout_take(&one, w.keys ? keys * head_dim : 0, sizeof(float));
     at->dv = nabla_layout_take(&one, w.keys ? keys * head_dim : 0, sizeof(float));
     at->lists = nabla_layout_take(&one, listed, sizeof(int32_t));
