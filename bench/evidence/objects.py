@@ -81,8 +81,8 @@ def surplus(more):
         of = [d for f, d in more if f == kind and d]
         up = [d.value for d in of if d.verdict() > 0]
         if of:
-            parts.append(f"{NAMES[kind]} {len(up)} of {len(of)}" + (f" (+{reach(up, points, '')})" if up else ""))
-    return f"More surplus objects than dense: {', '.join(parts)} points." if parts else ""
+            parts.append(f"{NAMES[kind]} {len(up)} of {len(of)}" + (f" (+{reach(up, points, ' points')})" if up else ""))
+    return f"More surplus objects than dense: {', '.join(parts)}." if parts else ""
 
 
 def losses_by_trait(evidence, kind, c, name):

@@ -246,7 +246,7 @@ class Sections(unittest.TestCase):
         self.assertRegex(held["from_scratch"].short, r"a loss of up to \d\.\d points of dense's 95.0 is not ruled out")
         self.assertNotIn("fails", held["from_scratch"].short)
         self.assertIn("below dense in 1 of 1 model, and loses most in count (1)", held["objects"].short)
-        self.assertIn("STA alone 1 of 1 (+35.0)", held["objects"].short)
+        self.assertIn("STA alone 1 of 1 (+35.0 points)", held["objects"].short)
         self.assertIn("NABLA alone 0 of 1,", held["objects"].short)
         failed = self.asked(range(3), self.models(70, 0.7))
         short = failed["from_scratch"].short
