@@ -344,11 +344,11 @@ part_one() {
 
 # Trained anew even where WORK has the dense model, which may be of another card.
 part_card() {
-  row="scratch,0,dense,$1,$card"
-  has cards "$row" && return
+  card_row="scratch,0,dense,$1,$card"
+  has cards "$card_row" && return
   made "card/dense-$1" dense --model "$work/base/middle" --steps $full_steps --seed $((200 + $1)) --lr 1e-3 $flags
   evaluate "scratch,0,dense,$1" dense --model "$work/card/dense-$1" --data scenes --prompts $prompts $flags
-  awk -F, -v key="$row" '{ print key "," $NF }' "$work/rows/outcomes" | add cards
+  awk -F, -v key="$card_row" '{ print key "," $NF }' "$work/rows/outcomes" | add cards
   rm -rf "$work/card"
 }
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the rows that `measure.sh base dense scratch one` left of seed 7 and sta-3-3-3 are whole: measured.py RESULTS"""
+"""Whether the rows that `measure.sh base dense scratch one card` left of seed 7 and sta-3-3-3 are whole: measured.py RESULTS"""
 
 import os
 import sys
@@ -20,6 +20,7 @@ for kind, relation in (("scratch", True), ("one", False), ("two", True)):
         assert abs(row["sparsity"] - (0.792 if c else 0.0)) < 0.001, (kind, name, row)
         assert (row["border"] is not None) == (kind == "scratch"), (kind, name, row)
     assert evidence.cards_of((kind,), 7) == ["a card"]
+assert [(row["card"], len(row["outcomes"])) for row in evidence.cards] == [("a card", prompts)]
 # the same model on the same prompts
 for c, name in ((0, "dense"), (80, "sta-3-3-3")):
     assert evidence.seen("two", c, name) == evidence.seen("scratch", c, name)

@@ -16,7 +16,7 @@ if [ "$1" = measure ]; then
       "$here/../../bench/evidence/measure.sh" "$work" "$@" >"$work/log" 2>&1
   }
   export NABLA="$2"
-  measure base dense scratch one || { cat "$work/log" && exit 1; }
+  measure base dense scratch one card || { cat "$work/log" && exit 1; }
   python3 "$here/measured.py" "$work/rows" || { cat "$work/log" && exit 1; }
   # again: nothing is left to do, and a part that is not there is refused
   cat "$work"/rows/*.csv >"$work/before"
