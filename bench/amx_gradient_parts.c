@@ -9,7 +9,7 @@
 #include "amx_gradients.h"
 #include "amx_sums.h"
 
-enum { MOST_PANELS = 128, KEY_BLOCKS = NABLA_MOST_TOGETHER };
+enum { MOST_PANELS = 128, KEY_BLOCKS = NABLA_MOST_TOGETHER, CHUNK = 4 };
 
 /* Of one head dim. */
 typedef struct inputs {
@@ -21,7 +21,7 @@ typedef struct inputs {
     void *scratch;
     float *minus_lse, *minus_delta; /* in log2 units */
     half_scores *scores;
-    uint16_t *p_tokens, *ds_tokens, *ds_rows; /* of MOST_IN_SUM pairs */
+    uint16_t *p_tokens, *ds_tokens, *ds_rows; /* of CHUNK pairs */
     char *sum;
 } inputs;
 
@@ -87,11 +87,11 @@ static void gradients_alone(void *of) {
     const length *x = of;
     const inputs *in = x->in;
     const nabla_backward_task t = task_of(x->in, x->panels);
-    pair_terms pairs[MOST_IN_SUM];
+    pair_terms pairs[CHUNK];
     const gradients_job job = {
-        .scores = in->scores, .scale_log2 = in->scale * LOG2_E, .alpha = 1, .pairs = pairs, .count = MOST_IN_SUM};
-    for (int32_t i = 0; i < x->panels; i += MOST_IN_SUM) {
-        for (int32_t n = 0; n < MOST_IN_SUM; n++)
+        .scores = in->scores, .scale_log2 = in->scale * LOG2_E, .alpha = 1, .pairs = pairs, .count = CHUNK};
+    for (int32_t i = 0; i < x->panels; i += CHUNK) {
+        for (int32_t n = 0; n < CHUNK; n++)
             pairs[n] = (pair_terms){.q = query_form(&t, i + n, Q_ROWS),
                                     .d_o = query_form(&t, i + n, DO_ROWS),
                                     .k = key_form(&t, 0, K_DIMS),
@@ -114,9 +114,9 @@ static void sum_alone(void *of) {
     const length *x = of;
     const inputs *in = x->in;
     const nabla_backward_task t = task_of(x->in, x->panels);
-    for (int32_t i = 0; i < x->panels; i += MOST_IN_SUM) {
-        token_sum v = {.panels = MOST_IN_SUM, .c = {in->sum, PANEL / VL * TILE, TILE, 64}};
-        for (int32_t n = 0; n < MOST_IN_SUM; n++) {
+    for (int32_t i = 0; i < x->panels; i += CHUNK) {
+        token_sum v = {.panels = CHUNK, .c = {in->sum, PANEL / VL * TILE, TILE, 64}};
+        for (int32_t n = 0; n < CHUNK; n++) {
             v.a[n] = query_form(&t, i + n, DO_COLS);
             v.b[n] = (const char *)(in->p_tokens + n * PANEL * PANEL);
         }
@@ -128,7 +128,7 @@ static void sum_alone(void *of) {
 
 static void make_inputs(int32_t dim, int32_t panels, inputs *x) {
     const size_t d = (size_t)dim, tokens = (size_t)panels * PANEL, size = tokens * d, floats = sizeof(float);
-    const size_t sums = PANEL * d * floats, terms = MOST_IN_SUM * PANEL * PANEL * sizeof(uint16_t);
+    const size_t sums = PANEL * d * floats, terms = CHUNK * PANEL * PANEL * sizeof(uint16_t);
     x->dim = dim;
     x->scale = 1 / sqrtf((float)dim);
     x->q = noise(size);

@@ -11,6 +11,7 @@
  */
 #include "amx_bench.h"
 #include "amx_softmax.h"
+#include "amx_sums.h"
 
 enum { MOST_PANELS = 256, CHUNK = 8 };
 
@@ -58,13 +59,13 @@ SCORES(4)
 static void outputs(void *of) {
     const job *j = of;
     const int32_t columns = j->dim / VL;
-    operands x = {.c = j->o, .second = (int64_t)columns * TILE, .step = TILE, .stride = 64};
+    token_sum sum = {.panels = CHUNK, .c = {.at = j->o, .second = (int64_t)columns * TILE, .step = TILE, .stride = 64}};
     for (int32_t i = 0; i < j->panels; i += CHUNK) {
         for (int32_t n = 0; n < CHUNK; n++) {
-            x.a[n] = j->p + n * 8 * TILE;
-            x.b[n] = panel_at(j->v, i + n, j->dim);
+            sum.a[n] = j->p + n * 8 * TILE;
+            sum.b[n] = panel_at(j->v, i + n, j->dim);
         }
-        ADD_BY_SQUARES(columns, CHUNK, false, x);
+        add_sum(&sum, STRIPS, columns);
     }
 }
 

@@ -25,7 +25,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { TOGETHER = NABLA_MOST_TOGETHER, WINDOW = MOST_IN_SUM };
+enum { TOGETHER = NABLA_MOST_TOGETHER, WINDOW = 4 };
 
 typedef struct scratch {
     half_scores scores[2];
@@ -222,7 +222,7 @@ static void add_waiting(const nabla_backward_task *t, walk *w) {
             if (p->queries.piece != queries.piece) continue;
             added[j] = true;
             add_term(&x, t, p->ds, p->keys);
-            if (x.panels == MOST_IN_SUM) add_to_dq(t, &x);
+            if (x.panels == WINDOW) add_to_dq(t, &x);
         }
         add_to_dq(t, &x);
         give_dq(t, queries, x.c);
@@ -336,7 +336,7 @@ static void walk_keys(const nabla_backward_task *t, panel queries) {
             uint16_t *ds = t->ds ? kept_ds(t, i) : x->ds_rows[c.count];
             if (!t->ds) add_pair(&c, t, queries, keys, ds);
             add_term(&sum, t, ds, keys.piece);
-            if (sum.panels == MOST_IN_SUM) add_chunk(t, &c, &sum);
+            if (sum.panels == WINDOW) add_chunk(t, &c, &sum);
         }
     }
     add_chunk(t, &c, &sum);

@@ -17,6 +17,7 @@
  */
 #include "amx_products.h"
 #include "amx_softmax.h"
+#include "amx_sums.h"
 #include "amx_walk.h"
 
 #include <float.h>
@@ -157,11 +158,13 @@ static inline void store_carried(walk *w) {
 static __attribute__((noinline)) void empty(walk *w, member *m) {
     const int32_t columns = padded_dim(w->dim) / VL, panels = m->panels;
     if (!panels) return;
-    operands x = {.c = m->o, .second = (int64_t)columns * TILE, .step = TILE, .stride = 64};
-    memcpy(x.a, m->p, sizeof m->p);
-    memcpy(x.b, m->v, sizeof m->v);
+    token_sum sum = {.panels = panels,
+                     .fresh = !m->has_o,
+                     .c = {.at = m->o, .second = (int64_t)columns * TILE, .step = TILE, .stride = 64}};
+    memcpy(sum.a, m->p, sizeof m->p);
+    memcpy(sum.b, m->v, sizeof m->v);
     store_carried(w);
-    ADD_BY_SQUARES(columns, panels, !m->has_o, x);
+    add_sum(&sum, STRIPS, columns);
     m->has_o = true;
     const char *at_hand = m->p[panels % CHUNK];
     m->p[panels % CHUNK] = m->p[0];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sums over the tokens of some panels, for the backward kernel in tiles: C += A B, a square of 2 x 2 tiles of C at a
+ * Sums over the tokens of some panels, for the kernels in tiles: C += A B, a square of 2 x 2 tiles of C at a
  * time, so that a product takes one load and C is loaded once for all panels. The tiles of a square are stored one by
  * one as those of the next one are loaded: all four at once leave the matrix unit idle.
  */
@@ -11,7 +11,7 @@
 
 #include <stdbool.h>
 
-enum { MOST_IN_SUM = 4 };
+enum { MOST_IN_SUM = 8 };
 
 /* Where C lies: `second` bytes from one row of tiles to the next, `step` from one column to the next, `stride` from one
    row of numbers to the next. */
