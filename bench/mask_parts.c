@@ -157,7 +157,7 @@ int main(int argc, char **argv) {
     }
     report(&h);
     if (fabs(kept - 0.7005) > 5e-4) { /* 0.7, and on average half a block more */
-        fprintf(stderr, "mask_parts: rows keep %.4f of their mass, not 0.7004\n", kept);
+        fprintf(stderr, "mask_parts: rows keep %.4f of their mass, not 0.7005\n", kept);
         return 1;
     }
     return 0;

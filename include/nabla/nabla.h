@@ -151,10 +151,11 @@ NABLA_API nabla_status nabla_context_synchronize(nabla_context *ctx);
 NABLA_API nabla_status nabla_context_reserve(nabla_context *ctx, size_t bytes);
 /* Gives all scratch back: between two pieces of work of which the next needs less. Later calls take what they need; a
    graph must be captured again, and during a capture this is an error. Waits for nothing: on a GPU work that was queued
-   has its scratch to its end. */
+   has its scratch to its end. There it goes back to the pool that it came from: to others only where these share the
+   `memory_pool` of the context's options. */
 NABLA_API nabla_status nabla_context_trim(nabla_context *ctx);
-/* The bytes of scratch that the context holds, 0 for NULL: a captured graph stays good as long as they do not change
-   and no call fails with NABLA_OUT_OF_MEMORY. */
+/* The bytes of scratch that the context holds, 0 for NULL: a captured graph stays good as long as they do not change,
+   nabla_context_trim() is not called and no call fails with NABLA_OUT_OF_MEMORY. */
 NABLA_API size_t nabla_context_reserved(const nabla_context *ctx);
 
 /* The i-th level that this machine's CPU can run, from "generic" upwards; NULL past the last. */

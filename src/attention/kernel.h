@@ -80,7 +80,8 @@ typedef struct nabla_backward_task {
 
 /* rows [first, last) -> their fp32 mean[D], summed in ascending order. */
 #define NABLA_DECL_BLOCK_MEAN(name) void name(nabla_rows x, int32_t first, int32_t last, int32_t head_dim, float *mean)
-/* Puts a key's mean [D] among those of its head, in the order in which the level's score_rows reads them. */
+/* Puts a key's mean [D] among those of its head, in the order in which the level's products read them. Called for
+   several keys at once: what two of them write must be words of their own. */
 #define NABLA_DECL_PUT_KEY(name) void name(const float *mean, int32_t key, int32_t head_dim, void *keys)
 /* Rows of the score map before its softmax: scores[r][j] = scale * log2(e) * dot(q_mean[r], k_mean[j]). q_mean: [rows,
    D] contiguous. keys: as put_key left them, zero from n up to a multiple of NABLA_SCORE_KEYS. scores: [the level's

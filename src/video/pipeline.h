@@ -64,7 +64,7 @@ struct nv_pipeline {
 nabla_status nv_pipeline_open(const nabla_generate_options *options, const nabla_video_machine *machine,
                               nv_pipeline **out, nv_error *err);
 void nv_pipeline_close(nv_pipeline *p); /* NULL is fine */
-/* Frees the transformer, for what comes after it. */
+/* Frees the transformer and its attention's scratch, for what comes after it. */
 void nv_pipeline_unload(nv_pipeline *p);
 
 float nv_pipeline_shift(const nv_pipeline *p, const nv_clip_size *clip);

@@ -161,6 +161,7 @@ static __attribute__((noinline)) void empty(walk *w, member *m) {
     token_sum sum = {.panels = panels,
                      .fresh = !m->has_o,
                      .c = {.at = m->o, .second = (int64_t)columns * TILE, .step = TILE, .stride = 64}};
+    _Static_assert(sizeof sum.a >= sizeof m->p, "a sum takes a chunk");
     memcpy(sum.a, m->p, sizeof m->p);
     memcpy(sum.b, m->v, sizeof m->v);
     store_carried(w);

@@ -5,6 +5,8 @@
  * six are made that reach 2^-24 of the largest. Six tile products in place of one are still twice as fast as fp32 FMA:
  * a sixth of 2.9 TFLOP/s against 0.18 on a Xeon, 1.2 ms a head of 1260 blocks instead of 2.4.
  *
+ * An infinite mean leaves no rest, and counts as a NaN: its rows keep everything.
+ *
  * Keys: groups of 16, each [part][D / 32] tiles of 16 pairs along D x 16 keys. 32 rows are taken at a time: their
  * tiles stay in L1 while the keys pass by from L2, and two groups of rows by two of keys load each tile for two
  * products.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * In which order the kernels in tiles take pairs of blocks, panel by panel.
+ * In which order the forward kernel in tiles takes pairs of blocks, panel by panel.
  *
  * A core reads from the last-level cache at some 11 GB/s: K and V of a panel in 3 us at D = 128, longer than a pair's
  * work takes. So neighbouring blocks, the members of a walk, which keep mostly the same partners, walk together: panel
@@ -28,16 +28,14 @@ typedef struct window {
 
 typedef struct pair {
     int32_t member;
-    int32_t at;              /* of the member's list */
-    int32_t first, n, piece; /* the partner's panel: its tokens, and what it was packed as */
+    int32_t n, piece; /* the partner's panel: its tokens, and what it was packed as */
 } pair;
 
 /* What to fetch with a pair: a share of a piece, from / WHOLE_LINES of it on, `lines` / WHOLE_LINES long; 0: nothing.
  */
 enum { WHOLE_LINES = 8 };
 typedef struct ahead {
-    int32_t first, piece; /* a panel's first token, and what it was packed as */
-    int32_t from, lines;
+    int32_t piece, from, lines;
 } ahead;
 
 typedef struct pair_walk {
@@ -118,13 +116,9 @@ static inline bool next_pair(pair_walk *w, pair *out) {
         while (w->member < w->members && !keeps(w, w->member, block))
             w->member++;
         if (w->member < w->members) {
-            const int32_t m = w->member++, first = w->offsets[block] + w->piece * PANEL;
-            const int32_t left = w->offsets[block + 1] - first;
-            *out = (pair){.member = m,
-                          .at = w->at[m],
-                          .first = first,
-                          .n = left < PANEL ? left : PANEL,
-                          .piece = w->pieces[block] + w->piece};
+            const int32_t left = w->offsets[block + 1] - w->offsets[block] - w->piece * PANEL;
+            *out =
+                (pair){.member = w->member++, .n = left < PANEL ? left : PANEL, .piece = w->pieces[block] + w->piece};
             return true;
         }
         next_panel(w, block);
@@ -134,10 +128,7 @@ static inline bool next_pair(pair_walk *w, pair *out) {
 static inline ahead next_ahead(pair_walk *w) {
     if (w->ahead_block == w->next.block_count) return (ahead){0};
     const int32_t block = w->next.blocks[w->ahead_block];
-    const ahead out = {.first = w->offsets[block] + w->ahead_piece * PANEL,
-                       .piece = w->pieces[block] + w->ahead_piece,
-                       .from = w->ahead_from,
-                       .lines = w->ahead_lines};
+    const ahead out = {.piece = w->pieces[block] + w->ahead_piece, .from = w->ahead_from, .lines = w->ahead_lines};
     w->ahead_from += w->ahead_lines;
     if (w->ahead_from < WHOLE_LINES) return out;
     w->ahead_from = 0;

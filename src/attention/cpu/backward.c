@@ -15,7 +15,7 @@
 
 #include <omp.h>
 
-/* fp32 gradients of as many heads at a time as fit in this, and of at least one. */
+/* What slots hold, of as many heads at a time as fit in this, and of at least one. */
 static const size_t gradient_limit = (size_t)1 << 30;
 
 /* dS of as many columns of a head at a time as fit in this for each thread, and of at least one: what the first pass
@@ -28,8 +28,8 @@ typedef enum backward_scheme { OWNED_HEADS, TWO_PASSES, KEPT_DS, PRIVATE_SUMS } 
 typedef struct backward_layout {
     size_t bytes;
     backward_scheme scheme;
-    int64_t slots;             /* heads whose gradients are held at a time: one a thread where owned, else a group */
-    size_t dq;                 /* within a slot */
+    int64_t slots; /* heads whose dQ and packed operands are held at a time: one a thread where owned, else a group */
+    size_t dq;     /* within a slot */
     size_t packed_q, packed_k; /* within a slot, where the level packs */
     size_t gradients, slot_bytes;
     size_t sums, sum_bytes; /* PRIVATE_SUMS: a head's query gradients, one a thread */
@@ -100,7 +100,8 @@ static nabla_status lay_out(nabla_context *ctx, const nabla_plan *plan, nabla_dt
 
     nabla_layout_take(&one, 1, ctx->kernels.of[dtype].backward_scratch(head_dim));
     at->together = ctx->kernels.of[dtype].backward_together > 1 ? ctx->kernels.of[dtype].backward_together : 1;
-    const int64_t listed = nabla_count_mul(at->together, most), keys = (int64_t)at->together * plan->most_keys;
+    const int64_t listed = nabla_count_mul(at->together, most), most_keys = (int64_t)at->together * plan->most_keys;
+    const int64_t keys = most_keys < plan->k_tokens ? most_keys : plan->k_tokens;
     at->dk = nabla_layout_take(&one, w.keys ? keys * head_dim : 0, sizeof(float));
     at->dv = nabla_layout_take(&one, w.keys ? keys * head_dim : 0, sizeof(float));
     at->lists = nabla_layout_take(&one, listed, sizeof(int32_t));
@@ -232,6 +233,13 @@ static void store_rows(const nabla_plan *plan, const nabla_tensor *t, int64_t he
         store_row(x, factor, (char *)(uintptr_t)rows.data + i * bytes, t->dtype, head_dim);
 }
 
+/* The same of dQ, which has all its sums but not their factor. x: row 0. */
+static void store_dq(const backward_run *r, int64_t head, int32_t first, int32_t last, const float *x) {
+    const nabla_call *call = r->call;
+    store_rows(call->plan, call->d_q, head, first, last, call->head_dim, call->scale,
+               x + (int64_t)first * call->head_dim);
+}
+
 static int64_t *ds_starts(const backward_run *r) {
     return (int64_t *)(r->base + r->at.ds_starts);
 }
@@ -252,13 +260,6 @@ static void place_ds(const backward_run *r, int64_t set, bool keys, int32_t *at,
                            : starts[t->blocks[i]] - base + rank_in_column(r->call->plan, set, t->blocks[i], t->block));
     t->ds = r->base + r->at.ds;
     t->ds_at = at;
-}
-
-/* The same of dQ, which has all its sums but not their factor. x: row 0. */
-static void store_dq(const backward_run *r, int64_t head, int32_t first, int32_t last, const float *x) {
-    const nabla_call *call = r->call;
-    store_rows(call->plan, call->d_q, head, first, last, call->head_dim, call->scale,
-               x + (int64_t)first * call->head_dim);
 }
 
 /* Lists of partners of task i of those that run together. */

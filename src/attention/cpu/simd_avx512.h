@@ -108,7 +108,7 @@ static inline void v_wide_add(v_wide *sum, uint32_t lanes, const float *p) {
 static inline double v_wide_sum(v_wide sum) {
     return _mm512_reduce_add_pd(_mm512_add_pd(sum.low, sum.high));
 }
-/* Floats that are no NaN as bits that order as they do where no sign is set. */
+/* Floats as bits, which order as they do where no sign is set; those of a NaN are above all numbers. */
 static inline void v_extend_bits(vf x, vf *least, vf *most) {
     *least = (vf)_mm512_min_epu32((__m512i)*least, (__m512i)x);
     *most = (vf)_mm512_max_epu32((__m512i)*most, (__m512i)x);

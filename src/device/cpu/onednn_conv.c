@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Convolutions by oneDNN, channels last. The order of weights is oneDNN's choice by shape and may change with the
- * frame's size: they are held in the order of the last call and put into another when one needs it.
+ * frame's size: they are held in that of a middling frame, then of the last call, and put into another when one needs
+ * it.
  */
 #include "device/cpu/convolution.h"
 #include "device/cpu/onednn.h"
 #include <omp.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -137,13 +139,20 @@ static dnnl_status_t take_plain(nv_onednn *d, nv_onednn_weights *w, const conv_k
 nabla_status nv_onednn_weights_create(nv_onednn *d, const nv_conv_shape *shape, nabla_dtype dtype, const void *plain,
                                       nv_onednn_weights **out, nv_error *err) {
     const conv_key key = middling(shape, dtype);
+    const int threads = omp_get_max_threads();
     *out = NULL;
-    if (!nv_onednn_has_kernel(d, &(nv_primitive_key){describe, &key, sizeof key}, NULL, 0)) return NABLA_OK;
     nv_onednn_weights *w = calloc(1, sizeof *w);
     if (!w) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a convolution");
     w->shape = *shape;
     w->dtype = (int32_t)dtype;
-    const dnnl_status_t status = take_plain(d, w, &key, plain);
+    omp_set_num_threads(d->threads); /* the order that is best depends on them */
+    const bool has_kernel = nv_onednn_has_kernel(d, &(nv_primitive_key){describe, &key, sizeof key}, NULL, 0);
+    const dnnl_status_t status = has_kernel ? take_plain(d, w, &key, plain) : dnnl_success;
+    omp_set_num_threads(threads);
+    if (!has_kernel) {
+        nv_onednn_weights_destroy(w);
+        return NABLA_OK;
+    }
     if (status) {
         nv_onednn_weights_destroy(w);
         return nv_fail(err, status == dnnl_out_of_memory ? NABLA_OUT_OF_MEMORY : NABLA_INTERNAL,
