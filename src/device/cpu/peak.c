@@ -65,46 +65,32 @@ static void fill(uint16_t *bf16, size_t n) {
     }
 }
 
-__attribute__((target("amx-tile,amx-bf16"))) static void dot_tiles(void) {
-    uint16_t numbers[4][16 * 32];
-    fill(numbers[0], sizeof numbers / sizeof numbers[0][0]);
-    _tile_loadconfig(full_tiles);
-    _tile_loadd(4, numbers[0], 64);
-    _tile_loadd(5, numbers[1], 64);
-    _tile_loadd(6, numbers[2], 64);
-    _tile_loadd(7, numbers[3], 64);
-    for (int n = 0; n < TILE_STEPS; n++) {
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_dpbf16ps(1, 4, 7);
-        _tile_dpbf16ps(2, 5, 6);
-        _tile_dpbf16ps(3, 5, 7);
+/* A function that runs TILE_CHAINS chains of TILE_STEPS products of tiles; what are bytes to one are halves of numbers.
+ */
+#define TILE_LOOP(name, isa, dot)                                     \
+    __attribute__((target("amx-tile," isa))) static void name(void) { \
+        uint16_t numbers[4 * 16 * 32];                                \
+        fill(numbers, sizeof numbers / sizeof *numbers);              \
+        _tile_loadconfig(full_tiles);                                 \
+        _tile_loadd(4, numbers, 64);                                  \
+        _tile_loadd(5, numbers + 16 * 32, 64);                        \
+        _tile_loadd(6, numbers + 2 * 16 * 32, 64);                    \
+        _tile_loadd(7, numbers + 3 * 16 * 32, 64);                    \
+        for (int n = 0; n < TILE_STEPS; n++) {                        \
+            dot(0, 4, 6);                                             \
+            dot(1, 4, 7);                                             \
+            dot(2, 5, 6);                                             \
+            dot(3, 5, 7);                                             \
+        }                                                             \
+        _tile_release();                                              \
     }
-    _tile_release();
-}
+TILE_LOOP(dot_tiles, "amx-bf16", _tile_dpbf16ps)
+TILE_LOOP(byte_tiles, "amx-int8", _tile_dpbusd)
 
 static bool has_byte_tiles(void) {
     unsigned a, b, c, d;
     const unsigned amx_int8 = 1u << 25;
     return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & amx_int8);
-}
-
-/* The same of bytes. */
-__attribute__((target("amx-tile,amx-int8"))) static void byte_tiles(void) {
-    unsigned char numbers[16 * 64];
-    for (size_t i = 0; i < sizeof numbers; i++)
-        numbers[i] = (unsigned char)(i * 0x9d >> 2);
-    _tile_loadconfig(full_tiles);
-    _tile_loadd(4, numbers, 64);
-    _tile_loadd(5, numbers, 64);
-    _tile_loadd(6, numbers, 64);
-    _tile_loadd(7, numbers, 64);
-    for (int n = 0; n < TILE_STEPS; n++) {
-        _tile_dpbusd(0, 4, 6);
-        _tile_dpbusd(1, 4, 7);
-        _tile_dpbusd(2, 5, 6);
-        _tile_dpbusd(3, 5, 7);
-    }
-    _tile_release();
 }
 
 typedef struct loop {
