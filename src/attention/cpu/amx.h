@@ -32,6 +32,15 @@ static inline char *panel_at(const void *packed, int32_t piece, int32_t dim) {
     return (char *)(uintptr_t)packed + (size_t)piece * panel_bytes(dim);
 }
 
+/* Of K and V for the forward kernel. Panels that are a power of two of blocks apart, as those above each other in
+   neighbouring frames often are, would share their places in the caches: so they lie a little further apart. */
+static inline size_t packed_panel_bytes(int32_t dim) {
+    return panel_bytes(dim) / 16 * 17;
+}
+static inline char *packed_panel(const void *packed, int32_t piece, int32_t dim) {
+    return (char *)(uintptr_t)packed + (size_t)piece * packed_panel_bytes(dim);
+}
+
 typedef __m512i tile_row; /* of a tile: 32 bf16, or 16 words, pairs of bf16 or floats */
 
 /* 16 x 16 words. */
@@ -60,7 +69,8 @@ static inline void transpose(tile_row r[16]) {
 void amx_pack_rows(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int32_t dim, void *out);
 void amx_pack_dims(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int32_t dim, void *out);
 void amx_pack_cols(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int32_t dim, void *out);
-void amx_pack_tokens(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int32_t dim, void *out);
+/* apart: of the tokens that make a pair, 1 or 16. */
+void amx_pack_tokens(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int32_t dim, int32_t apart, void *out);
 
 NABLA_DECL_PUT_KEY(amx_put_key);
 NABLA_DECL_SCORE_ROWS(amx_score_rows);
@@ -69,6 +79,7 @@ size_t amx_score_keys(int64_t keys, int32_t head_dim);
 NABLA_DECL_FORWARD(amx_forward);
 size_t amx_forward_scratch(int32_t dim);
 
+enum { AMX_BACKWARD_TOGETHER = 4 }; /* blocks of keys in a call of amx_backward_kv */
 NABLA_DECL_BACKWARD(amx_pack_queries);
 NABLA_DECL_BACKWARD(amx_pack_keys);
 NABLA_DECL_BACKWARD(amx_backward_kv);
