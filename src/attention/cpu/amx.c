@@ -30,7 +30,7 @@ void nabla_kernels_amx(nabla_kernels *table) {
     table->of[NABLA_BF16].packed_keys = amx_packed_keys;
     table->of[NABLA_BF16].backward_kv = amx_backward_kv;
     table->of[NABLA_BF16].backward_q = amx_backward_q;
-    table->of[NABLA_BF16].backward_together = AMX_BACKWARD_TOGETHER;
+    table->of[NABLA_BF16].backward_together = NABLA_MOST_TOGETHER;
     table->of[NABLA_BF16].backward_scratch = amx_backward_scratch;
     table->of[NABLA_BF16].ds_size = PANEL * PANEL * sizeof(uint16_t);
 }

@@ -79,7 +79,6 @@ size_t amx_score_keys(int64_t keys, int32_t head_dim);
 NABLA_DECL_FORWARD(amx_forward);
 size_t amx_forward_scratch(int32_t dim);
 
-enum { AMX_BACKWARD_TOGETHER = 4 }; /* blocks of keys in a call of amx_backward_kv */
 NABLA_DECL_BACKWARD(amx_pack_queries);
 NABLA_DECL_BACKWARD(amx_pack_keys);
 NABLA_DECL_BACKWARD(amx_backward_kv);

@@ -25,7 +25,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { TOGETHER = AMX_BACKWARD_TOGETHER, WINDOW = 4 };
+enum { TOGETHER = NABLA_MOST_TOGETHER, WINDOW = 4 };
 
 typedef struct scratch {
     half_scores scores[2];

@@ -8,16 +8,15 @@
  * two pairs' S and P, 48 KB at D = 128, are then what the first-level cache holds: K and V pass it by (see
  * amx_squares.h).
  *
- * A matrix product takes 16 cycles, one of two vector ports busy with it; of S and O there are 64 such in a step at
- * D = 128. A row of P takes some 28 cycles of the other port: one every two products hides there. Two at a time, or
- * rows amid S alone, as the units would rather have it, were 15 to 30 % slower.
+ * A product of tiles takes 16 cycles, and while products run, multiplications have one of two ports. A row of P has 29
+ * of these, and a step 64 products for 32 rows at D = 128: one row after every two hides there. At D = 64 it is one
+ * after each, and P is what a step waits for. P apart from the products made a pair a quarter longer.
  *
  * The softmax is that of forward.inc.h, but its reference m is the one from before this pair. In the rare case that
  * some score is above it by more than 6 (in log2 units), the row's m moves, its O and sums are scaled, and its
  * probabilities are made again.
  */
-#include "amx_softmax.h"
-#include "amx_squares.h"
+#include "amx_pair.h"
 #include "amx_walk.h"
 
 #include <float.h>
@@ -118,64 +117,42 @@ static __attribute__((noinline)) void move_reference(const walk *w, const passin
 
 /* ---- steps */
 
-ALWAYS_INLINE square scores_square(const int32_t depth, const passing *x, int32_t column) {
-    const int64_t row = (int64_t)depth * TILE;
-    return (square){.a = x->of->q,
-                    .b = x->k + column * row,
-                    .c = (char *)x->terms->s[column],
-                    .a_row = row,
-                    .a_step = TILE,
-                    .b_column = row,
-                    .b_step = TILE,
-                    .c_row = TILE,
-                    .c_column = 2 * TILE,
-                    .fresh = true};
-}
-
-ALWAYS_INLINE square output_square(const int32_t depth, const passing *x, int32_t column) {
-    return (square){.a = x->terms->p[0],
-                    .b = x->v + column * 2 * TILE,
-                    .c = x->of->o + column * TILE,
-                    .a_row = TILE,
-                    .a_step = P_BY_KEY,
-                    .b_column = 2 * TILE,
-                    .b_step = TILE,
-                    .c_row = (int64_t)2 * depth * TILE,
-                    .c_column = TILE,
-                    .fresh = !x->of->has_o};
-}
-
 /* S of the next pair, a softmax, and O of the pair before. odd, even: so many rows after a product. */
 ALWAYS_INLINE void step(const int32_t depth, const int odd, const int even, const passing *next, softmax *run,
                         const passing *done) {
     square old = {.c = NULL}, now;
     for (int32_t column = 0; next->of && column < 4; column += 2, old = now) {
-        now = scores_square(depth, next, column);
+        now = scores_square(depth, next->of->q, next->k, next->terms, column);
         ADD_SQUARE(depth, &now, &old, softmax_rows(odd, run), softmax_rows(even, run));
     }
     for (int32_t column = 0; done->of && column < 2 * depth; column += 2, old = now) {
-        now = output_square(depth, done, column);
+        now = output_square(depth, done->terms, done->v, done->of->o, column);
+        now.fresh = !done->of->has_o;
         ADD_SQUARE(2, &now, &old, softmax_rows(odd, run), softmax_rows(even, run));
     }
     store_square(&old);
     softmax_rest(run);
 }
 
-static passing next_passing(walk *w, pair_terms *terms) {
+static passing next_passing(walk *w) {
     pair x;
     if (!next_pair(&w->pairs, &x)) return (passing){0};
     return (passing){.of = &w->halves[x.member][x.half],
-                     .terms = terms,
                      .k = packed_panel(w->packed_k, x.piece, w->dim),
                      .v = packed_panel(w->packed_v, x.piece, w->dim),
                      .n = x.n};
 }
 
-/* depth: padded D / 32. */
+/* depth: padded D / 32. A pair is found a step before it is needed: its addresses take a while. */
 ALWAYS_INLINE void steps(const int32_t depth, const int odd, const int even, walk *w) {
     const softmax_constants constants = softmax_constants_of(w->scale);
-    passing next = next_passing(w, w->at->pairs), now = {0}, done = {0};
-    for (int32_t turn = 1; next.of || now.of || done.of; turn = 1 - turn) {
+    passing coming = next_passing(w), next = {0}, now = {0}, done = {0};
+    for (int32_t turn = 0; coming.of || next.of || now.of; turn = 1 - turn) {
+        done = now;
+        now = next;
+        next = coming;
+        next.terms = w->at->pairs + turn;
+        if (coming.of) coming = next_passing(w);
         if (now.of && (!now.of->started || now.n < PANEL)) begin_pair(w, &now);
         softmax run = {.constants = constants};
         if (now.of) run = softmax_from(0, constants, now.terms, now.of->of);
@@ -183,9 +160,6 @@ ALWAYS_INLINE void steps(const int32_t depth, const int odd, const int even, wal
         if (done.of) done.of->has_o = true;
         if (run.passed) move_reference(w, &now, run.passed);
         if (now.of) now.of->started = true;
-        done = now;
-        now = next;
-        next = now.of ? next_passing(w, w->at->pairs + turn) : now;
     }
 }
 

@@ -20,7 +20,7 @@
 
 enum {
     TOGETHER = NABLA_MOST_TOGETHER,
-    WINDOW_BYTES = 1 << 19 /* of K and V; beside them 400 KB of the members' Q and O at D = 128 */
+    WINDOW_BYTES = 1 << 20 /* of K and V; beside them 200 KB of the members' Q and O at D = 128 */
 };
 
 typedef struct pair {
