@@ -45,6 +45,17 @@ typedef struct half {
     bool started, has_o;
 } half;
 
+/* A pair on its way. */
+typedef struct passing {
+    half *of; /* NULL: none */
+    pair_terms *terms;
+    const char *k, *v;
+    int32_t n; /* keys */
+} passing;
+
+/* Pairs found ahead, many at a time, which takes a fraction of what each one takes between two steps. */
+enum { AHEAD = 32, RING = 2 * AHEAD };
+
 typedef struct walk {
     pair_walk pairs;
     const nabla_forward_task *tasks[TOGETHER];
@@ -53,15 +64,8 @@ typedef struct walk {
     const char *packed_k, *packed_v;
     float scale; /* in log2 units */
     int32_t dim;
+    passing ring[RING]; /* pair i at i % RING; before the first and after the last there are none */
 } walk;
-
-/* A pair on its way. */
-typedef struct passing {
-    half *of; /* NULL: none */
-    pair_terms *terms;
-    const char *k, *v;
-    int32_t n; /* keys */
-} passing;
 
 /* ---- softmax */
 
@@ -134,32 +138,35 @@ ALWAYS_INLINE void step(const int32_t depth, const int odd, const int even, cons
     softmax_rest(run);
 }
 
-static passing next_passing(walk *w) {
-    pair x;
-    if (!next_pair(&w->pairs, &x)) return (passing){0};
-    return (passing){.of = &w->halves[x.member][x.half],
-                     .k = packed_panel(w->packed_k, x.piece, w->dim),
-                     .v = packed_panel(w->packed_v, x.piece, w->dim),
-                     .n = x.n};
+/* The next AHEAD pairs from number `first` on. */
+static __attribute__((noinline)) void find_pairs(walk *w, uint32_t first) {
+    for (uint32_t i = first; i < first + AHEAD; i++) {
+        passing *out = w->ring + i % RING;
+        pair x;
+        *out = (passing){.of = NULL};
+        if (!next_pair(&w->pairs, &x)) continue;
+        *out = (passing){.of = &w->halves[x.member][x.half],
+                         .terms = w->at->pairs + i % 2,
+                         .k = packed_panel(w->packed_k, x.piece, w->dim),
+                         .v = packed_panel(w->packed_v, x.piece, w->dim),
+                         .n = x.n};
+    }
 }
 
-/* depth: padded D / 32. A pair is found a step before it is needed: its addresses take a while. */
+/* depth: padded D / 32. */
 ALWAYS_INLINE void steps(const int32_t depth, const int odd, const int even, walk *w) {
     const softmax_constants constants = softmax_constants_of(w->scale);
-    passing coming = next_passing(w), next = {0}, now = {0}, done = {0};
-    for (int32_t turn = 0; coming.of || next.of || now.of; turn = 1 - turn) {
-        done = now;
-        now = next;
-        next = coming;
-        next.terms = w->at->pairs + turn;
-        if (coming.of) coming = next_passing(w);
-        if (now.of && (!now.of->started || now.n < PANEL)) begin_pair(w, &now);
+    for (uint32_t i = 0;; i++) {
+        if (i % AHEAD == 0) find_pairs(w, i);
+        const passing *next = w->ring + i % RING, *now = w->ring + (i - 1) % RING, *done = w->ring + (i - 2) % RING;
+        if (!next->of && !now->of && !done->of) break;
+        if (now->of && (!now->of->started || now->n < PANEL)) begin_pair(w, now);
         softmax run = {.constants = constants};
-        if (now.of) run = softmax_from(0, constants, now.terms, now.of->of);
-        step(depth, odd, even, &next, &run, &done);
-        if (done.of) done.of->has_o = true;
-        if (run.passed) move_reference(w, &now, run.passed);
-        if (now.of) now.of->started = true;
+        if (now->of) run = softmax_from(0, constants, now->terms, now->of->of);
+        step(depth, odd, even, next, &run, done);
+        if (done->of) done->of->has_o = true;
+        if (run.passed) move_reference(w, now, run.passed);
+        if (now->of) now->of->started = true;
     }
 }
 

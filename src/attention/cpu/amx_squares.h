@@ -5,8 +5,8 @@
  * wait; the operands of four products are loaded before them.
  *
  * B streams through: every tile of it is taken once, and then not before all else that the first-level cache holds. Its
- * loads ask not to put it there (the T1 hint), so that all else stays: without, each tile of A, C and S came from the
- * second level each time, and a pair took half as long again.
+ * loads ask not to put it there (the T1 hint), so that all else stays: without, each tile of A and C came from the
+ * second level each time, and a pair took a quarter longer.
  */
 #ifndef NABLA_AMX_SQUARES_H
 #define NABLA_AMX_SQUARES_H
