@@ -58,9 +58,20 @@ class Bench:
         ratio = peer / seconds if peer else None
         self.rows.append([part, what, who, dtype, self.args.threads, size, "" if density is None else f"{density:.4f}",
                           f"{seconds:.4f}", f"{ratio:.3f}" if ratio else ""])
+        self.write()
         density = f", density {100 * density:.1f} %" if density is not None else ""
         ratio = f": {ratio:.2f} times as fast" if ratio else ""
         print(f"{part} {size} {dtype}: {who}, {what}{density}: {seconds:.3f} s{ratio}", flush=True)
+
+
+    def write(self):
+        """After each row: what comes later may fail."""
+        if not self.args.output:
+            return
+        with open(self.args.output, "w", newline="") as f:
+            out = csv.writer(f, lineterminator="\n")
+            out.writerow(COLUMNS)
+            out.writerows(self.rows)
 
 
 def seconds_of(call):
@@ -146,7 +157,10 @@ def vae(bench):
     for dtype, kind in DTYPES.items():
         model = AutoencoderKLWan.from_pretrained(f"{bench.args.model}/vae", torch_dtype=kind).eval()
         latents = {n: torch.randn(1, model.config.z_dim, n, height, width) for n in lengths}
-        theirs = {n: bench.best(lambda: seconds_of(lambda: model.decode(x.to(kind))), warm_up=False) for n, x in latents.items()}
+        theirs = {}
+        for n, x in latents.items():
+            theirs[n] = bench.best(lambda x=x: seconds_of(lambda: model.decode(x.to(kind))), warm_up=False)
+            print(f"vae {n} latent frames {dtype}: {diffusers_name()}: {theirs[n]:.3f} s", flush=True)
         del model
         ours = {}
         for n, x in latents.items():
@@ -186,11 +200,6 @@ def main():
             sys.exit(f"peer_wan: there is no part '{part}': choose of {', '.join(PARTS)}")
     for part in args.parts.split(","):
         PARTS[part](bench)
-        if args.output:
-            with open(args.output, "w", newline="") as f:
-                out = csv.writer(f, lineterminator="\n")
-                out.writerow(COLUMNS)
-                out.writerows(bench.rows)
 
 
 if __name__ == "__main__":
