@@ -132,7 +132,7 @@ static job make_inputs(int32_t dim, int32_t panels) {
         x->list[i + 1] = i + 1;
         x->offsets[i + 1] = (i + 1) * PANEL;
         amx_pack_dims((nabla_rows){x->k, dim}, NABLA_BF16, i * PANEL, PANEL, dim, panel_at(x->packed_k, i, dim));
-        amx_pack_tokens((nabla_rows){x->v, dim}, NABLA_BF16, i * PANEL, PANEL, dim, panel_at(x->packed_v, i, dim));
+        amx_pack_tokens((nabla_rows){x->v, dim}, NABLA_BF16, i * PANEL, PANEL, dim, 1, panel_at(x->packed_v, i, dim));
     }
     char *q = take(panel_bytes(dim));
     amx_pack_rows((nabla_rows){x->q, dim}, NABLA_BF16, 0, PANEL, dim, q);

@@ -15,7 +15,7 @@
 #include "nabla/nabla.h"
 
 #define NABLA_Q_ROWS 64       /* most query rows in one forward task */
-#define NABLA_MOST_TOGETHER 4 /* tasks in one call */
+#define NABLA_MOST_TOGETHER 8 /* tasks in one call */
 #define NABLA_SCORE_ROWS 32   /* most rows in one call for scores */
 #define NABLA_SCORE_PANEL 16  /* keys side by side where lanes are keys: put_key_generic, [keys / 16][D][16] */
 #define NABLA_SCORE_KEYS 32   /* key means come in multiples of these, the last ones zero */

@@ -16,6 +16,7 @@ void emulated_dot(int c, int a, int b);
 #define tile_release() emulated_release()
 #define tile_zero(t) emulated_zero(t)
 #define tile_load(t, base, stride) emulated_load(t, base, stride)
+#define tile_load_once(t, base, stride) emulated_load(t, base, stride)
 #define tile_store(t, base, stride) emulated_store(t, base, stride)
 #define tile_dot(c, a, b) emulated_dot(c, a, b)
 

@@ -60,7 +60,8 @@ static inline void transpose(tile_row r[16]) {
 void amx_pack_rows(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int32_t dim, void *out);
 void amx_pack_dims(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int32_t dim, void *out);
 void amx_pack_cols(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int32_t dim, void *out);
-void amx_pack_tokens(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int32_t dim, void *out);
+/* apart: of the tokens that make a pair, 1 or 16. */
+void amx_pack_tokens(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int32_t dim, int32_t apart, void *out);
 
 NABLA_DECL_PUT_KEY(amx_put_key);
 NABLA_DECL_SCORE_ROWS(amx_score_rows);

@@ -26,6 +26,6 @@ NABLA_DECL_BACKWARD(amx_pack_keys) {
     for (int32_t i = 0; keys_of(task, i, &p); i++) {
         amx_pack_dims(task->k, NABLA_BF16, p.first, p.n, dim, key_form(task, p.piece, K_DIMS));
         amx_pack_dims(task->v, NABLA_BF16, p.first, p.n, dim, key_form(task, p.piece, V_DIMS));
-        amx_pack_tokens(task->k, NABLA_BF16, p.first, p.n, dim, key_form(task, p.piece, K_TOKENS));
+        amx_pack_tokens(task->k, NABLA_BF16, p.first, p.n, dim, 1, key_form(task, p.piece, K_TOKENS));
     }
 }

@@ -2,8 +2,9 @@
 /*
  * P and dS of some pairs of panels, for the backward kernel in tiles: a strip of 16 queries by half a panel of keys at
  * a time, S and dP of one strip while P and dS of the strip before are made between their products. Halves come one
- * after the other, so that those of K and V stay in the first-level cache while strips of Q and dO pass. Squares of 2 x
- * 2 tiles of S and dP, though they load less, took 6 to 11 % more a pair.
+ * after the other, so that those of K and V stay in the first-level cache while strips of Q and dO pass by it (the T1
+ * hint, see amx_tiles.h): where these go into it a pair takes 7 % longer. Squares of 2 x 2 tiles of S and dP load less,
+ * but took 2 to 4 % more a pair.
  *
  * Sums over queries take P and dS as tokens, pairs of queries interleaved. Two queries' rows, rounded anyway for dQ's
  * sum, are interleaved by one instruction for 16 keys, which works within quarters of a register: keys lie in tiles of
@@ -126,13 +127,24 @@ ALWAYS_INLINE void some_units(const int units, const bool tokens, gradients *g) 
         gradient_unit(tokens, g);
 }
 
-/* c0 and c1 = A B over D; `fill` comes depth times. Unrolled, the products alone took 3 % longer. */
-#define HALF_STRIP(c0, c1, old0, old1, depth, a, b, last, fill)                                  \
-    do {                                                                                         \
-        tile_zero(c0);                                                                           \
-        tile_zero(c1);                                                                           \
-        for (int32_t i_ = 0; i_ < (depth); i_++)                                                 \
-            STRIP_STEP(i_, c0, c1, old0, old1, a, b, (b) + (depth) * (int64_t)TILE, last, fill); \
+/* c0 and c1 = A B over D, a row of tiles by two columns; in the first step the two tiles before go to `last`. `fill`
+   comes depth times. Unrolled, the products alone took 3 % longer. */
+#define HALF_STRIP(c0, c1, old0, old1, depth, a, b, last, fill)     \
+    do {                                                            \
+        tile_zero(c0);                                              \
+        tile_zero(c1);                                              \
+        for (int32_t i_ = 0; i_ < (depth); i_++) {                  \
+            tile_load_once(4, (a) + i_ * TILE, 64);                 \
+            tile_load(6, (b) + i_ * TILE, 64);                      \
+            tile_load(7, (b) + ((depth) + i_) * (int64_t)TILE, 64); \
+            tile_dot(c0, 4, 6);                                     \
+            tile_dot(c1, 4, 7);                                     \
+            if (i_ == 0) {                                          \
+                tile_store(old0, last, 64);                         \
+                tile_store(old1, (last) + TILE, 64);                \
+            }                                                       \
+            fill;                                                   \
+        }                                                           \
     } while (0)
 
 /* Half a panel of each pair's keys. depth: padded D / 32. units: after every two products; UNITS / (2 depth) makes all
