@@ -69,11 +69,13 @@ typedef struct gradients {
 
 enum { UNITS = STRIP / 2 };
 
-static inline gradients gradients_of(const gradients_job *job, const pair_terms *x, int32_t strip, int32_t half,
-                                     const half_scores *from) {
+/* i: the strip's number among those of all pairs. */
+static inline gradients gradients_of(const gradients_job *job, int32_t i, int32_t half) {
+    const pair_terms *x = job->pairs + i / STRIPS;
+    const int32_t strip = i % STRIPS;
     const int32_t tokens = half * 2 * TILE + strip / 2 * (TILE / 2) + strip % 2 * (TILE / 4);
     const int32_t keys = x->keys - half * HALF;
-    return (gradients){.scores = from->s[0],
+    return (gradients){.scores = job->scores[i % 2].s[0],
                        .minus_lse = x->minus_lse + strip * STRIP,
                        .minus_delta = x->minus_delta + strip * STRIP,
                        .ds_rows = x->ds_rows + strip * TILE + half * (TILE / 2),
@@ -127,6 +129,11 @@ ALWAYS_INLINE void some_units(const int units, const bool tokens, gradients *g) 
         gradient_unit(tokens, g);
 }
 
+ALWAYS_INLINE void rest_of_units(const bool tokens, gradients *g) {
+    while (g->left)
+        gradient_unit(tokens, g);
+}
+
 /* c0 and c1 = A B over D, a row of tiles by two columns; in the first step the two tiles before go to `last`. `fill`
    comes depth times. Unrolled, the products alone took 3 % longer. */
 #define HALF_STRIP(c0, c1, old0, old1, depth, a, b, last, fill)     \
@@ -148,27 +155,30 @@ ALWAYS_INLINE void some_units(const int units, const bool tokens, gradients *g) 
     } while (0)
 
 /* Half a panel of each pair's keys. depth: padded D / 32. units: after every two products; UNITS / (2 depth) makes all
-   amid them, which took 4 to 8 % less a pair than none; those that are left come after. */
+   amid them, which took 4 to 8 % less a pair than none; those that are left come after. P and dS of a strip begin half
+   a strip after its last tiles went to memory, as vectors wait there for tiles that were just stored: 1 to 2 % of a
+   pair at D = 128. */
 ALWAYS_INLINE void half_gradients(const int32_t depth, const int units, const bool tokens, const gradients_job *job,
                                   int32_t half) {
     const int64_t column = (int64_t)half * 2 * depth * TILE;
     char *last = (char *)job->scores[1].dp; /* which nothing has yet */
     gradients g = {.left = 0};
-    for (int32_t i = 0; i < job->count * STRIPS; i++) {
+    const int32_t strips = job->count * STRIPS;
+    for (int32_t i = 0; i < strips; i++) {
         const pair_terms *x = job->pairs + i / STRIPS;
         const int64_t row = (int64_t)(i % STRIPS) * depth * TILE;
         half_scores *to = job->scores + i % 2;
         HALF_STRIP(0, 1, 2, 3, depth, x->q + row, x->k + column, last, some_units(units, tokens, &g));
+        rest_of_units(tokens, &g);
+        if (i) g = gradients_of(job, i - 1, half);
         HALF_STRIP(2, 3, 0, 1, depth, x->d_o + row, x->v + column, (char *)to->s, some_units(units, tokens, &g));
-        while (g.left)
-            gradient_unit(tokens, &g);
         last = (char *)to->dp;
-        g = gradients_of(job, x, i % STRIPS, half, to);
     }
     tile_store(2, last, 64);
     tile_store(3, last + TILE, 64);
-    while (g.left)
-        gradient_unit(tokens, &g);
+    rest_of_units(tokens, &g);
+    g = gradients_of(job, strips - 1, half);
+    rest_of_units(tokens, &g);
 }
 
 #endif
