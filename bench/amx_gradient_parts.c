@@ -158,10 +158,10 @@ static void make_inputs(int32_t dim, int32_t panels, inputs *x) {
         x->minus_lse[i] = -x->lse[i] * LOG2_E;
         x->minus_delta[i] = -x->delta[i];
     }
-    for (int32_t i = 0; i < MOST_PANELS; i++)
-        x->list[i + 1] = i + 1; /* of keys there may be more than of queries */
-    for (int32_t i = 0; i < panels; i++)
-        x->q_offsets[i + 1] = (i + 1) * PANEL;
+    for (int32_t i = 0; i <= MOST_PANELS; i++) {
+        x->list[i] = i;
+        x->q_offsets[i] = i * PANEL;
+    }
     nabla_backward_task task = task_of(x, panels);
     for (task.block = 0; task.block < KEY_BLOCKS; task.block++)
         amx_pack_keys(&task);

@@ -10,63 +10,55 @@
  * where the tiles are emulated, too, for the results alone.
  */
 #include "amx_bench.h"
-#include "amx_softmax.h"
-#include "amx_sums.h"
+#include "amx_pair.h"
 
-enum { MOST_PANELS = 256, CHUNK = 8 };
+enum { MOST_PANELS = 256 };
 
 /* ---- parts of a pair */
 
-/* 64 queries, and what the parts make of them. */
+/* 32 queries, twice for a pair, and what the parts make of them. */
 typedef struct job {
     const char *q;       /* rows */
     const char *k, *v;   /* panels as dims and as tokens */
-    int32_t dim, panels; /* of the parts a multiple of CHUNK */
+    int32_t dim, panels; /* of the parts */
     float scale;         /* in log2 units */
-    float below[PANEL];  /* -m; there is none better, as scores are never far above 0 */
-    strip_scores s[2];
-    char *p, *o;       /* CHUNK panels as rows, [4][2 depth] tiles */
-    float (*sums)[VL]; /* [64], and of a strip */
+    pair_terms *terms;   /* [2] */
+    statistics *of;
+    char *o; /* [2][D / 16] tiles */
 } job;
 
 static void softmax_alone(void *of) {
-    job *j = of;
-    for (int32_t i = 0; i < j->panels * STRIPS; i++) {
-        const int32_t strip = i % STRIPS;
-        softmax run = {.s = j->s[i % 2].tiles[0],
-                       .p = j->p + strip * 2 * TILE,
-                       .below = j->below + strip * STRIP,
-                       .sums = j->sums + strip * STRIP,
-                       .before = j->sums + PANEL,
-                       .scale = v_set1(j->scale),
-                       .top = v_zero()};
+    const job *j = of;
+    const softmax_constants constants = softmax_constants_of(j->scale);
+    for (int32_t i = 0; i < j->panels * HALVES; i++) {
+        softmax run = softmax_from(0, constants, j->terms + i % 2, j->of);
         softmax_rest(&run);
     }
 }
 
-#define SCORES(depth)                                                                                             \
-    static void scores_##depth(void *of) {                                                                        \
-        job *j = of;                                                                                              \
-        char *carried = (char *)(j->s + 1);                                                                       \
-        for (int32_t i = 0; i < j->panels; i++)                                                                   \
-            for (int32_t strip = 0; strip < STRIPS; strip++)                                                      \
-                CARRIED_STRIP_OVER_DIMS(depth, j->q + strip * (depth)*TILE, j->k + (int64_t)i * 4 * (depth)*TILE, \
-                                        j->s + strip % 2, carried, (void)0);                                      \
+#define SCORES(depth)                                                                                                  \
+    static void scores_##depth(void *of) {                                                                             \
+        const job *j = of;                                                                                             \
+        square old = {.c = NULL}, now;                                                                                 \
+        for (int32_t i = 0; i < j->panels * HALVES; i++)                                                               \
+            for (int32_t column = 0; column < 4; column += 2, old = now) {                                             \
+                now = scores_square(depth, j->q, packed_panel(j->k, i % j->panels, j->dim), j->terms + i % 2, column); \
+                ADD_SQUARE(depth, &now, &old, (void)0, (void)0);                                                       \
+            }                                                                                                          \
+        store_square(&old);                                                                                            \
     }
 SCORES(2)
 SCORES(4)
 
 static void outputs(void *of) {
     const job *j = of;
-    const int32_t columns = j->dim / VL;
-    token_sum sum = {.panels = CHUNK, .c = {.at = j->o, .second = (int64_t)columns * TILE, .step = TILE, .stride = 64}};
-    for (int32_t i = 0; i < j->panels; i += CHUNK) {
-        for (int32_t n = 0; n < CHUNK; n++) {
-            sum.a[n] = j->p + n * 8 * TILE;
-            sum.b[n] = panel_at(j->v, i + n, j->dim);
+    square old = {.c = NULL}, now;
+    for (int32_t i = 0; i < j->panels * HALVES; i++)
+        for (int32_t column = 0; column < j->dim / VL; column += 2, old = now) {
+            now = output_square(j->dim / 32, j->terms + i % 2, packed_panel(j->v, i % j->panels, j->dim), j->o, column);
+            ADD_SQUARE(2, &now, &old, (void)0, (void)0);
         }
-        add_sum(&sum, STRIPS, columns);
-    }
+    store_square(&old);
 }
 
 /* ---- the library's own kernel, over the same panels */
@@ -124,15 +116,16 @@ static job make_inputs(int32_t dim, int32_t panels) {
     const size_t tokens = (size_t)panels * PANEL, size = tokens * (size_t)dim;
     inputs *x = in + (dim == 128);
     *x = (inputs){.q = noise(PANEL * (size_t)dim), .k = noise(size), .v = noise(size), .dim = dim};
-    x->packed_k = take(size * 2);
-    x->packed_v = take(size * 2);
+    x->packed_k = take((size_t)panels * packed_panel_bytes(dim));
+    x->packed_v = take((size_t)panels * packed_panel_bytes(dim));
     x->o = take(PANEL * (size_t)dim * 4);
     x->scratch = take(amx_forward_scratch(dim));
     for (int32_t i = 0; i < panels; i++) {
         x->list[i + 1] = i + 1;
         x->offsets[i + 1] = (i + 1) * PANEL;
-        amx_pack_dims((nabla_rows){x->k, dim}, NABLA_BF16, i * PANEL, PANEL, dim, panel_at(x->packed_k, i, dim));
-        amx_pack_tokens((nabla_rows){x->v, dim}, NABLA_BF16, i * PANEL, PANEL, dim, 1, panel_at(x->packed_v, i, dim));
+        amx_pack_dims((nabla_rows){x->k, dim}, NABLA_BF16, i * PANEL, PANEL, dim, packed_panel(x->packed_k, i, dim));
+        amx_pack_tokens((nabla_rows){x->v, dim}, NABLA_BF16, i * PANEL, PANEL, dim, 16,
+                        packed_panel(x->packed_v, i, dim));
     }
     char *q = take(panel_bytes(dim));
     amx_pack_rows((nabla_rows){x->q, dim}, NABLA_BF16, 0, PANEL, dim, q);
@@ -142,11 +135,11 @@ static job make_inputs(int32_t dim, int32_t panels) {
              .dim = dim,
              .panels = panels,
              .scale = LOG2_E / sqrtf((float)dim),
-             .p = take(CHUNK * 8 * TILE),
-             .o = take((size_t)8 * (size_t)dim / 32 * TILE),
-             .sums = take((PANEL + STRIP) * sizeof *j.sums)};
-    for (int i = 0; i < PANEL; i++)
-        j.below[i] = -1.7f;
+             .terms = take(2 * sizeof *j.terms),
+             .of = take(sizeof *j.of),
+             .o = take(panel_bytes(dim))};
+    for (int i = 0; i < HALF; i++)
+        j.of->below[i] = -1.7f; /* there is none better: scores are never far above 0 */
     return j;
 }
 
@@ -186,7 +179,7 @@ static const struct {
     const char *name;
     part_fn run;
     int32_t together; /* query blocks a call */
-} wholes[] = {{"library", one_block, 1}, {"library of 4 query blocks", together, NABLA_MOST_TOGETHER}};
+} wholes[] = {{"library", one_block, 1}, {"library, neighbours together", together, NABLA_MOST_TOGETHER}};
 
 /* Adds a head dim's lines to parts; jobs has room for one of each number of panels. Returns how many there then are. */
 static size_t add_lines(int32_t dim, const int32_t *panels, size_t lengths, job *jobs, part *parts, size_t count) {

@@ -8,6 +8,7 @@
 
 #include <math.h>
 #include <omp.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,6 +18,7 @@ enum { BLOCKS = 17, S = 64 * BLOCKS - 24, D = 16, MOST_HEADS = 5, Q = 0, K, V, O
 
 /* Tensors of one forward pass, a plan, and a context. */
 typedef struct setup {
+    nabla_dtype dtype; /* of q, k and v */
     nabla_context *ctx;
     nabla_plan *plan;
     nabla_attention_params params;
@@ -24,9 +26,9 @@ typedef struct setup {
     int heads;
 } setup;
 
-static nabla_tensor tensor(int heads, float *x) {
+static nabla_tensor tensor(int heads, nabla_dtype dtype, void *x) {
     const int64_t shape[] = {1, S, heads, D};
-    return nabla_tensor_contiguous(x, NABLA_FP32, 4, shape);
+    return nabla_tensor_contiguous(x, dtype, 4, shape);
 }
 
 static size_t count(const setup *s) {
@@ -52,19 +54,34 @@ static nabla_plan *make_plan(nabla_context *ctx, int heads) {
     return plan;
 }
 
-static setup make(int threads, int heads, int deterministic) {
-    setup s = {.heads = heads, .params = nabla_attention_params_default()};
+/* Their upper halves, where they lie. */
+static void *to_bf16(float *x, size_t n) {
+    uint16_t *out = (uint16_t *)x;
+    for (size_t i = 0; i < n; i++)
+        memcpy(out + i, (char *)(x + i) + 2, sizeof *out);
+    return out;
+}
+
+static setup make_of(nabla_dtype dtype, int threads, int heads, int deterministic) {
+    setup s = {.dtype = dtype, .heads = heads, .params = nabla_attention_params_default()};
     const int64_t lse_shape[] = {1, heads, S};
     nabla_context_options options = nabla_context_options_default();
     options.threads = threads;
     s.params.deterministic = deterministic;
     ok(nabla_context_create(&options, &s.ctx, NULL, 0));
     s.plan = make_plan(s.ctx, heads);
-    for (unsigned i = 0; i < LSE; i++)
-        s.t[i] = tensor(heads, noise(count(&s), i + 1));
+    for (unsigned i = 0; i < LSE; i++) {
+        float *x = noise(count(&s), i + 1);
+        const bool narrow = i <= V && dtype == NABLA_BF16;
+        s.t[i] = tensor(heads, narrow ? NABLA_BF16 : NABLA_FP32, narrow ? to_bf16(x, count(&s)) : x);
+    }
     s.t[LSE] = nabla_tensor_contiguous(noise((size_t)heads * S, 9), NABLA_FP32, 3, lse_shape);
     ok(nabla_attention_forward(s.ctx, s.plan, NULL, s.t + Q, s.t + K, s.t + V, s.t + O, s.t + LSE));
     return s;
+}
+
+static setup make(int threads, int heads, int deterministic) {
+    return make_of(NABLA_FP32, threads, heads, deterministic);
 }
 
 static void destroy(setup *s) {
@@ -79,7 +96,7 @@ static nabla_status backward(const setup *s, unsigned mask, float *gradients) {
     nabla_tensor d[3];
     memset(gradients, 0, 3 * count(s) * sizeof *gradients);
     for (size_t i = 0; i < 3; i++)
-        d[i] = tensor(s->heads, gradients + i * count(s));
+        d[i] = tensor(s->heads, NABLA_FP32, gradients + i * count(s));
     return nabla_attention_backward(s->ctx, s->plan, &s->params, s->t + Q, s->t + K, s->t + V, s->t + O, s->t + LSE,
                                     s->t + D_O, mask & 1 ? d : NULL, mask & 2 ? d + 1 : NULL, mask & 4 ? d + 2 : NULL);
 }
@@ -136,23 +153,27 @@ static void fewer_threads_than_asked(void **state) {
     }
 }
 
+static void check_memory(nabla_dtype dtype, int threads, int deterministic, unsigned mask) {
+    setup s = make_of(dtype, threads, 1 + threads % 3, deterministic);
+    float *gradients = malloc(3 * count(&s) * sizeof *gradients);
+    const nabla_plan_desc desc = describe(s.heads);
+    size_t forward = 0, both = 0;
+    ok(nabla_attention_memory(s.ctx, &desc, &s.params, dtype, D, 0, &forward));
+    assert_true(s.ctx->scratch_size <= forward);
+    ok(nabla_attention_memory(s.ctx, &desc, &s.params, dtype, D, 1, &both));
+    ok(backward(&s, mask, gradients));
+    assert_true(s.ctx->scratch_size <= (both > forward ? both : forward));
+    free(gradients);
+    destroy(&s);
+}
+
 static void memory_is_told(void **state) {
     (void)state;
-    for (int threads = 1; threads <= 4; threads++)
-        for (int deterministic = 0; deterministic < 2; deterministic++)
-            for (unsigned mask = 0; mask < 8; mask++) {
-                setup s = make(threads, 1 + threads % 3, deterministic);
-                float *gradients = malloc(3 * count(&s) * sizeof *gradients);
-                const nabla_plan_desc desc = describe(s.heads);
-                size_t forward = 0, both = 0;
-                ok(nabla_attention_memory(s.ctx, &desc, &s.params, NABLA_FP32, D, 0, &forward));
-                assert_true(s.ctx->scratch_size <= forward);
-                ok(nabla_attention_memory(s.ctx, &desc, &s.params, NABLA_FP32, D, 1, &both));
-                ok(backward(&s, mask, gradients));
-                assert_true(s.ctx->scratch_size <= (both > forward ? both : forward));
-                free(gradients);
-                destroy(&s);
-            }
+    for (int dtype = NABLA_FP32; dtype <= NABLA_BF16; dtype++)
+        for (int threads = 1; threads <= 4; threads++)
+            for (int deterministic = 0; deterministic < 2; deterministic++)
+                for (unsigned mask = 0; mask < 8; mask++)
+                    check_memory((nabla_dtype)dtype, threads, deterministic, mask);
 }
 
 int main(void) {

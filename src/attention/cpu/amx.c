@@ -4,13 +4,13 @@
 #include "amx.h"
 
 static NABLA_DECL_PACK(pack_k_amx) {
-    amx_pack_dims(x, NABLA_BF16, first, last - first, head_dim, panel_at(packed, piece, head_dim));
+    amx_pack_dims(x, NABLA_BF16, first, last - first, head_dim, packed_panel(packed, piece, head_dim));
 }
 static NABLA_DECL_PACK(pack_v_amx) {
-    amx_pack_tokens(x, NABLA_BF16, first, last - first, head_dim, 1, panel_at(packed, piece, head_dim));
+    amx_pack_tokens(x, NABLA_BF16, first, last - first, head_dim, 16, packed_panel(packed, piece, head_dim));
 }
 static size_t packed_size_amx(int64_t pieces, int32_t dim) {
-    return (size_t)pieces * panel_bytes(dim);
+    return (size_t)pieces * packed_panel_bytes(dim);
 }
 
 void nabla_kernels_amx(nabla_kernels *table) {

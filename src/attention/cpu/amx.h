@@ -32,6 +32,15 @@ static inline char *panel_at(const void *packed, int32_t piece, int32_t dim) {
     return (char *)(uintptr_t)packed + (size_t)piece * panel_bytes(dim);
 }
 
+/* Of K and V for the forward kernel. Panels that are a power of two of blocks apart, as those above each other in
+   neighbouring frames often are, would share their places in the caches: so they lie a little further apart. */
+static inline size_t packed_panel_bytes(int32_t dim) {
+    return panel_bytes(dim) / 16 * 17;
+}
+static inline char *packed_panel(const void *packed, int32_t piece, int32_t dim) {
+    return (char *)(uintptr_t)packed + (size_t)piece * packed_panel_bytes(dim);
+}
+
 typedef __m512i tile_row; /* of a tile: 32 bf16, or 16 words, pairs of bf16 or floats */
 
 /* 16 x 16 words. */

@@ -32,6 +32,7 @@
 #include <string.h>
 
 enum { TOGETHER = NABLA_MOST_TOGETHER, WINDOW = 8 };
+_Static_assert((int)WINDOW <= (int)MOST_IN_SUM, "a sum takes a window");
 
 typedef struct scratch {
     half_scores scores[2];

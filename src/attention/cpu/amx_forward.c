@@ -2,45 +2,32 @@
 /*
  * The forward kernel in tiles: S = Q K^T, P = exp2(S - m), O += P V.
  *
- * Pairs of up to 64 queries and a panel of keys come one after another, a panel's with several query blocks in turn
- * (see amx_walk.h). What a pair touches is several times the first-level cache, so little of it is kept there: K of a
- * panel for all that keep it; S of a strip of 16 queries and of the next one; P of CHUNK panels, for which O, as large
- * as K and V of a panel, is loaded, added to and stored once. The matrix unit takes 16 cycles for a product of tiles,
- * two loads of tiles and less than a store's share beside it are hidden: so S is made of two tiles at a time, each pair
- * stored amid the products of the next, the last amid those of the next strip, and O of squares of four. The vector
- * units are half free meanwhile: after every two products of the next strip's S come two rows of this one's
- * probabilities, at D = 128 all of them, at 64 half; four rows at a time were slower than none.
+ * Pairs of 32 queries and a panel of keys come one after another (see amx_walk.h), three of them on their way at once:
+ * a step makes S of the next one and adds P V of the one before to O, tile by tile, and amid these products comes P of
+ * this one, row by row, so that the matrix unit and the vector units work all the time. 32 queries, because Q, O, and
+ * two pairs' S and P, 48 KB at D = 128, are then what the first-level cache holds: K and V pass it by (see
+ * amx_squares.h).
  *
- * The softmax is that of forward.inc.h, but its reference m is the one from before this strip. In the rare case that
- * some score is above it by more than 6 (in log2 units), m moves, O and the sums are scaled, and the strip's
+ * A product of tiles takes 16 cycles, and while products run, multiplications have one of two ports. A row of P has 29
+ * of these, and a step 64 products for 32 rows at D = 128: one row after every two hides there. At D = 64 it is one
+ * after each, and P is what a step waits for. P apart from the products made a pair a quarter longer.
+ *
+ * The softmax is that of forward.inc.h, but its reference m is the one from before this pair. In the rare case that
+ * some score is above it by more than 6 (in log2 units), the row's m moves, its O and sums are scaled, and its
  * probabilities are made again.
  */
-#include "amx_products.h"
-#include "amx_softmax.h"
-#include "amx_sums.h"
+#include "amx_pair.h"
 #include "amx_walk.h"
 
 #include <float.h>
 #include <math.h>
 
-enum {
-    CHUNK = 8,       /* panels: half of C's loads and stores of chunks of 4 */
-    WINDOW = 4,      /* panels of K and V: 128 KB at D = 128, beside 480 KB of the members' P, Q and O */
-    ROWS_AT_ONCE = 2 /* of a strip's softmax amid every two products of the next one's S; the rest come after them */
-};
-
-/* A query block's. */
-typedef struct statistics {
-    float below[PANEL];                 /* -m */
-    _Alignas(64) float sums[PANEL][VL]; /* of probabilities, by lane */
-} statistics;
+enum { STRIP = 16 }; /* rows of a tile */
 
 typedef struct scratch {
-    strip_scores s[2], none; /* of this strip and the next; where what is carried goes when it is nothing */
-    float before[STRIP][VL]; /* this strip's sums without it */
-    uint16_t p[TOGETHER][CHUNK][PANEL * PANEL]; /* rows [4][2] */
-    statistics of[TOGETHER];
-    _Alignas(64) char tiles[]; /* of each member Q as rows, then O as [4][padded D / 16] */
+    pair_terms pairs[2]; /* of this pair; of the next S, of the one before P */
+    statistics of[TOGETHER][HALVES];
+    _Alignas(64) char tiles[]; /* of each member Q as rows, then O, of each half [2][padded D / 16] */
 } scratch;
 
 static size_t member_bytes(int32_t dim) {
@@ -51,34 +38,44 @@ size_t amx_forward_scratch(int32_t dim) {
     return sizeof(scratch) + TOGETHER * member_bytes(dim);
 }
 
-/* A query block on its way over its keys. */
-typedef struct member {
-    const nabla_forward_task *task;
+/* Half a query block on its way over its keys. */
+typedef struct half {
     statistics *of;
     char *q, *o;
-    const char *p[CHUNK], *v[CHUNK]; /* of the panels whose P is made and not yet added to O */
-    int32_t panels;                  /* how many these are */
     bool started, has_o;
-} member;
+} half;
+
+/* A pair on its way. */
+typedef struct passing {
+    half *of; /* NULL: none */
+    pair_terms *terms;
+    const char *k, *v;
+    int32_t n; /* keys */
+} passing;
+
+/* Pairs found ahead, many at a time, which takes a fraction of what each one takes between two steps. */
+enum { AHEAD = 32, RING = 2 * AHEAD };
 
 typedef struct walk {
     pair_walk pairs;
-    member members[TOGETHER];
+    const nabla_forward_task *tasks[TOGETHER];
+    half halves[TOGETHER][HALVES];
     scratch *at;
+    const char *packed_k, *packed_v;
     float scale; /* in log2 units */
     int32_t dim;
-    char *carried; /* where accumulators 2 and 3 go, the last of a strip's S; NULL: they hold nothing */
+    passing ring[RING]; /* pair i at i % RING; before the first and after the last there are none */
 } walk;
 
 /* ---- softmax */
 
-/* Of each row of a strip the largest score, in log2 units. */
-static vf tops_of(const strip_scores *s, float scale) {
+/* Of each query of a strip, 0 or 1, the largest score, in log2 units. */
+static vf tops_of(const pair_terms *x, int32_t strip, float scale) {
     tile_row r[STRIP];
     for (int32_t row = 0; row < STRIP; row++) {
         vf top = v_set1(-INFINITY);
         for (int32_t i = 0; i < 4; i++)
-            top = v_max(v_mul(v_load(s->tiles[i] + row * VL), v_set1(scale)), top);
+            top = v_max(v_mul(v_load(x->s[i] + strip * TILE_FLOATS + row * VL), v_set1(scale)), top);
         r[row] = (tile_row)top;
     }
     transpose(r);
@@ -89,156 +86,98 @@ static vf tops_of(const strip_scores *s, float scale) {
 }
 
 /* Keys that are none get no probability; the first panel finds m. */
-static void begin_strip(const walk *w, member *m, int32_t strip, strip_scores *s, int32_t keys) {
-    for (int32_t i = keys / VL; i < 4; i++)
-        for (int32_t row = 0; row < STRIP; row++)
-            _mm512_mask_storeu_ps(s->tiles[i] + row * VL, (__mmask16)~first_lanes(keys > i * VL ? keys - i * VL : 0),
+static __attribute__((noinline)) void begin_pair(const walk *w, const passing *x) {
+    for (int32_t i = x->n / VL; i < 4; i++)
+        for (int32_t row = 0; row < HALF; row++)
+            _mm512_mask_storeu_ps(x->terms->s[i] + row * VL, (__mmask16)~first_lanes(x->n > i * VL ? x->n - i * VL : 0),
                                   v_set1(w->scale < 0 ? INFINITY : -INFINITY));
-    if (m->started) return;
-    const vf top = v_max(tops_of(s, w->scale), v_set1(-FLT_MAX));
-    v_store(m->of->below + strip * STRIP, v_sub(v_zero(), top));
-}
-
-static inline softmax softmax_of(const walk *w, const member *m, int32_t strip, const strip_scores *s) {
-    return (softmax){.s = s->tiles[0],
-                     .p = (char *)(uintptr_t)m->p[m->panels] + strip * 2 * TILE,
-                     .below = m->of->below + strip * STRIP,
-                     .sums = m->of->sums + strip * STRIP,
-                     .before = w->at->before,
-                     .scale = v_set1(w->scale),
-                     .top = v_zero()};
-}
-
-/* ---- products */
-
-/* What is fetched with a pair: `lines` of each with every two products of S. */
-typedef struct stream {
-    const char *k, *v;
-    int32_t lines;
-} stream;
-
-static const char *k_of(const walk *w, int32_t piece) {
-    return panel_at(w->members[0].task->packed_k, piece, w->dim);
-}
-static const char *v_of(const walk *w, int32_t piece) {
-    return panel_at(w->members[0].task->packed_v, piece, w->dim);
-}
-
-static stream next_stream(walk *w) {
-    const ahead a = next_ahead(&w->pairs);
-    const size_t from = panel_bytes(w->dim) / WHOLE_LINES * (size_t)a.from;
-    return (stream){k_of(w, a.piece) + from, v_of(w, a.piece) + from, a.lines};
-}
-
-ALWAYS_INLINE void fetch_some(stream *x) {
-    for (int32_t i = 0; i < x->lines; i++, x->k += 64, x->v += 64) {
-        _mm_prefetch(x->k, _MM_HINT_T1);
-        _mm_prefetch(x->v, _MM_HINT_T1);
+    if (x->of->started) return;
+    for (int32_t strip = 0; strip < HALF / STRIP; strip++) {
+        const vf top = v_max(tops_of(x->terms, strip, w->scale), v_set1(-FLT_MAX));
+        v_store(x->of->of->below + strip * STRIP, v_sub(v_zero(), top));
     }
 }
 
-/* S of a strip q by the keys k. Amid every two products come `rows` of `run`, and what is to be fetched meanwhile.
-   Inlined, as what escapes to a call must lie in memory at every tile instruction. */
-ALWAYS_INLINE void scores(const int32_t depth, const int rows, walk *w, const char *q, const char *k, strip_scores *s,
-                          softmax *run, stream *fetch) {
-    char *carried = w->carried ? w->carried : (char *)&w->at->none;
-    CARRIED_STRIP_OVER_DIMS(depth, q, k, s, carried, softmax_rows(rows, run); fetch_some(fetch));
-    w->carried = carried;
-}
-
-/* S is whole in memory, and the tiles are free. */
-static inline void store_carried(walk *w) {
-    if (!w->carried) return;
-    tile_store(2, w->carried, 64);
-    tile_store(3, w->carried + TILE, 64);
-    w->carried = NULL;
-}
-
-/* Adds P V of the panels that wait to the member's O. P of the pair at hand is not among them and stays. */
-static __attribute__((noinline)) void empty(walk *w, member *m) {
-    const int32_t columns = padded_dim(w->dim) / VL, panels = m->panels;
-    if (!panels) return;
-    token_sum sum = {.panels = panels,
-                     .fresh = !m->has_o,
-                     .c = {.at = m->o, .second = (int64_t)columns * TILE, .step = TILE, .stride = 64}};
-    _Static_assert(sizeof sum.a >= sizeof m->p, "a sum takes a chunk");
-    memcpy(sum.a, m->p, sizeof m->p);
-    memcpy(sum.b, m->v, sizeof m->v);
-    store_carried(w);
-    add_sum(&sum, STRIPS, columns);
-    m->has_o = true;
-    const char *at_hand = m->p[panels % CHUNK];
-    m->p[panels % CHUNK] = m->p[0];
-    m->p[0] = at_hand;
-    m->panels = 0;
-}
-
-/* Where a maximum in a strip has passed m: moves m and everything that was measured by it, and makes P again. */
-static __attribute__((noinline)) void move_reference(walk *w, member *m, int32_t strip, const strip_scores *s) {
+/* For the rows that have passed m: moves m and everything that was measured by it, and makes P again. O has all pairs
+   before this one. */
+static __attribute__((noinline)) void move_reference(const walk *w, const passing *x, uint32_t passed) {
     const int32_t columns = padded_dim(w->dim) / VL;
-    float tops[STRIP];
-    empty(w, m);
-    softmax run = softmax_of(w, m, strip, s);
-    memcpy(run.sums, run.before, sizeof w->at->before);
-    _mm512_storeu_ps(tops, tops_of(s, w->scale));
-    for (int32_t row = 0; row < STRIP; row++) {
-        float *below = m->of->below + strip * STRIP + row;
-        if (!(tops[row] + *below > MOVE_ABOVE)) continue;
-        const vf shrink = v_exp2(v_set1(-tops[row] - *below));
-        *below = -tops[row];
-        v_store(run.sums[row], v_mul(v_load(run.sums[row]), shrink));
-        if (!m->has_o) continue;
-        float *o = (float *)m->o + strip * columns * TILE_FLOATS + row * VL;
-        for (int32_t d = 0; d < w->dim; d += VL, o += TILE_FLOATS)
+    statistics *of = x->of->of;
+    float tops[HALF];
+    for (int32_t strip = 0; strip < HALF / STRIP; strip++)
+        v_store(tops + strip * STRIP, tops_of(x->terms, strip, w->scale));
+    for (; passed; passed &= passed - 1) {
+        const int32_t row = __builtin_ctz(passed);
+        const vf shrink = v_exp2(v_set1(-tops[row] - of->below[row]));
+        of->below[row] = -tops[row];
+        v_store(of->sums[row], v_mul(v_load(of->sums[row]), shrink));
+        float *o = (float *)x->of->o + row / STRIP * columns * TILE_FLOATS + row % STRIP * VL;
+        for (int32_t d = 0; d < columns && x->of->has_o; d++, o += TILE_FLOATS)
             v_store(o, v_mul(v_load(o), shrink));
+        softmax again = softmax_from(row, softmax_constants_of(w->scale), x->terms, of);
+        softmax_row(&again);
     }
-    softmax_rest(&run);
 }
 
-/* depth: padded D / 32. rows: how many rows of a softmax go with every two products of the next strip's S; those that
-   are left come after them. */
-ALWAYS_INLINE void steps(const int32_t depth, const int rows, walk *w) {
-    pair now, next = {0};
-    stream none = {0};
-    if (!next_pair(&w->pairs, &now)) return;
-    scores(depth, 0, w, w->members[now.member].q, k_of(w, now.piece), w->at->s, NULL, &none);
-    for (bool more = true; more; now = next) {
-        member *m = w->members + now.member;
-        more = next_pair(&w->pairs, &next);
-        stream fetch = next_stream(w);
-        for (int32_t strip = 0; strip < STRIPS; strip++) {
-            strip_scores *s = w->at->s + strip % 2, *s_next = w->at->s + (strip + 1) % 2;
-            const bool within = strip + 1 < STRIPS;
-            const char *q = within ? m->q + (strip + 1) * depth * TILE : w->members[next.member].q;
-            const char *k = k_of(w, within ? now.piece : next.piece);
-            if (!m->started || now.n < PANEL) {
-                store_carried(w);
-                begin_strip(w, m, strip, s, now.n);
-            }
-            softmax run = softmax_of(w, m, strip, s);
-            if (within || more)
-                scores(depth, rows, w, q, k, s_next, &run, &fetch);
-            else
-                store_carried(w);
-            softmax_rest(&run);
-            if (passed(&run)) move_reference(w, m, strip, s);
-        }
-        m->started = true;
-        m->v[m->panels++] = v_of(w, now.piece);
-        if (m->panels == CHUNK) empty(w, m);
+/* ---- steps */
+
+/* S of the next pair, a softmax, and O of the pair before. odd, even: so many rows after a product. */
+ALWAYS_INLINE void step(const int32_t depth, const int odd, const int even, const passing *next, softmax *run,
+                        const passing *done) {
+    square old = {.c = NULL}, now;
+    for (int32_t column = 0; next->of && column < 4; column += 2, old = now) {
+        now = scores_square(depth, next->of->q, next->k, next->terms, column);
+        ADD_SQUARE(depth, &now, &old, softmax_rows(odd, run), softmax_rows(even, run));
     }
-    for (int32_t i = 0; i < w->pairs.members; i++)
-        empty(w, w->members + i);
+    for (int32_t column = 0; done->of && column < 2 * depth; column += 2, old = now) {
+        now = output_square(depth, done->terms, done->v, done->of->o, column);
+        now.fresh = !done->of->has_o;
+        ADD_SQUARE(2, &now, &old, softmax_rows(odd, run), softmax_rows(even, run));
+    }
+    store_square(&old);
+    softmax_rest(run);
+}
+
+/* The next AHEAD pairs from number `first` on. */
+static __attribute__((noinline)) void find_pairs(walk *w, uint32_t first) {
+    for (uint32_t i = first; i < first + AHEAD; i++) {
+        passing *out = w->ring + i % RING;
+        pair x;
+        *out = (passing){.of = NULL};
+        if (!next_pair(&w->pairs, &x)) continue;
+        *out = (passing){.of = &w->halves[x.member][x.half],
+                         .terms = w->at->pairs + i % 2,
+                         .k = packed_panel(w->packed_k, x.piece, w->dim),
+                         .v = packed_panel(w->packed_v, x.piece, w->dim),
+                         .n = x.n};
+    }
+}
+
+/* depth: padded D / 32. */
+ALWAYS_INLINE void steps(const int32_t depth, const int odd, const int even, walk *w) {
+    const softmax_constants constants = softmax_constants_of(w->scale);
+    for (uint32_t i = 0;; i++) {
+        if (i % AHEAD == 0) find_pairs(w, i);
+        const passing *next = w->ring + i % RING, *now = w->ring + (i - 1) % RING, *done = w->ring + (i - 2) % RING;
+        if (!next->of && !now->of && !done->of) break;
+        if (now->of && (!now->of->started || now->n < PANEL)) begin_pair(w, now);
+        softmax run = {.constants = constants};
+        if (now->of) run = softmax_from(0, constants, now->terms, now->of->of);
+        step(depth, odd, even, next, &run, done);
+        if (done->of) done->of->has_o = true;
+        if (run.passed) move_reference(w, now, run.passed);
+        if (now->of) now->of->started = true;
+    }
 }
 
 static void steps_64(walk *w) {
-    steps(2, ROWS_AT_ONCE, w);
+    steps(2, 1, 1, w);
 }
 static void steps_128(walk *w) {
-    steps(4, ROWS_AT_ONCE, w);
+    steps(4, 0, 1, w);
 }
 static void steps_any(walk *w) {
-    steps(padded_dim(w->dim) / 32, 0, w);
+    steps(padded_dim(w->dim) / 32, 0, 1, w);
 }
 
 /* ---- tasks */
@@ -246,19 +185,24 @@ static void steps_any(walk *w) {
 static walk begin(const nabla_forward_task *tasks) {
     const int32_t dim = tasks->head_dim;
     scratch *x = tasks->scratch;
-    walk w = {.pairs = {.offsets = tasks->k_offsets, .pieces = tasks->k_pieces, .window_panels = WINDOW},
+    walk w = {.pairs = begin_walk(tasks->k_offsets, tasks->k_pieces, dim),
               .at = x,
+              .packed_k = tasks->packed_k,
+              .packed_v = tasks->packed_v,
               .scale = tasks->scale * LOG2_E,
               .dim = dim};
     for (const nabla_forward_task *t = tasks; t; t = t->next) {
         const int32_t i = w.pairs.members;
         char *q = x->tiles + (size_t)i * member_bytes(dim), *o = q + panel_bytes(dim);
-        w.members[i] = (member){.task = t, .of = x->of + i, .q = q, .o = o};
-        for (int32_t n = 0; n < CHUNK; n++)
-            w.members[i].p[n] = (const char *)x->p[i][n];
-        add_member(&w.pairs, t->blocks, t->block_count);
+        for (int32_t h = 0; h < HALVES; h++)
+            w.halves[i][h] = (half){.of = &x->of[i][h],
+                                    .q = q + panel_bytes(dim) / HALVES * (size_t)h,
+                                    .o = o + panel_bytes(dim) * (size_t)h}; /* as many bytes, of floats */
+        w.tasks[i] = t;
+        add_member(&w.pairs, t->blocks, t->block_count, (t->q_count + HALF - 1) / HALF);
         amx_pack_rows(t->q, NABLA_BF16, 0, t->q_count, dim, q);
-        memset(x->of[i].sums, 0, sizeof x->of[i].sums);
+        for (int32_t h = 0; h < HALVES; h++)
+            memset(x->of[i][h].sums, 0, sizeof x->of[i][h].sums);
     }
     return w;
 }
@@ -278,36 +222,36 @@ static vf logs_of(vf x) {
     return v_fma(e, v_set1(LN_2), v_mul(p, t));
 }
 
-/* Of a strip l, and LSE if it is asked for; -inf where no key had a probability, as all scores are. */
-static vf finish_sums(const member *m, int32_t strip) {
-    const nabla_forward_task *t = m->task;
-    const int32_t first = strip * STRIP, n = t->q_count - first;
+/* Of 16 queries l, and LSE if it is asked for; -inf where no key had a probability, as all scores are. */
+static vf finish_sums(const nabla_forward_task *t, const statistics *of, int32_t first) {
+    const float *below = of->below + first % HALF;
+    const int32_t n = t->q_count - first;
     tile_row r[STRIP];
     for (int32_t row = 0; row < STRIP; row++)
-        r[row] = (tile_row)v_load(m->of->sums[first + row]);
+        r[row] = (tile_row)v_load(of->sums[first % HALF + row]);
     transpose(r);
     vf sum = (vf)r[0];
     for (int32_t i = 1; i < VL; i++)
         sum = v_add(sum, (vf)r[i]);
     if (t->lse) {
-        const vf lse = v_sub(logs_of(sum), v_mul(v_load(m->of->below + first), v_set1(LN_2)));
+        const vf lse = v_sub(logs_of(sum), v_mul(v_load(below), v_set1(LN_2)));
         v_store_n(t->lse + first, n, v_pick(v_equal(sum, v_zero()), v_set1(-INFINITY), lse));
     }
     return sum;
 }
 
 /* O = beta O + alpha O / l. */
-static void finish(const member *m) {
-    const nabla_forward_task *t = m->task;
+static void finish(const nabla_forward_task *t, const half *halves) {
     const nabla_rows out = {t->o, t->o_stride};
     const int32_t columns = padded_dim(t->head_dim) / VL;
     float sums[STRIP];
     for (int32_t r = 0; r < t->q_count; r++) {
-        if (r % STRIP == 0) _mm512_storeu_ps(sums, finish_sums(m, r / STRIP));
+        const half *h = halves + r / HALF;
+        if (r % STRIP == 0) _mm512_storeu_ps(sums, finish_sums(t, h->of, r));
         const float sum = sums[r % STRIP];
         const bool some = !(sum == 0);
         const vf factor = v_set1(some ? t->alpha / sum : 0.0f), beta = v_set1(t->beta);
-        const float *o = (const float *)m->o + r / 16 * columns * TILE_FLOATS + r % 16 * VL;
+        const float *o = (const float *)h->o + r % HALF / STRIP * columns * TILE_FLOATS + r % STRIP * VL;
         char *to = (char *)(uintptr_t)row_at(out, t->o_dtype, r);
         for (int32_t d = 0; d < t->head_dim; d += VL, o += TILE_FLOATS) {
             const int32_t n = t->head_dim - d;
@@ -330,5 +274,5 @@ NABLA_DECL_FORWARD(amx_forward) {
         steps_any(&w);
     tile_release();
     for (int32_t i = 0; i < w.pairs.members; i++)
-        finish(w.members + i);
+        finish(w.tasks[i], w.halves[i]);
 }

@@ -13,11 +13,14 @@
 #ifndef NABLA_AMX_GRADIENTS_H
 #define NABLA_AMX_GRADIENTS_H
 
-#include "amx_products.h"
+#include "amx.h"
+#include "amx_tiles.h"
+#include "inline.h"
 
 #include <stdbool.h>
 
-enum { HALF = PANEL / 2, HALVES = 2 };
+enum { HALF = PANEL / 2, HALVES = 2 };       /* of a panel of keys */
+enum { STRIP = 16, STRIPS = PANEL / STRIP }; /* of queries: rows of a tile */
 
 /* Which of a half's keys lies in a column of the half's tile 0 or 1 of tokens. */
 static inline int32_t key_in_tokens(int32_t tile, int32_t column) {

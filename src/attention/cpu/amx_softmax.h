@@ -1,72 +1,145 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* P = exp2(scale S - m) in bf16 of a strip of queries by 64 keys, for the forward kernel in tiles, and the sums by
-   lane. P lies as rows (see amx.h). */
+/*
+ * P = exp2(scale S - m) in bf16 of 32 queries by 64 keys, for the forward kernel in tiles, and the sums by lane. S lies
+ * as [4 of keys][2 of queries] tiles, P as [2][2], so that a query's row is as far from the next in both.
+ *
+ * While the matrix unit works, one port of two is left for multiplications, and both for sums and shuffles: of the
+ * former there are 7 for 16 probabilities, which the products of a pair at D = 128 can just hide. So the rounding to
+ * bf16 is made of the latter, where the instruction for it would take two more a pair of vectors: half is added, and
+ * the upper halves of two vectors are put together, word by word. So keys t and t + 16 lie side by side (see
+ * amx_pack_tokens).
+ */
 #ifndef NABLA_AMX_SOFTMAX_H
 #define NABLA_AMX_SOFTMAX_H
 
-#include "amx_products.h"
+#include "amx.h"
+#include "inline.h"
 
-#include <stdbool.h>
+#include <stddef.h>
 
-/* Tells that m must move: the largest sum of four probabilities. It may pass 2^8 when a score is more than 6 above m
-   (in log2 units). */
+enum {
+    HALF = PANEL / 2,
+    HALVES = 2,
+    SCORES_BY_KEY = 2 * TILE_FLOATS, /* from one tile of keys to the next */
+    P_BY_KEY = 2 * TILE
+};
+
+/* A row's m must move if a sum of four of its probabilities is above this, which only happens where a score is more
+   than 6 above m (in log2 units). */
 #define MOST_OF_FOUR 256.0f
-#define MOVE_ABOVE 6.0f
 
-/* 2^x within 1.1e-6 of itself, 2^0 exactly; -inf gives 0. Of x's fraction a cubic, squared, plus a constant: one
-   operation less than v_exp2's degree 5, which is within 2e-7, and P is what a pair at D = 64 waits for most. A plain
-   polynomial of as many operations, degree 4, is within 2.6e-6 and misses LSE's contract, of which this takes half. */
-ALWAYS_INLINE vf probability(vf x) {
-    const vf r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF);
-    vf c = v_fma(v_set1(1.078303691e-02f), r, v_set1(4.451461571e-02f));
-    c = v_fma(c, r, v_set1(4.055408771e-01f));
-    c = v_fma(c, r, v_set1(8.545575296e-01f));
-    return _mm512_scalef_ps(v_fma(c, c, v_set1(2.697314286e-01f)), x);
+/* A vector that stays in its register: left alone, a compiler makes constants anew for every row, on the ports that are
+   short. */
+ALWAYS_INLINE vf kept(float x) {
+    vf y = v_set1(x);
+    __asm__("" : "+v"(y));
+    return y;
+}
+ALWAYS_INLINE tile_row kept_words(tile_row x) {
+    __asm__("" : "+v"(x));
+    return x;
 }
 
-/* A strip on its way, in registers. */
+typedef struct softmax_constants {
+    vf scale, cubic[4], last, most;
+    tile_row half, upper, down;
+} softmax_constants;
+
+/* scale: in log2 units. */
+ALWAYS_INLINE softmax_constants softmax_constants_of(float scale) {
+    const __m128i down = _mm_set_epi8(-1, -1, 15, 14, -1, -1, 11, 10, -1, -1, 7, 6, -1, -1, 3, 2);
+    return (softmax_constants){
+        .scale = kept(scale),
+        .cubic = {kept(8.545575296e-01f), kept(4.055408771e-01f), kept(4.451461571e-02f), kept(1.078303691e-02f)},
+        .last = kept(2.697314286e-01f),
+        .most = kept(MOST_OF_FOUR),
+        .half = kept_words(_mm512_set1_epi32(0x8000)),
+        .upper = kept_words(_mm512_set1_epi32((int)0xffff0000u)),
+        .down = kept_words(_mm512_broadcast_i32x4(down))};
+}
+
+/* 2^x within 1.1e-6 of itself, 2^0 exactly; -inf gives 0. Of x's fraction a cubic, squared, plus a constant: one
+   operation less than v_exp2's degree 5, which is within 2e-7. A plain polynomial of as many operations, degree 4, is
+   within 2.6e-6 and misses LSE's contract, of which this takes half. */
+ALWAYS_INLINE vf probability(const softmax_constants *k, vf x) {
+    const vf r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF);
+    vf c = v_fma(k->cubic[3], r, k->cubic[2]);
+    c = v_fma(c, r, k->cubic[1]);
+    c = v_fma(c, r, k->cubic[0]);
+    return _mm512_scalef_ps(v_fma(c, c, k->last), x);
+}
+
+/* Of each word a bf16 of `low`, then one of `high`; halves are rounded up. NaN may be lost. */
+ALWAYS_INLINE tile_row round_pairs(const softmax_constants *k, vf low, vf high) {
+    const tile_row l = _mm512_add_epi32((tile_row)low, k->half), h = _mm512_add_epi32((tile_row)high, k->half);
+    /* h & upper | l moved down */
+    return _mm512_ternarylogic_epi32(h, k->upper, _mm512_shuffle_epi8(l, k->down), 0xea);
+}
+
+/* S and P of 32 queries by a panel. */
+typedef struct pair_terms {
+    _Alignas(64) float s[4][SCORES_BY_KEY]; /* [4 of keys][2 of queries] tiles */
+    char p[2][P_BY_KEY];                    /* [2 of keys][2] */
+} pair_terms;
+
+/* Of 32 queries. */
+typedef struct statistics {
+    _Alignas(64) float sums[HALF][VL]; /* of probabilities, by lane */
+    float below[HALF];                 /* -m */
+} statistics;
+
+/* On its way, in registers. */
 typedef struct softmax {
-    const float *s;     /* [4] tiles */
-    char *p;            /* [2] tiles */
-    const float *below; /* -m */
-    float (*sums)[VL];
-    float (*before)[VL]; /* takes the sums as they were */
-    vf scale, top;
-    int64_t row;
+    softmax_constants constants;
+    char *terms, *sums; /* of pair_terms and statistics what is the next row's */
+    const float *below;
+    uint32_t passed; /* a bit a row: one whose m must move; its P is no good, and not in its sums */
+    int32_t left;    /* rows */
 } softmax;
+
+/* From a row of the pair on. */
+ALWAYS_INLINE softmax softmax_from(int32_t row, softmax_constants constants, pair_terms *terms, statistics *of) {
+    return (softmax){.constants = constants,
+                     .terms = (char *)terms + row * 64,
+                     .sums = (char *)of->sums[row],
+                     .below = of->below + row,
+                     .left = HALF - row};
+}
 
 /* One query by 64 keys. */
 ALWAYS_INLINE void softmax_row(softmax *x) {
-    const int64_t r = x->row++;
-    const float *s = x->s + r * VL;
-    char *p = x->p + r * 64;
-    const vf below = v_set1(x->below[r]), sum = v_load(x->sums[r]);
+    const float *s = (const float *)(const void *)x->terms;
+    char *p = x->terms + offsetof(pair_terms, p);
+    float *sums = (float *)(void *)x->sums;
+    const vf below = v_set1(*x->below);
     vf e[4];
     UNROLLED
     for (int i = 0; i < 4; i++)
-        e[i] = probability(v_fma(v_load(s + i * TILE_FLOATS), x->scale, below));
-    _mm512_store_si512(p, (__m512i)_mm512_cvtne2ps_pbh(e[1], e[0]));
-    _mm512_store_si512(p + TILE, (__m512i)_mm512_cvtne2ps_pbh(e[3], e[2]));
+        e[i] = probability(&x->constants, v_fma(v_load(s + i * SCORES_BY_KEY), x->constants.scale, below));
+    _mm512_store_si512(p, round_pairs(&x->constants, e[0], e[1]));
+    _mm512_store_si512(p + P_BY_KEY, round_pairs(&x->constants, e[2], e[3]));
     const vf four = v_add(v_add(e[0], e[1]), v_add(e[2], e[3]));
-    x->top = v_max(four, x->top);
-    v_store(x->before[r], sum);
-    v_store(x->sums[r], v_add(sum, four));
+    if (__builtin_expect(v_above(four, x->constants.most) != 0, 0))
+        x->passed |= 1u << (HALF - x->left);
+    else
+        v_store(sums, v_add(v_load(sums), four));
+    x->terms += 64;
+    x->sums += 64;
+    x->below++;
+    x->left--;
 }
 
+/* If there are any left. */
 ALWAYS_INLINE void softmax_rows(const int rows, softmax *x) {
+    if (!x->left) return;
     UNROLLED
     for (int i = 0; i < rows; i++)
         softmax_row(x);
 }
 
-/* Those that are left. */
 ALWAYS_INLINE void softmax_rest(softmax *x) {
-    while (x->row < STRIP)
+    while (x->left)
         softmax_row(x);
-}
-
-static inline bool passed(const softmax *x) {
-    return v_above(x->top, v_set1(MOST_OF_FOUR));
 }
 
 #endif

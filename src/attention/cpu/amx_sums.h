@@ -11,7 +11,9 @@
 #ifndef NABLA_AMX_SUMS_H
 #define NABLA_AMX_SUMS_H
 
-#include "amx_products.h"
+#include "amx.h"
+#include "amx_tiles.h"
+#include "inline.h"
 
 #include <stdbool.h>
 
