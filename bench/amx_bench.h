@@ -3,7 +3,8 @@
 #ifndef BENCH_AMX_BENCH_H
 #define BENCH_AMX_BENCH_H
 
-#include "amx_products.h"
+#include "amx.h"
+#include "amx_tiles.h"
 
 #include <math.h>
 #include <stdbool.h>

@@ -9,7 +9,7 @@
 #include "amx_gradients.h"
 #include "amx_sums.h"
 
-enum { MOST_PANELS = 128, KEY_BLOCKS = NABLA_MOST_TOGETHER, CHUNK = 4 };
+enum { MOST_PANELS = 128, KEY_BLOCKS = NABLA_MOST_TOGETHER, CHUNK = 8 };
 
 /* Of one head dim. */
 typedef struct inputs {
@@ -243,7 +243,7 @@ static double error_of(const kernel *what, length *of) {
  */
 static size_t add_lines(inputs *in, const int32_t *panels, size_t count_of_lengths, length *lengths, part *parts,
                         size_t count) {
-    const kernel kernels[] = {{"library", library, 1}, {"library of 4 key blocks", together, KEY_BLOCKS}};
+    const kernel kernels[] = {{"library", library, 1}, {"library of 8 key blocks", together, KEY_BLOCKS}};
     for (size_t i = 0; i < count_of_lengths; i++) {
         length *x = lengths + i;
         *x = (length){in, panels[i]};
@@ -254,7 +254,7 @@ static size_t add_lines(inputs *in, const int32_t *panels, size_t count_of_lengt
             p.run = what->run;
             p.products = in->dim / 32 * 80;
             p.pairs = panels[i] * what->key_blocks;
-            p.error = panels[i] <= 4 ? error_of(what, x) : UNCHECKED;
+            p.error = panels[i] <= CHUNK ? error_of(what, x) : UNCHECKED;
             parts[count++] = p;
         }
         p.pairs = panels[i];
@@ -273,9 +273,9 @@ static size_t add_lines(inputs *in, const int32_t *panels, size_t count_of_lengt
 
 int main(void) {
 #ifdef NABLA_TILES_EMULATED
-    static const int32_t panels[] = {4};
+    static const int32_t panels[] = {CHUNK};
 #else
-    static const int32_t panels[] = {4, MOST_PANELS}; /* in the second and the last level of cache */
+    static const int32_t panels[] = {CHUNK, MOST_PANELS}; /* in the second and the last level of cache */
 #endif
     enum { LENGTHS = sizeof panels / sizeof *panels };
     static inputs in[2];

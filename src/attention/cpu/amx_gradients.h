@@ -2,8 +2,9 @@
 /*
  * P and dS of some pairs of panels, for the backward kernel in tiles: a strip of 16 queries by half a panel of keys at
  * a time, S and dP of one strip while P and dS of the strip before are made between their products. Halves come one
- * after the other, so that those of K and V stay in the first-level cache while strips of Q and dO pass. Squares of 2 x
- * 2 tiles of S and dP, though they load less, took 6 to 11 % more a pair.
+ * after the other, so that those of K and V stay in the first-level cache while strips of Q and dO pass by it (the T1
+ * hint, see amx_tiles.h): where these go into it a pair takes 7 % longer. Squares of 2 x 2 tiles of S and dP load less,
+ * but took 2 to 4 % more a pair.
  *
  * Sums over queries take P and dS as tokens, pairs of queries interleaved. Two queries' rows, rounded anyway for dQ's
  * sum, are interleaved by one instruction for 16 keys, which works within quarters of a register: keys lie in tiles of
@@ -12,11 +13,14 @@
 #ifndef NABLA_AMX_GRADIENTS_H
 #define NABLA_AMX_GRADIENTS_H
 
-#include "amx_products.h"
+#include "amx.h"
+#include "amx_tiles.h"
+#include "inline.h"
 
 #include <stdbool.h>
 
-enum { HALF = PANEL / 2, HALVES = 2 };
+enum { HALF = PANEL / 2, HALVES = 2 };       /* of a panel of keys */
+enum { STRIP = 16, STRIPS = PANEL / STRIP }; /* of queries: rows of a tile */
 
 /* Which of a half's keys lies in a column of the half's tile 0 or 1 of tokens. */
 static inline int32_t key_in_tokens(int32_t tile, int32_t column) {
@@ -68,11 +72,13 @@ typedef struct gradients {
 
 enum { UNITS = STRIP / 2 };
 
-static inline gradients gradients_of(const gradients_job *job, const pair_terms *x, int32_t strip, int32_t half,
-                                     const half_scores *from) {
+/* i: the strip's number among those of all pairs. */
+static inline gradients gradients_of(const gradients_job *job, int32_t i, int32_t half) {
+    const pair_terms *x = job->pairs + i / STRIPS;
+    const int32_t strip = i % STRIPS;
     const int32_t tokens = half * 2 * TILE + strip / 2 * (TILE / 2) + strip % 2 * (TILE / 4);
     const int32_t keys = x->keys - half * HALF;
-    return (gradients){.scores = from->s[0],
+    return (gradients){.scores = job->scores[i % 2].s[0],
                        .minus_lse = x->minus_lse + strip * STRIP,
                        .minus_delta = x->minus_delta + strip * STRIP,
                        .ds_rows = x->ds_rows + strip * TILE + half * (TILE / 2),
@@ -126,37 +132,56 @@ ALWAYS_INLINE void some_units(const int units, const bool tokens, gradients *g) 
         gradient_unit(tokens, g);
 }
 
-/* c0 and c1 = A B over D; `fill` comes depth times. Unrolled, the products alone took 3 % longer. */
-#define HALF_STRIP(c0, c1, old0, old1, depth, a, b, last, fill)                                  \
-    do {                                                                                         \
-        tile_zero(c0);                                                                           \
-        tile_zero(c1);                                                                           \
-        for (int32_t i_ = 0; i_ < (depth); i_++)                                                 \
-            STRIP_STEP(i_, c0, c1, old0, old1, a, b, (b) + (depth) * (int64_t)TILE, last, fill); \
+ALWAYS_INLINE void rest_of_units(const bool tokens, gradients *g) {
+    while (g->left)
+        gradient_unit(tokens, g);
+}
+
+/* c0 and c1 = A B over D, a row of tiles by two columns; in the first step the two tiles before go to `last`. `fill`
+   comes depth times. Unrolled, the products alone took 3 % longer. */
+#define HALF_STRIP(c0, c1, old0, old1, depth, a, b, last, fill)     \
+    do {                                                            \
+        tile_zero(c0);                                              \
+        tile_zero(c1);                                              \
+        for (int32_t i_ = 0; i_ < (depth); i_++) {                  \
+            tile_load_once(4, (a) + i_ * TILE, 64);                 \
+            tile_load(6, (b) + i_ * TILE, 64);                      \
+            tile_load(7, (b) + ((depth) + i_) * (int64_t)TILE, 64); \
+            tile_dot(c0, 4, 6);                                     \
+            tile_dot(c1, 4, 7);                                     \
+            if (i_ == 0) {                                          \
+                tile_store(old0, last, 64);                         \
+                tile_store(old1, (last) + TILE, 64);                \
+            }                                                       \
+            fill;                                                   \
+        }                                                           \
     } while (0)
 
 /* Half a panel of each pair's keys. depth: padded D / 32. units: after every two products; UNITS / (2 depth) makes all
-   amid them, which took 4 to 8 % less a pair than none; those that are left come after. */
+   amid them, which took 4 to 8 % less a pair than none; those that are left come after. P and dS of a strip begin half
+   a strip after its last tiles went to memory, as vectors wait there for tiles that were just stored: 1 to 2 % of a
+   pair at D = 128. */
 ALWAYS_INLINE void half_gradients(const int32_t depth, const int units, const bool tokens, const gradients_job *job,
                                   int32_t half) {
     const int64_t column = (int64_t)half * 2 * depth * TILE;
     char *last = (char *)job->scores[1].dp; /* which nothing has yet */
     gradients g = {.left = 0};
-    for (int32_t i = 0; i < job->count * STRIPS; i++) {
+    const int32_t strips = job->count * STRIPS;
+    for (int32_t i = 0; i < strips; i++) {
         const pair_terms *x = job->pairs + i / STRIPS;
         const int64_t row = (int64_t)(i % STRIPS) * depth * TILE;
         half_scores *to = job->scores + i % 2;
         HALF_STRIP(0, 1, 2, 3, depth, x->q + row, x->k + column, last, some_units(units, tokens, &g));
+        rest_of_units(tokens, &g);
+        if (i) g = gradients_of(job, i - 1, half);
         HALF_STRIP(2, 3, 0, 1, depth, x->d_o + row, x->v + column, (char *)to->s, some_units(units, tokens, &g));
-        while (g.left)
-            gradient_unit(tokens, &g);
         last = (char *)to->dp;
-        g = gradients_of(job, x, i % STRIPS, half, to);
     }
     tile_store(2, last, 64);
     tile_store(3, last + TILE, 64);
-    while (g.left)
-        gradient_unit(tokens, &g);
+    rest_of_units(tokens, &g);
+    g = gradients_of(job, strips - 1, half);
+    rest_of_units(tokens, &g);
 }
 
 #endif

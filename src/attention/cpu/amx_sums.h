@@ -1,13 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sums over the tokens of some panels, for the kernels in tiles: C += A B, a square of 2 x 2 tiles of C at a
+ * Sums over the tokens of some panels, for the backward kernel in tiles: C += A B, a square of 2 x 2 tiles of C at a
  * time, so that a product takes one load and C is loaded once for all panels. The tiles of a square are stored one by
- * one as those of the next one are loaded: all four at once leave the matrix unit idle.
+ * one as those of the next one are loaded: all four at once leave the matrix unit idle. The operands of four products
+ * are loaded before them.
+ *
+ * One operand's share of a square is used by several squares in a row and stays in the first-level cache; the other one
+ * passes by it (tile_load_once).
  */
 #ifndef NABLA_AMX_SUMS_H
 #define NABLA_AMX_SUMS_H
 
-#include "amx_products.h"
+#include "amx.h"
+#include "amx_tiles.h"
+#include "inline.h"
 
 #include <stdbool.h>
 
@@ -45,46 +51,69 @@ typedef struct token_sum {
     } while (0)
 
 /* The square's four products of 32 tokens. turn: its first. */
-#define SUM_STEP(a, b, turn)              \
-    do {                                  \
-        tile_load(4, a, 64);              \
-        tile_load(6, b, 64);              \
-        if (turn) TURN_TILE(0, TILE_00);  \
-        tile_dot(0, 4, 6);                \
-        tile_load(7, (b) + 2 * TILE, 64); \
-        if (turn) TURN_TILE(1, TILE_01);  \
-        tile_dot(1, 4, 7);                \
-        tile_load(5, (a) + 2 * TILE, 64); \
-        if (turn) TURN_TILE(2, TILE_10);  \
-        tile_dot(2, 5, 6);                \
-        if (turn) TURN_TILE(3, TILE_11);  \
-        tile_dot(3, 5, 7);                \
+#define SUM_STEP(load_a, load_b, a, b, turn) \
+    do {                                     \
+        load_a(4, a, 64);                    \
+        load_b(6, b, 64);                    \
+        load_b(7, (b) + 2 * TILE, 64);       \
+        load_a(5, (a) + 2 * TILE, 64);       \
+        if (turn) TURN_TILE(0, TILE_00);     \
+        tile_dot(0, 4, 6);                   \
+        if (turn) TURN_TILE(1, TILE_01);     \
+        tile_dot(1, 4, 7);                   \
+        if (turn) TURN_TILE(2, TILE_10);     \
+        tile_dot(2, 5, 6);                   \
+        if (turn) TURN_TILE(3, TILE_11);     \
+        tile_dot(3, 5, 7);                   \
     } while (0)
 
-/* The square of tiles [row, row + 2) by [column, column + 2), which is then the old one. */
-ALWAYS_INLINE sum_tiles add_square(const token_sum *x, int32_t row, int32_t column, sum_tiles old) {
+/* The square's products of all panels. */
+#define SUM_SQUARE(load_a, load_b)                                                     \
+    do {                                                                               \
+        SUM_STEP(load_a, load_b, x->a[0] + a, x->b[0] + b, true);                      \
+        SUM_STEP(load_a, load_b, x->a[0] + a + TILE, x->b[0] + b + TILE, false);       \
+        for (int32_t i_ = 1; i_ < x->panels; i_++) {                                   \
+            SUM_STEP(load_a, load_b, x->a[i_] + a, x->b[i_] + b, false);               \
+            SUM_STEP(load_a, load_b, x->a[i_] + a + TILE, x->b[i_] + b + TILE, false); \
+        }                                                                              \
+    } while (0)
+
+/* The square of tiles [row, row + 2) by [column, column + 2), which is then the old one. a_stays: it is A that the next
+   squares use again, not B. */
+ALWAYS_INLINE sum_tiles add_square(const bool a_stays, const token_sum *x, int32_t row, int32_t column, sum_tiles old) {
     const int64_t a = (int64_t)row * 2 * TILE, b = (int64_t)column * 2 * TILE;
     sum_tiles now = x->c;
     now.at += row * now.second + column * now.step;
-    SUM_STEP(x->a[0] + a, x->b[0] + b, true);
-    SUM_STEP(x->a[0] + a + TILE, x->b[0] + b + TILE, false);
-    for (int32_t i = 1; i < x->panels; i++) {
-        SUM_STEP(x->a[i] + a, x->b[i] + b, false);
-        SUM_STEP(x->a[i] + a + TILE, x->b[i] + b + TILE, false);
-    }
+    if (a_stays)
+        SUM_SQUARE(tile_load, tile_load_once);
+    else
+        SUM_SQUARE(tile_load_once, tile_load);
     return now;
 }
 
-/* rows, columns: even. B of two columns stays in the first-level cache while A passes. */
-static inline void add_sum(const token_sum *x, int32_t rows, int32_t columns) {
-    sum_tiles old = {.at = NULL};
-    for (int32_t column = 0; column < columns; column += 2)
-        for (int32_t row = 0; row < rows; row += 2)
-            old = add_square(x, row, column, old);
+static inline void store_last_square(sum_tiles old) {
     tile_store(0, TILE_00(old), old.stride);
     tile_store(1, TILE_01(old), old.stride);
     tile_store(2, TILE_10(old), old.stride);
     tile_store(3, TILE_11(old), old.stride);
+}
+
+/* rows, columns: even. B of two columns stays while A passes. */
+static inline void add_sum(const token_sum *x, int32_t rows, int32_t columns) {
+    sum_tiles old = {.at = NULL};
+    for (int32_t column = 0; column < columns; column += 2)
+        for (int32_t row = 0; row < rows; row += 2)
+            old = add_square(false, x, row, column, old);
+    store_last_square(old);
+}
+
+/* A of two rows stays while B passes. */
+static inline void add_sum_by_rows(const token_sum *x, int32_t rows, int32_t columns) {
+    sum_tiles old = {.at = NULL};
+    for (int32_t row = 0; row < rows; row += 2)
+        for (int32_t column = 0; column < columns; column += 2)
+            old = add_square(true, x, row, column, old);
+    store_last_square(old);
 }
 
 #endif

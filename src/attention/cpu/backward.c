@@ -321,11 +321,14 @@ static void run_head(const backward_run *r, int64_t head, int32_t thread) {
     const int32_t dim = r->call->head_dim;
     float *dq = gradient(r, thread, r->at.dq);
     memset(dq, 0, (size_t)plan->q_tokens * (size_t)dim * sizeof *dq);
-    for (int64_t i = 0; packs(r) && i < plan->nq + plan->nk; i++)
+    for (int64_t i = 0; packs(r) && i < plan->nq; i++)
         pack_block(r, head, thread, i, thread);
-    for (int32_t block = 0; block < plan->nk; block += r->at.together)
-        run_kv(r, head, thread, block, block + r->at.together < plan->nk ? block + r->at.together : (int32_t)plan->nk,
-               thread);
+    for (int64_t block = 0, end; block < plan->nk; block = end) {
+        end = block + r->at.together < plan->nk ? block + r->at.together : plan->nk;
+        for (int64_t i = block; packs(r) && i < end; i++) /* now, so that they are read from a cache near by */
+            pack_block(r, head, thread, plan->nq + i, thread);
+        run_kv(r, head, thread, (int32_t)block, (int32_t)end, thread);
+    }
     store_dq(r, head, 0, (int32_t)plan->q_tokens, dq);
 }
 
