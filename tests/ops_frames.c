@@ -77,7 +77,8 @@ static void conv_one(ops_case *c, nv_conv_shape s, int32_t height, int32_t width
         ops_tensor x = ops_flat(c, c->dtype, (int64_t)high * wide, s.in, 1),
                    y = ops_flat(c, NABLA_FP32, pixels, s.out, 1);
         naive(&s, &x, &w, with_bias ? &bias : NULL, &y, high, wide, add);
-        const nv_conv a = {weights, high, wide, x.m.data, with_bias ? ops_floats(bias) : NULL, ops_floats(y), add};
+        const nv_conv a = {1,  {weights}, {x.m.data}, high, wide, with_bias ? ops_floats(bias) : NULL, ops_floats(y),
+                           add};
         OPS_RUN(c, "conv", 0, ops->conv(c->dev, &a, err));
         ops_expect(c, "conv", y, (double)(s.in * s.kernel * s.kernel) * 0.5);
     }
