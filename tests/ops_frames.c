@@ -40,13 +40,13 @@ static void upsample_one(ops_case *c) {
     ops_expect(c, "upsample", y, 0);
 }
 
-/* y (+)= bias + the convolution, line by line of the definition. */
-static void naive(const nv_conv_shape *s, const ops_tensor *x, const ops_tensor *w, const ops_tensor *bias,
-                  ops_tensor *y, int32_t height, int32_t width, int add) {
+/* y += the convolution, by its definition. */
+static void naive(const nv_conv_shape *s, const ops_tensor *x, const ops_tensor *w, ops_tensor *y, int32_t height,
+                  int32_t width) {
     const int32_t high = nv_conv_side(s, height), wide = nv_conv_side(s, width);
     for (int64_t i = 0; i < (int64_t)high * wide * s->out; i++) {
         const int64_t out = i % s->out, px = i / s->out % wide, py = i / s->out / wide;
-        double sum = (bias ? bias->v[out] : 0) + (add ? y->v[i] : 0);
+        double sum = y->v[i];
         for (int32_t ky = 0; ky < s->kernel; ky++)
             for (int32_t kx = 0; kx < s->kernel; kx++) {
                 const int64_t h = py * s->stride + ky - s->pad_before, v = px * s->stride + kx - s->pad_before;
@@ -59,30 +59,68 @@ static void naive(const nv_conv_shape *s, const ops_tensor *x, const ops_tensor 
     }
 }
 
+typedef struct conv_case {
+    nv_conv_shape shape;
+    int32_t frames, height, width, with_bias, add;
+    double limit; /* on how far a sum may be off, in fp32's roundings of numbers near 1 */
+} conv_case;
+
+static void conv_frame(ops_case *c, const conv_case *k, const ops_tensor *w, nv_conv_weights *const *weights,
+                       int32_t height, int32_t width) {
+    const nv_conv_shape *s = &k->shape;
+    const int64_t pixels = (int64_t)nv_conv_side(s, height) * nv_conv_side(s, width);
+    ops_tensor bias = ops_flat(c, NABLA_FP32, 1, s->out, 1), y = ops_flat(c, NABLA_FP32, pixels, s->out, 1);
+    nv_conv a = {.frames = k->frames, .height = height, .width = width, .y = ops_floats(y), .add = k->add};
+    if (k->with_bias) a.bias = ops_floats(bias);
+    for (int64_t i = 0; i < pixels * s->out; i++)
+        y.v[i] = (k->with_bias ? bias.v[i % s->out] : 0) + (k->add ? y.v[i] : 0);
+    for (int32_t f = 0; f < k->frames; f++) {
+        ops_tensor x = ops_flat(c, c->dtype, (int64_t)height * width, s->in, 1);
+        a.weights[f] = weights[f];
+        a.x[f] = x.m.data;
+        naive(s, &x, &w[f], &y, height, width);
+    }
+    OPS_RUN(c, "conv", 0, c->dev->ops->conv(c->dev, &a, err));
+    ops_expect(c, "conv", y, k->limit);
+}
+
 /* The same weights over frames of two sizes, as tiles at an edge want it, and back. */
-static void conv_one(ops_case *c, nv_conv_shape s, int32_t height, int32_t width, int with_bias, int add) {
+static void conv_one(ops_case *c, conv_case k) {
     const nv_device_ops *ops = c->dev->ops;
-    const int64_t count = (int64_t)s.out * s.kernel * s.kernel * s.in;
-    nv_conv_weights *weights = NULL;
-    ops_tensor w = ops_flat(c, c->dtype, 1, count, 1), bias = ops_flat(c, NABLA_FP32, 1, s.out, 1);
+    const int64_t count = (int64_t)k.shape.out * k.shape.kernel * k.shape.kernel * k.shape.in;
+    nv_conv_weights *weights[NV_CONV_FRAMES] = {0};
+    ops_tensor w[NV_CONV_FRAMES];
     float *values = malloc((size_t)count * sizeof *values);
     if (!values) abort();
-    for (int64_t i = 0; i < count; i++)
-        values[i] = (float)w.v[i];
-    OPS_RUN(c, "conv_weights", 0, ops->conv_weights(c->dev, &s, c->dtype, values, &weights, err));
-    free(values);
-    for (int32_t round = 0; round < 3 && weights; round++) {
-        const int32_t high = height + round % 2 * 3, wide = width - round % 2;
-        const int64_t pixels = (int64_t)nv_conv_side(&s, high) * nv_conv_side(&s, wide);
-        ops_tensor x = ops_flat(c, c->dtype, (int64_t)high * wide, s.in, 1),
-                   y = ops_flat(c, NABLA_FP32, pixels, s.out, 1);
-        naive(&s, &x, &w, with_bias ? &bias : NULL, &y, high, wide, add);
-        const nv_conv a = {weights, high, wide, x.m.data, with_bias ? ops_floats(bias) : NULL, ops_floats(y), add};
-        OPS_RUN(c, "conv", 0, ops->conv(c->dev, &a, err));
-        ops_expect(c, "conv", y, (double)(s.in * s.kernel * s.kernel) * 0.5);
+    for (int32_t f = 0; f < k.frames; f++) {
+        w[f] = ops_flat(c, c->dtype, 1, count, 1);
+        for (int64_t i = 0; i < count; i++)
+            values[i] = (float)w[f].v[i];
+        OPS_RUN(c, "conv_weights", 0, ops->conv_weights(c->dev, &k.shape, c->dtype, values, &weights[f], err));
     }
-    ops->conv_weights_release(c->dev, weights);
+    free(values);
+    for (int32_t round = 0; round < 3 && weights[k.frames - 1]; round++)
+        conv_frame(c, &k, w, weights, k.height + round % 2 * 3, k.width - round % 2);
+    for (int32_t f = 0; f < k.frames; f++)
+        ops->conv_weights_release(c->dev, weights[f]);
     ops_finish(c);
+}
+
+static void conv_exact(ops_case *c, conv_case k) {
+    k.limit = k.shape.in * k.shape.kernel * k.shape.kernel * 0.5 * k.frames;
+    conv_one(c, k);
+}
+
+/* Kinds that may be made of sums of pixels and sums of weights, both rounded to bf16. For random numbers the products
+   of those are as large as those of 25 / 9 as many pixels and weights, and each of a product's two is rounded. */
+static void conv_rounded(ops_case *c, conv_case k) {
+    k.shape = (nv_conv_shape){k.shape.in, k.shape.out, 3, 1, 1, 1};
+    if (c->dtype == NABLA_FP32) {
+        conv_exact(c, k);
+        return;
+    }
+    k.limit = 3.0 / 256 * sqrt(50.0 * k.shape.in * k.frames) / 4e-6;
+    conv_one(c, k);
 }
 
 void ops_frames(ops_case *c) {
@@ -95,8 +133,12 @@ void ops_frames(ops_case *c) {
 void ops_conv(ops_case *c) {
     if (c->perf || c->rows > 600) return;
     const int32_t cols = (int32_t)c->cols, many = c->rows == 600 ? 45 : 9;
-    conv_one(c, (nv_conv_shape){cols, 20, 3, 1, 1, 1}, many, 2 * many, 1, 0);
-    conv_one(c, (nv_conv_shape){3, cols, 3, 1, 1, 1}, many, many - 2, 0, 1);
-    conv_one(c, (nv_conv_shape){cols, 3, 3, 2, 0, 1}, many, many, 1, 1);
-    conv_one(c, (nv_conv_shape){cols, 6, 1, 1, 0, 0}, many, many + 2, 0, 0);
+    conv_exact(c, (conv_case){{cols, 20, 3, 1, 1, 1}, 1, many, 2 * many, 1, 0, 0});
+    conv_exact(c, (conv_case){{3, cols, 3, 1, 1, 1}, 1, many, many - 2, 0, 1, 0});
+    conv_exact(c, (conv_case){{cols, 3, 3, 2, 0, 1}, 1, many, many, 1, 1, 0});
+    conv_exact(c, (conv_case){{cols, 6, 1, 1, 0, 0}, 3, many, many + 2, 0, 0, 0});
+    if (c->rows > 1) return;
+    conv_rounded(c, (conv_case){{.in = 96, .out = 112}, 3, 17, 30, 1, 1, 0});
+    conv_rounded(c, (conv_case){{.in = 32, .out = 128}, 2, 1, 2, 1, 0, 0});
+    conv_rounded(c, (conv_case){{.in = 64, .out = 48}, 1, 8, 65, 0, 0, 0});
 }

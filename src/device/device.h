@@ -156,9 +156,11 @@ typedef struct nv_channel_norm {
     int32_t silu;
 } nv_channel_norm;
 
-/* A 2-D convolution over one frame, channels last. Weights are [out, kernel, kernel, in] of the input's dtype; pads are
-   zeros. A causal 3-D convolution is one of these a frame of its kernel, the later ones with `add`, so that the frames
-   need not lie side by side and those before the clip, zeros, cost nothing. */
+/* 2-D convolutions over up to three frames, channels last, summed: a causal 3-D convolution, whose frames need not lie
+   side by side and of which those before the clip, zeros, are left out. Weights are [out, kernel, kernel, in] of the
+   input's dtype and of one shape; pads are zeros. */
+enum { NV_CONV_FRAMES = 3 };
+
 typedef struct nv_conv_shape {
     int32_t in, out, kernel, stride;
     int32_t pad_before, pad_after; /* above and to the left; below and to the right */
@@ -171,13 +173,25 @@ static inline int32_t nv_conv_side(const nv_conv_shape *s, int32_t side) {
 typedef struct nv_conv_weights nv_conv_weights; /* in whatever order the device likes them */
 
 typedef struct nv_conv {
-    nv_conv_weights *weights; /* may be put into another order by the call: one call at a time */
-    int32_t height, width;    /* of x */
-    const void *x;            /* [height * width, in] of the weights' dtype */
-    const float *bias;        /* [out]; NULL: none */
-    float *y;                 /* [nv_conv_side(height) * nv_conv_side(width), out] */
-    int32_t add;              /* y += instead of y = */
+    int32_t frames;                           /* 1 to NV_CONV_FRAMES */
+    nv_conv_weights *weights[NV_CONV_FRAMES]; /* may be put into another order by the call: one call at a time */
+    const void *x[NV_CONV_FRAMES];            /* each [height * width, in] of the weights' dtype */
+    int32_t height, width;                    /* of each x */
+    const float *bias;                        /* [out]; NULL: none */
+    float *y;                                 /* [nv_conv_side(height) * nv_conv_side(width), out] */
+    int32_t add;                              /* y += instead of y = */
 } nv_conv;
+
+/* Frame i of a, for a device that takes one after the other: the first brings the bias, the later ones are added. */
+static inline nv_conv nv_conv_frame(const nv_conv *a, int32_t i) {
+    nv_conv one = *a;
+    one.frames = 1;
+    one.weights[0] = a->weights[i];
+    one.x[0] = a->x[i];
+    if (i > 0) one.bias = NULL;
+    if (i > 0) one.add = 1;
+    return one;
+}
 
 /* Work that is queued again and again at the same places in memory, recorded to be queued whole. */
 typedef struct nv_recording nv_recording;
@@ -314,6 +328,8 @@ typedef struct nv_device_ops {
     /* values: [out, kernel, kernel, in] in the host's memory, not needed afterwards. */
     nabla_status (*conv_weights)(nv_device *dev, const nv_conv_shape *shape, nabla_dtype dtype, const float *values,
                                  nv_conv_weights **out, nv_error *err);
+    size_t (*conv_weights_bytes)(const nv_device *dev, const nv_conv_shape *shape,
+                                 nabla_dtype dtype);                        /* what they take */
     void (*conv_weights_release)(nv_device *dev, nv_conv_weights *weights); /* NULL is fine */
     nabla_status (*conv)(nv_device *dev, const nv_conv *a, nv_error *err);
 

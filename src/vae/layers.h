@@ -67,18 +67,29 @@ nabla_status nv_vae_load(nv_vae *vae, int parts, const nv_weights *file, nv_erro
 /* What a layer remembers, in the device's memory. */
 typedef struct nv_vae_state {
     int32_t height, width; /* of its input */
-    void *slots[2][2];     /* of conv[i]: the two inputs before, in the compute dtype */
-    int64_t seen[2];       /* frames that conv[i] has seen */
-    float *y;              /* output, where x cannot be it */
-    float *halves[2];      /* the two frames that UP makes of one */
+    void *slots[2][2];     /* of conv[i]: the two inputs before, the older first, in the compute dtype */
+    int32_t spare[2]; /* of conv[i]: where its newest input goes; then that is the second slot, and the first spare */
+    int64_t seen[2];  /* frames that conv[i] has seen */
+    float *y;         /* output, where x cannot be it */
+    float *halves[2]; /* the two frames that UP makes of one */
 } nv_vae_state;
 
 typedef nabla_status (*nv_vae_deliver)(void *user, float *y, nv_error *err);
+
+/* Memory for one frame, of all layers whose frames are of its size. */
+typedef struct nv_vae_spare {
+    int64_t count; /* numbers */
+    void *frame;
+} nv_vae_spare;
+
+enum { NV_VAE_MOST_SPARES = 2 * NV_VAE_MOST_LEVELS + 2 };
 
 typedef struct nv_vae_run {
     nv_vae *vae;
     const nv_vae_stack *stack;
     nv_vae_state states[NV_VAE_MOST_LAYERS];
+    nv_vae_spare spares[NV_VAE_MOST_SPARES];
+    int32_t spare_count;
     float *x; /* input frame [height * width, channels of the first layer] */
     void *scratch;
     size_t scratch_bytes, bytes; /* of scratch, of everything */

@@ -50,14 +50,26 @@ static passing scratch_of(const nv_vae_run *run, int32_t i) {
     return lay_out(&run->stack->layers[i], &run->states[i], nabla_dtype_size(run->vae->compute), &a);
 }
 
+/* The spare frame of `count` numbers. */
+static int32_t spare_of(nv_vae_run *run, int64_t count, size_t type, nv_arena *a) {
+    int32_t i = 0;
+    while (i < run->spare_count && run->spares[i].count != count)
+        i++;
+    if (i == run->spare_count) run->spares[run->spare_count++] = (nv_vae_spare){count, nv_arena_take(a, count, type)};
+    return i;
+}
+
 /* What a layer remembers, and its output where that has another size than its input. */
-static void lay_out_state(const nv_vae_layer *l, nv_vae_state *s, int64_t outputs, size_t type, nv_arena *a) {
+static void lay_out_state(nv_vae_run *run, int32_t i, int64_t outputs, size_t type, nv_arena *a) {
+    const nv_vae_layer *l = &run->stack->layers[i];
+    nv_vae_state *s = &run->states[i];
     for (int k = 0; k < 2; k++) {
         const nv_vae_conv *c = &l->conv[k];
         const int down = l->kind == NV_VAE_DOWN; /* remembers one frame, of the smaller size */
         for (int slot = 0; slot < 2 && c->taps > 1; slot++)
             if (!down || slot == 0)
                 s->slots[k][slot] = nv_arena_take(a, (down ? outputs : pixels(s)) * c->shape.in, type);
+        if (c->taps > 1 && !down) s->spare[k] = spare_of(run, pixels(s) * c->shape.in, type, a);
     }
     if (outputs != pixels(s) || l->in != l->out || l->kind == NV_VAE_CONV || l->kind == NV_VAE_HEAD)
         s->y = nv_arena_take(a, outputs * l->out, sizeof(float));
@@ -69,6 +81,7 @@ static void lay_out_run(nv_vae_run *run, nv_arena *a) {
     const size_t type = nabla_dtype_size(run->vae->compute);
     int32_t height = run->height, width = run->width;
     run->scratch_bytes = 0;
+    run->spare_count = 0;
     run->x = nv_arena_take(a, (int64_t)height * width * run->stack->layers[0].in, sizeof(float));
     for (int32_t i = 0; i < run->stack->count; i++) {
         const nv_vae_layer *l = &run->stack->layers[i];
@@ -82,7 +95,7 @@ static void lay_out_run(nv_vae_run *run, nv_arena *a) {
             height = nv_conv_side(&l->conv[0].shape, height);
             width = nv_conv_side(&l->conv[0].shape, width);
         }
-        lay_out_state(l, s, (int64_t)height * width, type, a);
+        lay_out_state(run, i, (int64_t)height * width, type, a);
         nv_arena passing_by = {0};
         lay_out(l, s, type, &passing_by);
         a->overflow |= passing_by.overflow;
@@ -119,18 +132,18 @@ void nv_vae_run_restart(nv_vae_run *run) {
 
 /* ------------------------------------------------------------------ convolutions in time */
 
-/* One tap of a convolution; the first of those that make y gives it its bias, and writes where `add` does not ask for
-   a sum with what is there. */
-static nabla_status tap(nv_vae_run *run, const nv_vae_conv *c, int part, int index, const nv_vae_state *s,
-                        const void *x, float *y, int begin, int add, nv_error *err) {
+/* y = one tap of a convolution alone, with its bias; or, without, added to y. */
+static nabla_status tap(nv_vae_run *run, const nv_vae_conv *c, int index, const nv_vae_state *s, const void *x,
+                        float *y, int add, nv_error *err) {
     nv_device *dev = run->vae->device;
-    const nv_conv a = {.weights = c->weights[part][index],
+    const nv_conv a = {.frames = 1,
+                       .weights = {c->weights[0][index]},
+                       .x = {x},
                        .height = s->height,
                        .width = s->width,
-                       .x = x,
-                       .bias = begin ? c->bias + (int64_t)part * c->shape.out : NULL,
+                       .bias = add ? NULL : c->bias,
                        .y = y,
-                       .add = !begin || add};
+                       .add = add};
     return dev->ops->conv(dev, &a, err);
 }
 
@@ -144,21 +157,32 @@ static nabla_status take_in(nv_vae_run *run, const float *x, int64_t rows, int64
     return gamma ? dev->ops->channel_norm(dev, &norm, err) : dev->ops->cast(dev, from, into, err);
 }
 
-/* y[part] = conv k of layer i over this frame and the two before; those before the clip are zeros and cost nothing. The
-   oldest frame is used first, then its place is the new one's. */
+/* y[part] = conv k of layer i over this frame and the two before; those before the clip are zeros and left out. */
 static nabla_status in_time(nv_vae_run *run, int32_t i, int k, const float *x, const float *gamma, float *const y[2],
                             int add, nv_error *err) {
     const nv_vae_conv *c = &run->stack->layers[i].conv[k];
+    nv_device *dev = run->vae->device;
     nv_vae_state *s = &run->states[i];
-    const int64_t n = s->seen[k]++;
-    void *oldest = s->slots[k][n & 1], *before = s->slots[k][(n + 1) & 1];
-    for (int part = 0; part < c->parts && n >= 2; part++)
-        NV_TRY(tap(run, c, part, 0, s, oldest, y[part], 1, add, err));
-    NV_TRY(take_in(run, x, pixels(s), c->shape.in, gamma, oldest, err));
+    void **slots = s->slots[k], **spare = &run->spares[s->spare[k]].frame;
+    const void *const frames[NV_VAE_TAPS] = {slots[0], slots[1], *spare};
+    const int32_t count = s->seen[k] < NV_VAE_TAPS ? (int32_t)++s->seen[k] : NV_VAE_TAPS, first = NV_VAE_TAPS - count;
+    NV_TRY(take_in(run, x, pixels(s), c->shape.in, gamma, *spare, err));
     for (int part = 0; part < c->parts; part++) {
-        if (n >= 1) NV_TRY(tap(run, c, part, 1, s, before, y[part], n == 1, add, err));
-        NV_TRY(tap(run, c, part, 2, s, oldest, y[part], n == 0, add, err));
+        nv_conv a = {.frames = count,
+                     .height = s->height,
+                     .width = s->width,
+                     .bias = c->bias + (int64_t)part * c->shape.out,
+                     .y = y[part],
+                     .add = add};
+        for (int32_t t = 0; t < count; t++) {
+            a.weights[t] = c->weights[part][first + t];
+            a.x[t] = frames[first + t];
+        }
+        NV_TRY(dev->ops->conv(dev, &a, err));
     }
+    slots[0] = slots[1];
+    slots[1] = *spare;
+    *spare = (void *)(uintptr_t)frames[0];
     return NABLA_OK;
 }
 
@@ -215,7 +239,7 @@ static nabla_status widen(nv_vae_run *run, int32_t i, const float *x, nv_error *
     void *to = scratch_of(run, i).wide;
     NV_TRY(dev->ops->upsample(dev, x, s->height, s->width, nv_matrix_of(to, run->vae->compute, pixels(&wide), l->in),
                               err));
-    NV_TRY(tap(run, &l->conv[0], 0, 0, &wide, to, s->y, 1, 0, err));
+    NV_TRY(tap(run, &l->conv[0], 0, &wide, to, s->y, 0, err));
     return push(run, i + 1, s->y, err);
 }
 
@@ -240,12 +264,12 @@ static nabla_status down(nv_vae_run *run, int32_t i, const float *x, nv_error *e
     const int64_t n = s->seen[1]++;
     float *to = l->time && n > 0 ? p.hidden : s->y;
     NV_TRY(take_in(run, x, pixels(s), l->in, NULL, p.wide, err));
-    NV_TRY(tap(run, &l->conv[0], 0, 0, s, p.wide, to, 1, 0, err));
+    NV_TRY(tap(run, &l->conv[0], 0, s, p.wide, to, 0, err));
     if (!l->time) return push(run, i + 1, s->y, err);
-    if (n % 2) NV_TRY(tap(run, &l->conv[1], 0, 0, &small, s->slots[1][0], s->y, 1, 0, err));
+    if (n % 2) NV_TRY(tap(run, &l->conv[1], 0, &small, s->slots[1][0], s->y, 0, err));
     NV_TRY(dev->ops->cast(dev, nv_matrix_of(to, NABLA_FP32, pixels(&small), l->out),
                           nv_matrix_of(s->slots[1][0], run->vae->compute, pixels(&small), l->out), err));
-    if (n > 0) NV_TRY(tap(run, &l->conv[1], 0, n % 2 ? 1 : 2, &small, s->slots[1][0], s->y, 0, 1, err));
+    if (n > 0) NV_TRY(tap(run, &l->conv[1], n % 2 ? 1 : 2, &small, s->slots[1][0], s->y, 1, err));
     return n % 2 ? NABLA_OK : push(run, i + 1, s->y, err);
 }
 

@@ -82,11 +82,11 @@ static void describe(nv_vae *vae, nv_device *device, const nv_vae_config *config
     vae->quant = (nv_vae_linear){.in = 2 * config->z_dim, .out = 2 * config->z_dim};
 }
 
-static size_t conv_bytes(const nv_vae_conv *c, nabla_dtype compute) {
-    const nv_conv_shape *s = &c->shape;
-    const size_t out = (size_t)c->parts * (size_t)s->out;
-    return out * (size_t)s->in * (size_t)c->taps * (size_t)s->kernel * (size_t)s->kernel * nabla_dtype_size(compute) +
-           (c->taps ? out * sizeof(float) : 0);
+static size_t conv_bytes(const nv_device *dev, const nv_vae_conv *c, nabla_dtype compute) {
+    const size_t parts = (size_t)c->parts;
+    if (!c->taps) return 0;
+    return parts * (size_t)c->taps * dev->ops->conv_weights_bytes(dev, &c->shape, compute) +
+           parts * (size_t)c->shape.out * sizeof(float);
 }
 
 nabla_status nv_vae_estimate(nv_device *device, const nv_vae_config *config, nabla_dtype compute,
@@ -98,7 +98,7 @@ nabla_status nv_vae_estimate(nv_device *device, const nv_vae_config *config, nab
     for (int32_t i = 0; i < vae->decoder.count; i++)
         for (int k = 0; k < 2; k++) {
             const nv_vae_layer *l = &vae->decoder.layers[i];
-            *weights += conv_bytes(&l->conv[k], compute) +
+            *weights += conv_bytes(device, &l->conv[k], compute) +
                         ((size_t)l->linear[k].in + 1) * (size_t)l->linear[k].out * sizeof(float);
         }
     const nabla_status status = nv_vae_decode_memory(vae, o, decoding, err);

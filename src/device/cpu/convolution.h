@@ -13,6 +13,7 @@ typedef struct nv_onednn_weights nv_onednn_weights;
 nabla_status nv_onednn_weights_create(nv_onednn *d, const nv_conv_shape *shape, nabla_dtype dtype, const void *plain,
                                       nv_onednn_weights **out, nv_error *err);
 void nv_onednn_weights_destroy(nv_onednn_weights *weights);
+/* Of one frame. */
 nabla_status nv_onednn_convolve(nv_onednn *d, const nv_conv *c, nv_onednn_weights *weights, nv_error *err);
 
 #endif

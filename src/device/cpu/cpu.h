@@ -73,6 +73,7 @@ nabla_status nv_cpu_channel_norm(nv_device *dev, const nv_channel_norm *a, nv_er
 nabla_status nv_cpu_upsample(nv_device *dev, const float *x, int32_t height, int32_t width, nv_matrix y, nv_error *err);
 nabla_status nv_cpu_conv_weights(nv_device *dev, const nv_conv_shape *shape, nabla_dtype dtype, const float *values,
                                  nv_conv_weights **out, nv_error *err);
+size_t nv_cpu_conv_weights_bytes(const nv_device *dev, const nv_conv_shape *shape, nabla_dtype dtype);
 void nv_cpu_conv_weights_release(nv_device *dev, nv_conv_weights *weights);
 nabla_status nv_cpu_conv(nv_device *dev, const nv_conv *a, nv_error *err);
 nabla_status nv_cpu_patchify(nv_device *dev, const nv_patches *p, const float *latent, nv_matrix rows, nv_error *err);

@@ -188,6 +188,7 @@ static const nv_device_ops cpu_ops = {
     .channel_norm = nv_cpu_channel_norm,
     .upsample = nv_cpu_upsample,
     .conv_weights = nv_cpu_conv_weights,
+    .conv_weights_bytes = nv_cpu_conv_weights_bytes,
     .conv_weights_release = nv_cpu_conv_weights_release,
     .conv = nv_cpu_conv,
     .patchify = nv_cpu_patchify,

@@ -180,7 +180,7 @@ static dnnl_status_t execute(nv_onednn *d, const nv_conv *a, nv_onednn_weights *
     if (!status) status = reorder(d, w, dnnl_primitive_desc_query_md(primitive->pd, dnnl_query_weights_md, 0));
     if (!status) status = dnnl_memory_get_data_handle(w->memory, &weights);
     const void *const data[NV_ARGS] = {
-        [NV_ARG_X] = a->x, [NV_ARG_WEIGHTS] = weights, [NV_ARG_Y] = a->y, [NV_ARG_BIAS] = a->bias};
+        [NV_ARG_X] = a->x[0], [NV_ARG_WEIGHTS] = weights, [NV_ARG_Y] = a->y, [NV_ARG_BIAS] = a->bias};
     return status ? status : nv_onednn_execute(d, primitive, data);
 }
 

@@ -48,13 +48,18 @@ void nv_cuda_conv_weights_release(nv_device *dev, nv_conv_weights *weights) {
     free(weights);
 }
 
+size_t nv_cuda_conv_weights_bytes(const nv_device *dev, const nv_conv_shape *s, nabla_dtype dtype) {
+    (void)dev;
+    return (size_t)s->out * (size_t)s->in * (size_t)s->kernel * (size_t)s->kernel * nabla_dtype_size(dtype);
+}
+
 static int is_product(const nv_conv_shape *s) {
     return s->kernel == 1 && s->stride == 1 && s->pad_before == 0 && s->pad_after == 0;
 }
 
 /* Lines of the output in one go: NV_CUDA_STRIP bytes of gathered pixels, or a line where that is more. */
 static nabla_status strips(nv_cuda *d, const nv_conv *a, nv_matrix weights, nv_matrix y, int add, nv_error *err) {
-    const nv_conv_shape *s = &a->weights->shape;
+    const nv_conv_shape *s = &a->weights[0]->shape;
     const int64_t height = nv_conv_side(s, a->height), width = nv_conv_side(s, a->width);
     const size_t line = (size_t)(width * weights.cols) * nabla_dtype_size(weights.dtype);
     int64_t most = line < NV_CUDA_STRIP ? (int64_t)(NV_CUDA_STRIP / line) : 1;
@@ -63,7 +68,7 @@ static nabla_status strips(nv_cuda *d, const nv_conv *a, nv_matrix weights, nv_m
     NV_TRY(nv_cuda_scratch(d, (size_t)most * line, &columns, err));
     for (int64_t first = 0; first < height; first += most) {
         const int64_t lines = height - first < most ? height - first : most;
-        const nv_cuda_gather gather = {.x = a->x,
+        const nv_cuda_gather gather = {.x = a->x[0],
                                        .out = columns,
                                        .height = a->height,
                                        .width = a->width,
@@ -79,8 +84,9 @@ static nabla_status strips(nv_cuda *d, const nv_conv *a, nv_matrix weights, nv_m
     return NABLA_OK;
 }
 
+/* A frame's. */
 static nabla_status convolve(nv_cuda *d, const nv_conv *a, nv_error *err) {
-    const nv_conv_weights *w = a->weights;
+    const nv_conv_weights *w = a->weights[0];
     const nv_conv_shape *s = &w->shape;
     const int64_t pixels = (int64_t)nv_conv_side(s, a->height) * nv_conv_side(s, a->width);
     const nv_matrix weights = nv_matrix_of(w->values, w->dtype, s->out, (int64_t)s->kernel * s->kernel * s->in),
@@ -89,13 +95,17 @@ static nabla_status convolve(nv_cuda *d, const nv_conv *a, nv_error *err) {
         NV_TRY(nv_cuda_check(d, nv_cuda_launch_bias(a->bias, a->y, pixels, s->out, s->out, a->add, d->stream),
                              "adding a bias", err));
     const int add = a->add || a->bias;
-    if (is_product(s)) return nv_cuda_multiply(d, nv_matrix_of(a->x, w->dtype, pixels, s->in), weights, y, add, err);
+    if (is_product(s)) return nv_cuda_multiply(d, nv_matrix_of(a->x[0], w->dtype, pixels, s->in), weights, y, add, err);
     return strips(d, a, weights, y, add, err);
 }
 
 nabla_status nv_cuda_conv(nv_device *dev, const nv_conv *a, nv_error *err) {
     const nv_phase before = nv_cuda_phase(dev, NV_PRODUCTS);
-    const nabla_status status = convolve(nv_cuda_of(dev), a, err);
+    nabla_status status = NABLA_OK;
+    for (int32_t i = 0; i < a->frames && status == NABLA_OK; i++) {
+        const nv_conv one = nv_conv_frame(a, i);
+        status = convolve(nv_cuda_of(dev), &one, err);
+    }
     nv_cuda_phase(dev, before);
     return status;
 }

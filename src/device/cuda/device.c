@@ -71,6 +71,7 @@ static const nv_device_ops cuda_ops = {
     .channel_norm = nv_cuda_channel_norm,
     .upsample = nv_cuda_upsample,
     .conv_weights = nv_cuda_conv_weights,
+    .conv_weights_bytes = nv_cuda_conv_weights_bytes,
     .conv_weights_release = nv_cuda_conv_weights_release,
     .conv = nv_cuda_conv,
     .patchify = nv_cuda_patchify,

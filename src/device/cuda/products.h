@@ -29,6 +29,7 @@ nabla_status nv_cuda_multiply(nv_cuda *d, nv_matrix x, nv_matrix w, nv_matrix y,
 
 nabla_status nv_cuda_conv_weights(nv_device *dev, const nv_conv_shape *shape, nabla_dtype dtype, const float *values,
                                   nv_conv_weights **out, nv_error *err);
+size_t nv_cuda_conv_weights_bytes(const nv_device *dev, const nv_conv_shape *shape, nabla_dtype dtype);
 void nv_cuda_conv_weights_release(nv_device *dev, nv_conv_weights *weights);
 nabla_status nv_cuda_conv(nv_device *dev, const nv_conv *a, nv_error *err);
 

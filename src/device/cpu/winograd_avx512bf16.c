@@ -1,0 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "device/cpu/winograd_body.h"
+
+const nv_winograd_kernels nv_winograd_avx512bf16 = {{tiles_fp32, tiles_bf16}};
