@@ -31,6 +31,7 @@ typedef struct attention_case {
     layout layout;
     float scale, alpha, beta; /* alpha 0 stands for 1 */
     uint32_t seed;
+    bool lse_only; /* scores so large that nothing else has digits left; on CPUs alone */
 } attention_case;
 
 extern const attention_case attention_cases[];

@@ -55,6 +55,8 @@ const attention_case attention_cases[] = {
     /* values */
     EACH(.name = "large logits", .batch = 1, .heads = 2, .q_tokens = 256, .k_tokens = 256, .head_dim = 64,
          .density = 0.6, .input = INPUT_LARGE),
+    EACH(.name = "logits of 1e8", .batch = 1, .heads = 2, .q_tokens = 150, .k_tokens = 256, .head_dim = 64,
+         .density = 0.6, .scale = 1e7f, .lse_only = true),
     EACH(.name = "ties", .batch = 1, .heads = 2, GRID(2, 16, 16), .head_dim = 64, .policy = "nabla-0.6",
          .input = INPUT_TIES),
     EACH(.name = "NaN in a block that one row keeps", .batch = 1, .heads = 2, .q_tokens = 300, .k_tokens = 333,

@@ -81,17 +81,20 @@ static bool same_bits(const case_data *d, const case_output *a, const case_outpu
 
 static bool agrees(const case_data *d, const case_output *x, const naive_result *oracle, const naive_result *plain) {
     const int64_t q = case_q_elements(d), k = case_k_elements(d), lse = d->c->batch * d->c->heads * d->q_tokens;
-    bool fine = within("o", q, x->o, oracle->o, plain->o);
-    fine = within("lse", lse, x->lse, oracle->lse, plain->lse) && fine;
-    fine = within("dq", q, x->dq, oracle->dq, plain->dq) && fine;
-    fine = within("dk", k, x->dk, oracle->dk, plain->dk) && fine;
-    fine = within("dv", k, x->dv, oracle->dv, plain->dv) && fine;
+    bool fine = within("lse", lse, x->lse, oracle->lse, plain->lse);
+    if (!d->c->lse_only) {
+        fine = within("o", q, x->o, oracle->o, plain->o) && fine;
+        fine = within("dq", q, x->dq, oracle->dq, plain->dq) && fine;
+        fine = within("dk", k, x->dk, oracle->dk, plain->dk) && fine;
+        fine = within("dv", k, x->dv, oracle->dv, plain->dv) && fine;
+    }
     if (!x->intact) printf("  memory outside a tensor was written\n");
     return x->intact && fine;
 }
 
 static bool check_level(const case_data *d, const char *level, const naive_result *oracle, const naive_result *plain) {
     case_output one, more;
+    if (d->c->lse_only && level_on_gpu(level)) return true;
     bool fine = case_run(d, level, 1, true, &one) && agrees(d, &one, oracle, plain);
     for (int threads = 2; fine && threads <= 3; threads++) {
         fine = case_run(d, level, threads, true, &more) && same_bits(d, &one, &more, level, threads) && more.intact;

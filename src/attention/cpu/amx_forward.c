@@ -5,8 +5,8 @@
  * Pairs of 32 queries and a panel of keys come one after another (see amx_walk.h), three of them on their way at once:
  * a step makes S of the next one and adds P V of the one before to O, tile by tile, and amid these products comes P of
  * this one, row by row, so that the matrix unit and the vector units work all the time. 32 queries, because Q, O, and
- * two pairs' S and P, 48 KB at D = 128, are then what the first-level cache holds: K and V pass it by (see
- * amx_squares.h).
+ * two pairs' S and P, 48 KB at D = 128, are then about what the first-level cache holds: K and V pass it by
+ * (see amx_squares.h).
  *
  * A product of tiles takes 16 cycles, and while products run, multiplications have one of two ports. A row of P has 29
  * of these, and a step 64 products for 32 rows at D = 128: one row after every two hides there. At D = 64 it is one
@@ -98,12 +98,15 @@ static __attribute__((noinline)) void begin_pair(const walk *w, const passing *x
     }
 }
 
-/* For the rows that have passed m: moves m and everything that was measured by it, and makes P again. O has all pairs
-   before this one. */
+/* For the rows that have passed m: moves m and everything that was measured by it, and makes P again, which then counts
+   whatever it is: of scores of 2^27 and more what rounding leaves above m may be as much again. O has all pairs before
+   this one. */
 static __attribute__((noinline)) void move_reference(const walk *w, const passing *x, uint32_t passed) {
     const int32_t columns = padded_dim(w->dim) / VL;
     statistics *of = x->of->of;
+    softmax_constants constants = softmax_constants_of(w->scale);
     float tops[HALF];
+    constants.most = v_set1(INFINITY);
     for (int32_t strip = 0; strip < HALF / STRIP; strip++)
         v_store(tops + strip * STRIP, tops_of(x->terms, strip, w->scale));
     for (; passed; passed &= passed - 1) {
@@ -114,7 +117,7 @@ static __attribute__((noinline)) void move_reference(const walk *w, const passin
         float *o = (float *)x->of->o + row / STRIP * columns * TILE_FLOATS + row % STRIP * VL;
         for (int32_t d = 0; d < columns && x->of->has_o; d++, o += TILE_FLOATS)
             v_store(o, v_mul(v_load(o), shrink));
-        softmax again = softmax_from(row, softmax_constants_of(w->scale), x->terms, of);
+        softmax again = softmax_from(row, constants, x->terms, of);
         softmax_row(&again);
     }
 }
