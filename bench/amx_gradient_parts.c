@@ -102,7 +102,7 @@ static void gradients_alone(void *of) {
                                     .p_tokens = in->p_tokens + n * PANEL * PANEL,
                                     .ds_tokens = in->ds_tokens + n * PANEL * PANEL,
                                     .keys = PANEL};
-        for (int32_t half = 0; half < HALVES; half++)
+        for (int32_t half = 0; half < KEY_HALVES; half++)
             if (in->dim == 128)
                 half_gradients(4, 1, true, &job, half);
             else
@@ -243,7 +243,7 @@ static double error_of(const kernel *what, length *of) {
  */
 static size_t add_lines(inputs *in, const int32_t *panels, size_t count_of_lengths, length *lengths, part *parts,
                         size_t count) {
-    const kernel kernels[] = {{"library", library, 1}, {"library of 8 key blocks", together, KEY_BLOCKS}};
+    const kernel kernels[] = {{"library", library, 1}, {"library, neighbours together", together, KEY_BLOCKS}};
     for (size_t i = 0; i < count_of_lengths; i++) {
         length *x = lengths + i;
         *x = (length){in, panels[i]};

@@ -22,7 +22,7 @@ typedef struct job {
     const char *k, *v;   /* panels as dims and as tokens */
     int32_t dim, panels; /* of the parts */
     float scale;         /* in log2 units */
-    pair_terms *terms;   /* [2] */
+    score_terms *terms;  /* [2] */
     statistics *of;
     char *o; /* [2][D / 16] tiles */
 } job;

@@ -13,11 +13,11 @@
  * P and dS of all that a panel of keys keeps, then what they add to its dK and dV, and after all panels of keys that
  * walk together what their dS adds to dQ.
  *
- * On a Xeon, D = 128, a pair takes 3.9 us in the second-level cache (2.24 are the products), 4.9 where neighbours keep
- * the same blocks, 6.5 at random: the rest is the last-level cache, from which a window comes as the products reach it.
- * Windows of four panels and four panels of keys together, and all that is read going through the first-level cache,
- * took 4.5, 5.5 and 7.3. Of 3.9 us P and dS with their products take 1.8 (the products alone 1.2, of which 0.9 are the
- * matrix unit's), the sums for keys 1.15 (0.9), dQ 0.7 (0.45).
+ * On a Xeon, D = 128, a pair takes 4.4 us where neighbours keep the same blocks (2.24 are the products), 6.9 alone, and
+ * of blocks kept by chance half as long again as of the same ones: the rest is the last-level cache, from which a
+ * window comes as the products reach it. Windows of four panels and four panels of keys together, and all that is read
+ * going through the first-level cache, took a tenth longer. Of 4.4 us P and dS with their products take 1.7, the sums
+ * for keys 1.1.
  *
  * What was slower, or no faster: prefetching, by lines or by the first lines of each page; huge pages; padding that
  * keeps what is stored and what is loaded apart modulo a page; accumulators in two pairs that take turns; the sums'
@@ -86,7 +86,7 @@ static void add_pair(chunk *c, const nabla_backward_task *t, panel queries, pane
 
 ALWAYS_INLINE void gradients_of_chunk(const int32_t depth, const int units, const bool tokens,
                                       const gradients_job *job) {
-    for (int32_t half = 0; half < HALVES; half++)
+    for (int32_t half = 0; half < KEY_HALVES; half++)
         half_gradients(depth, units, tokens, job, half);
 }
 
@@ -280,7 +280,7 @@ static void write_gradient(const char *tiles, int32_t n, int32_t dim, float fact
                 r[i] = _mm512_load_si512(tiles + i * 64);
             transpose(r);
             for (int i = 0; i < 16; i++) {
-                const int32_t key = tile / 2 * HALF + key_in_tokens(tile % 2, i);
+                const int32_t key = tile / 2 * KEY_HALF + key_in_tokens(tile % 2, i);
                 if (key < n) v_store_n(out + (int64_t)key * dim + d, dim - d, v_mul(v_set1(factor), (vf)r[i]));
             }
         }

@@ -25,7 +25,7 @@
 enum { STRIP = 16 }; /* rows of a tile */
 
 typedef struct scratch {
-    pair_terms pairs[2]; /* of this pair; of the next S, of the one before P */
+    score_terms pairs[2]; /* of this pair; of the next S, of the one before P */
     statistics of[TOGETHER][HALVES];
     _Alignas(64) char tiles[]; /* of each member Q as rows, then O, of each half [2][padded D / 16] */
 } scratch;
@@ -48,7 +48,7 @@ typedef struct half {
 /* A pair on its way. */
 typedef struct passing {
     half *of; /* NULL: none */
-    pair_terms *terms;
+    score_terms *terms;
     const char *k, *v;
     int32_t n; /* keys */
 } passing;
@@ -70,7 +70,7 @@ typedef struct walk {
 /* ---- softmax */
 
 /* Of each query of a strip, 0 or 1, the largest score, in log2 units. */
-static vf tops_of(const pair_terms *x, int32_t strip, float scale) {
+static vf tops_of(const score_terms *x, int32_t strip, float scale) {
     tile_row r[STRIP];
     for (int32_t row = 0; row < STRIP; row++) {
         vf top = v_set1(-INFINITY);
@@ -205,7 +205,7 @@ static walk begin(const nabla_forward_task *tasks) {
         add_member(&w.pairs, t->blocks, t->block_count, (t->q_count + HALF - 1) / HALF);
         amx_pack_rows(t->q, NABLA_BF16, 0, t->q_count, dim, q);
         for (int32_t h = 0; h < HALVES; h++)
-            memset(x->of[i][h].sums, 0, sizeof x->of[i][h].sums);
+            memset(x->of[i] + h, 0, sizeof x->of[i][h]);
     }
     return w;
 }

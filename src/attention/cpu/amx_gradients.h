@@ -19,8 +19,8 @@
 
 #include <stdbool.h>
 
-enum { HALF = PANEL / 2, HALVES = 2 };       /* of a panel of keys */
-enum { STRIP = 16, STRIPS = PANEL / STRIP }; /* of queries: rows of a tile */
+enum { KEY_HALF = PANEL / 2, KEY_HALVES = 2 }; /* of a panel of keys */
+enum { STRIP = 16, STRIPS = PANEL / STRIP };   /* of queries: rows of a tile */
 
 /* Which of a half's keys lies in a column of the half's tile 0 or 1 of tokens. */
 static inline int32_t key_in_tokens(int32_t tile, int32_t column) {
@@ -77,7 +77,7 @@ static inline gradients gradients_of(const gradients_job *job, int32_t i, int32_
     const pair_terms *x = job->pairs + i / STRIPS;
     const int32_t strip = i % STRIPS;
     const int32_t tokens = half * 2 * TILE + strip / 2 * (TILE / 2) + strip % 2 * (TILE / 4);
-    const int32_t keys = x->keys - half * HALF;
+    const int32_t keys = x->keys - half * KEY_HALF;
     return (gradients){.scores = job->scores[i % 2].s[0],
                        .minus_lse = x->minus_lse + strip * STRIP,
                        .minus_delta = x->minus_delta + strip * STRIP,

@@ -8,7 +8,7 @@
 #include "amx_squares.h"
 
 /* S = Q K^T. q: rows [2][depth]; k: a panel as dims. */
-ALWAYS_INLINE square scores_square(const int32_t depth, const char *q, const char *k, pair_terms *x, int32_t column) {
+ALWAYS_INLINE square scores_square(const int32_t depth, const char *q, const char *k, score_terms *x, int32_t column) {
     const int64_t row = (int64_t)depth * TILE;
     return (square){.a = q,
                     .b = k + column * row,
@@ -23,7 +23,7 @@ ALWAYS_INLINE square scores_square(const int32_t depth, const char *q, const cha
 }
 
 /* O += P V, two steps deep. v: a panel as tokens, 16 apart; o: [2][2 depth] tiles. */
-ALWAYS_INLINE square output_square(const int32_t depth, const pair_terms *x, const char *v, char *o, int32_t column) {
+ALWAYS_INLINE square output_square(const int32_t depth, const score_terms *x, const char *v, char *o, int32_t column) {
     return (square){.a = x->p[0],
                     .b = v + column * 2 * TILE,
                     .c = o + column * TILE,

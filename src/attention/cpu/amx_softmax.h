@@ -60,7 +60,8 @@ ALWAYS_INLINE softmax_constants softmax_constants_of(float scale) {
 
 /* 2^x within 1.1e-6 of itself, 2^0 exactly; -inf gives 0. Of x's fraction a cubic, squared, plus a constant: one
    operation less than v_exp2's degree 5, which is within 2e-7. A plain polynomial of as many operations, degree 4, is
-   within 2.6e-6 and misses LSE's contract, of which this takes half. */
+   within 2.6e-6, more than LSE's error may be
+   (check_attention); this takes half of that. */
 ALWAYS_INLINE vf probability(const softmax_constants *k, vf x) {
     const vf r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF);
     vf c = v_fma(k->cubic[3], r, k->cubic[2]);
@@ -77,10 +78,10 @@ ALWAYS_INLINE tile_row round_pairs(const softmax_constants *k, vf low, vf high) 
 }
 
 /* S and P of 32 queries by a panel. */
-typedef struct pair_terms {
+typedef struct score_terms {
     _Alignas(64) float s[4][SCORES_BY_KEY]; /* [4 of keys][2 of queries] tiles */
     char p[2][P_BY_KEY];                    /* [2 of keys][2] */
-} pair_terms;
+} score_terms;
 
 /* Of 32 queries. */
 typedef struct statistics {
@@ -91,14 +92,14 @@ typedef struct statistics {
 /* On its way, in registers. */
 typedef struct softmax {
     softmax_constants constants;
-    char *terms, *sums; /* of pair_terms and statistics what is the next row's */
+    char *terms, *sums; /* of score_terms and statistics what is the next row's */
     const float *below;
     uint32_t passed; /* a bit a row: one whose m must move; its P is no good, and not in its sums */
     int32_t left;    /* rows */
 } softmax;
 
 /* From a row of the pair on. */
-ALWAYS_INLINE softmax softmax_from(int32_t row, softmax_constants constants, pair_terms *terms, statistics *of) {
+ALWAYS_INLINE softmax softmax_from(int32_t row, softmax_constants constants, score_terms *terms, statistics *of) {
     return (softmax){.constants = constants,
                      .terms = (char *)terms + row * 64,
                      .sums = (char *)of->sums[row],
@@ -109,7 +110,7 @@ ALWAYS_INLINE softmax softmax_from(int32_t row, softmax_constants constants, pai
 /* One query by 64 keys. */
 ALWAYS_INLINE void softmax_row(softmax *x) {
     const float *s = (const float *)(const void *)x->terms;
-    char *p = x->terms + offsetof(pair_terms, p);
+    char *p = x->terms + offsetof(score_terms, p);
     float *sums = (float *)(void *)x->sums;
     const vf below = v_set1(*x->below);
     vf e[4];

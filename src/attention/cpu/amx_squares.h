@@ -26,7 +26,7 @@ typedef struct square {
 } square;
 
 /* The old square's tile goes, the new one's comes. */
-#define TURN_TILE(t, row, column)                                                              \
+#define TURN_SQUARE(t, row, column)                                                            \
     do {                                                                                       \
         if (old_->c) tile_store(t, old_->c + (row)*old_->c_row + (column)*old_->c_column, 64); \
         if (now_->fresh)                                                                       \
@@ -42,16 +42,16 @@ typedef struct square {
         tile_load_once(6, b, 64);                    \
         tile_load(5, (a) + now_->a_row, 64);         \
         tile_load_once(7, (b) + now_->b_column, 64); \
-        if (turn) TURN_TILE(0, 0, 0);                \
+        if (turn) TURN_SQUARE(0, 0, 0);              \
         tile_dot(0, 4, 6);                           \
         odd;                                         \
-        if (turn) TURN_TILE(1, 0, 1);                \
+        if (turn) TURN_SQUARE(1, 0, 1);              \
         tile_dot(1, 4, 7);                           \
         even;                                        \
-        if (turn) TURN_TILE(2, 1, 0);                \
+        if (turn) TURN_SQUARE(2, 1, 0);              \
         tile_dot(2, 5, 6);                           \
         odd;                                         \
-        if (turn) TURN_TILE(3, 1, 1);                \
+        if (turn) TURN_SQUARE(3, 1, 1);              \
         tile_dot(3, 5, 7);                           \
         even;                                        \
     } while (0)

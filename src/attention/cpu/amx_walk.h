@@ -5,9 +5,9 @@
  * Neighbouring blocks of queries, the members of a walk, keep mostly the same partners, which come from the last-level
  * cache; halves of members, 32 queries each, lie in the first while they work. So the partners of all are cut into
  * windows that fit the second: within a window each half of each member goes over its own panels. Where each keeps a
- * quarter of 256 blocks by chance, windows of 8 panels took a tenth longer, as a half's Q and O then come and go for
- * two panels' sake, and a walk of four members as well; of 12 or 16 took as long. Prefetching, the next window or the
- * next panel, whole, by halves or by the first lines of pages, made it 4 to 30 % slower.
+ * quarter of 256 blocks by chance, windows of 8 panels in place of 32 took a tenth longer, as a half's Q and O then
+ * come and go for two panels' sake, and a walk of four members as well; of 12 or 16 took as long. Prefetching, the next
+ * window or the next panel, whole, by halves or by the first lines of pages, made it 4 to 30 % slower.
  *
  * Each half sees its partners in ascending order, whoever walks with it, so that no bits depend on the company.
  */
@@ -21,7 +21,7 @@
 
 enum {
     TOGETHER = NABLA_MOST_TOGETHER,
-    WINDOW_BYTES = 1 << 20 /* of K and V; beside them 200 KB of the members' Q and O at D = 128 */
+    WINDOW_BYTES = 1 << 20 /* of K and V; beside them 400 KB of the members' Q and O at D = 128 */
 };
 
 typedef struct pair {
@@ -40,7 +40,7 @@ typedef struct pair_walk {
 
 static inline pair_walk begin_walk(const int32_t *offsets, const int32_t *pieces, int32_t dim) {
     return (pair_walk){
-        .offsets = offsets, .pieces = pieces, .window = (int32_t)(WINDOW_BYTES / (2 * panel_bytes(dim)))};
+        .offsets = offsets, .pieces = pieces, .window = (int32_t)(WINDOW_BYTES / (2 * packed_panel_bytes(dim)))};
 }
 
 static inline void add_member(pair_walk *w, const int32_t *list, int32_t count, int32_t halves) {
