@@ -5,8 +5,8 @@
  * Pairs of 32 queries and a panel of keys come one after another (see amx_walk.h), three of them on their way at once:
  * a step makes S of the next one and adds P V of the one before to O, tile by tile, and amid these products comes P of
  * this one, row by row, so that the matrix unit and the vector units work all the time. 32 queries, because Q, O, and
- * two pairs' S and P, 48 KB at D = 128, are then about what the first-level cache holds: K and V pass it by
- * (see amx_squares.h).
+ * two pairs' S and P, 48 KB at D = 128, are then about what the first-level cache holds: K and V pass it by (see
+ * amx_squares.h).
  *
  * A product of tiles takes 16 cycles, and while products run, multiplications have one of two ports. A row of P has 29
  * of these, and a step 64 products for 32 rows at D = 128: one row after every two hides there. At D = 64 it is one

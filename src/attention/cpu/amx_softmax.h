@@ -60,8 +60,7 @@ ALWAYS_INLINE softmax_constants softmax_constants_of(float scale) {
 
 /* 2^x within 1.1e-6 of itself, 2^0 exactly; -inf gives 0. Of x's fraction a cubic, squared, plus a constant: one
    operation less than v_exp2's degree 5, which is within 2e-7. A plain polynomial of as many operations, degree 4, is
-   within 2.6e-6, more than LSE's error may be
-   (check_attention); this takes half of that. */
+   within 2.6e-6, more than LSE's error may be (check_attention); this takes half of that. */
 ALWAYS_INLINE vf probability(const softmax_constants *k, vf x) {
     const vf r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF);
     vf c = v_fma(k->cubic[3], r, k->cubic[2]);

@@ -166,6 +166,7 @@ nabla_status nv_cpu_conv(nv_device *dev, const nv_conv *a, nv_error *err) {
     const double pixels = (double)nv_conv_side(s, a->height) * (double)nv_conv_side(s, a->width);
     const nabla_status status = convolve(cpu, a, err);
     dev->ops->phase(dev, before);
+    /* of the definition, of which Winograd's does half: its rate may be above the peak */
     cpu->clock.product_flop += 2.0 * a->frames * pixels * s->kernel * s->kernel * s->in * s->out;
     return status;
 }
