@@ -5,6 +5,7 @@
 
 #include "device/cpu/product.h"
 #include "device/cpu/rows.h"
+#include "device/cpu/tile_product.h"
 #include "device/device.h"
 
 /* A product's panels are packed while its sums, or a convolution's columns, are kept. */
@@ -13,8 +14,9 @@ typedef enum nv_scratch_use { NV_SCRATCH_SUMS, NV_SCRATCH_PANELS, NV_SCRATCH_COL
 typedef struct nv_cpu {
     nv_device base;
     const nv_row_kernels *rows;
-    nv_onednn *onednn;    /* NULL: this build or machine has none */
-    char products[2][64]; /* by dtype: who makes them, in words */
+    const nv_tile_kernels *tiles; /* of products in bf16; NULL: this machine or level has none */
+    nv_onednn *onednn;            /* NULL: this build or machine has none */
+    char products[2][64];         /* by dtype: who makes them, in words */
     unsigned char onednn_has[2];
     nv_phase phase;
     nv_clock clock;

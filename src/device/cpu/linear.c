@@ -2,12 +2,22 @@
 /* The products of a linear layer, forward and backward: y = x w^T + bias as three calls of one product. */
 #include "device/cpu/cpu.h"
 
+static nabla_status on_tiles(nv_cpu *cpu, const nv_product *p, nv_error *err) {
+    const int32_t threads = cpu->base.threads;
+    void *memory;
+    NV_TRY(nv_cpu_scratch(cpu, NV_SCRATCH_PANELS, nv_tile_product_bytes(p, threads), &memory, err));
+    nv_tile_product(cpu->tiles, p, threads, memory);
+    return NABLA_OK;
+}
+
 static nabla_status multiply(nv_device *dev, const nv_product *p, nv_error *err) {
     nv_cpu *cpu = nv_cpu_of(dev);
+    const int bf16 = p->in == NABLA_BF16;
     if (p->m == 0 || p->n == 0) return NABLA_OK;
     const nv_phase before = dev->ops->phase(dev, NV_PRODUCTS);
-    nabla_status status =
-        cpu->onednn_has[p->in == NABLA_BF16] ? nv_onednn_run(cpu->onednn, p, err) : nv_own_product(cpu, p, err);
+    nabla_status status = bf16 && cpu->tiles      ? on_tiles(cpu, p, err)
+                          : cpu->onednn_has[bf16] ? nv_onednn_run(cpu->onednn, p, err)
+                                                  : nv_own_product(cpu, p, err);
     dev->ops->phase(dev, before);
     cpu->clock.product_flop += 2.0 * (double)p->count * (double)p->m * (double)p->n * (double)p->k;
     return status;
