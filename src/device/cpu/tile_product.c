@@ -29,6 +29,7 @@ typedef struct operand {
 typedef struct layout {
     const nv_product *p;
     const nv_tile_kernels *kernels;
+    const nv_activation *act;
     operand own, shared;
     bool own_is_b, streamed;
     int64_t k_steps, parts, part; /* steps of k; parts of k that are packed one by one, and the steps of each */
@@ -97,6 +98,7 @@ static void store(const layout *l, int64_t one, int64_t first, int64_t strips, i
                                    .rows = (int32_t)smaller(NV_STRIP, p->m - row),
                                    .cols = (int32_t)smaller(NV_STRIP, p->n - col),
                                    .add = p->add,
+                                   .act = l->act,
                                    .streamed = l->streamed};
         l->kernels->store(squares, &to);
     }
@@ -132,8 +134,10 @@ size_t nv_tile_product_bytes(const nv_product *p, int32_t threads) {
     return packed_bytes(&l) + (size_t)threads * l.task_bytes;
 }
 
-void nv_tile_product(const nv_tile_kernels *kernels, const nv_product *p, int32_t threads, void *memory) {
+void nv_tile_product(const nv_tile_kernels *kernels, const nv_product *p, const nv_activation *act, int32_t threads,
+                     void *memory) {
     layout l = lay_out(p, kernels, threads);
+    l.act = act;
     l.packed = memory;
     l.scratch = l.packed + packed_bytes(&l);
 #pragma omp parallel num_threads(threads)

@@ -11,6 +11,7 @@
 #define NV_TILE_PRODUCT_H
 
 #include "device/cpu/product.h"
+#include "device/device.h"
 
 enum {
     NV_STRIP = 32,         /* rows of A or columns of B, and how much of k a step takes */
@@ -37,14 +38,15 @@ typedef struct nv_tile_block {
     int32_t fresh; /* squares begin with 0, whatever is there */
 } nv_tile_block;
 
-/* Where a square goes: C (+)= square + bias. */
+/* Where a square goes: C (+)= square + bias, or act(square + bias). */
 typedef struct nv_tile_target {
     void *c;
     nabla_dtype dtype;
     int64_t row;       /* numbers from a row to the next */
     const float *bias; /* of its columns; NULL: none */
     int32_t rows, cols, add;
-    int32_t streamed; /* past the caches, which C is larger than */
+    const nv_activation *act; /* NULL: none */
+    int32_t streamed;         /* past the caches, which C is larger than */
 } nv_tile_target;
 
 /* Strips and squares lie on boundaries of 64 bytes. */
@@ -60,9 +62,10 @@ typedef struct nv_tile_kernels {
 extern const nv_tile_kernels nv_tile_kernels_amx; /* for processors with AMX_BF16 whose tiles the process may use */
 #endif
 
-/* p's inputs are bf16. memory: of as many bytes as the first one says, 64-byte aligned; the product is of the same bits
-   for any number of threads. */
+/* p's inputs are bf16. act: of the sums, bias included; NULL: none. memory: of as many bytes as the first one says,
+   64-byte aligned; the product is of the same bits for any number of threads. */
 size_t nv_tile_product_bytes(const nv_product *p, int32_t threads);
-void nv_tile_product(const nv_tile_kernels *kernels, const nv_product *p, int32_t threads, void *memory);
+void nv_tile_product(const nv_tile_kernels *kernels, const nv_product *p, const nv_activation *act, int32_t threads,
+                     void *memory);
 
 #endif

@@ -2,6 +2,7 @@
 /* Packing, products and the ends of products on tiles; see tile_product.h. */
 #include "attention/cpu/amx_tiles.h"
 #include "attention/cpu/tile_rows.h"
+#include "device/cpu/activation.h"
 #include "device/cpu/tile_product.h"
 
 #include <immintrin.h>
@@ -192,15 +193,20 @@ INLINE void put_floats(float *c, __m512 x, __mmask16 mask, const nv_tile_target 
     put(c, (__m512i)x, mask, to->streamed && !to->add);
 }
 
-static void store(const char *square, const nv_tile_target *to) {
+/* activate: whether and which, constants here. */
+INLINE void store_square(const char *square, const nv_tile_target *to, const bool activate, const nv_activation act) {
     const __mmask32 mask = first(to->cols);
     const __mmask16 low = (__mmask16)mask, high = (__mmask16)(mask >> 16);
     const __m512 bias_low = to->bias ? _mm512_maskz_loadu_ps(low, to->bias) : _mm512_setzero_ps(),
                  bias_high = to->bias ? _mm512_maskz_loadu_ps(high, to->bias + 16) : _mm512_setzero_ps();
     for (int32_t r = 0; r < to->rows; r++) {
         const char *at = square + r / 16 * 2 * TILE + r % 16 * 64;
-        const __m512 x = _mm512_add_ps(_mm512_load_ps(at), bias_low),
-                     y = _mm512_add_ps(_mm512_load_ps(at + TILE), bias_high);
+        __m512 x = _mm512_add_ps(_mm512_load_ps(at), bias_low), y = _mm512_add_ps(_mm512_load_ps(at + TILE), bias_high);
+        if (activate) {
+            vf slope;
+            x = (__m512)((vf)x * gate_of(act, (vf)x, &slope));
+            y = (__m512)((vf)y * gate_of(act, (vf)y, &slope));
+        }
         if (to->dtype == NABLA_BF16) {
             uint16_t *c = (uint16_t *)to->c + r * to->row;
             const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(y, x);
@@ -214,6 +220,15 @@ static void store(const char *square, const nv_tile_target *to) {
             put_floats(c + 16, y, high, to);
         }
     }
+}
+
+static void store(const char *square, const nv_tile_target *to) {
+    if (!to->act)
+        store_square(square, to, false, NV_SILU);
+    else if (*to->act == NV_SILU)
+        store_square(square, to, true, NV_SILU);
+    else
+        store_square(square, to, true, NV_GELU_TANH);
 }
 
 const nv_tile_kernels nv_tile_kernels_amx = {begin, end, pack_a, pack_b, multiply_either, store};
