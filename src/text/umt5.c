@@ -135,6 +135,8 @@ nabla_status nv_umt5_memory(const nv_umt5 *m, nv_device *dev, const nv_umt5_job 
     NV_TRY(begin(&r, m, dev, job, err));
     NV_TRY(measure(&r, bytes, err));
     *bytes += host_bytes(&r) + nv_load_memory();
+    if (dev->ops->linear_memory) /* its longest sums take most */
+        *bytes += dev->ops->linear_memory(dev, job->compute, r.rows, m->config.ffn_dim, m->config.dim, 0);
     return NABLA_OK;
 }
 

@@ -58,6 +58,8 @@ nabla_status nv_cpu_linear_backward_input(nv_device *dev, nv_matrix d_y, nv_matr
                                           nv_error *err);
 nabla_status nv_cpu_linear_backward_weight(nv_device *dev, nv_matrix d_y, nv_matrix x, float *d_w, float *d_bias,
                                            nv_error *err);
+size_t nv_cpu_linear_memory(const nv_device *dev, nabla_dtype dtype, int64_t rows, int64_t in, int64_t out,
+                            int backward);
 nabla_status nv_cpu_seam(nv_device *dev, const nv_seam *a, nv_error *err);
 nabla_status nv_cpu_seam_backward(nv_device *dev, const nv_seam *a, const nv_seam_grad *g, nv_error *err);
 nabla_status nv_cpu_qk_norm(nv_device *dev, const nv_qk_norm *a, nv_error *err);

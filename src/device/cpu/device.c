@@ -174,6 +174,7 @@ static const nv_device_ops cpu_ops = {
     .linear_activate = nv_cpu_linear_activate,
     .linear_backward_input = nv_cpu_linear_backward_input,
     .linear_backward_weight = nv_cpu_linear_backward_weight,
+    .linear_memory = nv_cpu_linear_memory,
     .seam = nv_cpu_seam,
     .seam_backward = nv_cpu_seam_backward,
     .qk_norm = nv_cpu_qk_norm,

@@ -145,3 +145,18 @@ nabla_status nv_cpu_linear_backward_weight(nv_device *dev, nv_matrix d_y, nv_mat
     if (p.k > 0) NV_TRY(multiply(dev, &p, NULL, err));
     return d_bias ? nv_cpu_column_sums(dev, d_y, d_bias, err) : NABLA_OK;
 }
+
+/* Parts of a gradient's tokens take no more than all at once. */
+size_t nv_cpu_linear_memory(const nv_device *dev, nabla_dtype dtype, int64_t rows, int64_t in, int64_t out,
+                            int backward) {
+    const nv_cpu *cpu = (const nv_cpu *)(const void *)dev;
+    const nv_product products[] = {{.m = rows, .n = out, .k = in, .out = dtype, .count = 1},
+                                   {.m = rows, .n = in, .k = out, .out = dtype, .count = 1},
+                                   {.m = out, .n = in, .k = rows, .out = NABLA_FP32, .count = 1}};
+    size_t most = 0;
+    for (int i = 0; i < (backward ? 3 : 1) && on_tiles(cpu, dtype); i++) {
+        const size_t bytes = nv_tile_product_bytes(products + i, dev->threads);
+        if (bytes > most) most = bytes;
+    }
+    return most;
+}
