@@ -193,6 +193,13 @@ INLINE void put_floats(float *c, __m512 x, __mmask16 mask, const nv_tile_target 
     put(c, (__m512i)x, mask, to->streamed && !to->add);
 }
 
+/* Of what C would hold without: a pass that keeps that for its backward pass gets the same bits. */
+INLINE __m512 activated(__m512 x, nabla_dtype dtype, const nv_activation act) {
+    vf slope;
+    const vf v = dtype == NABLA_BF16 ? vwiden(vnarrow((vf)x)) : (vf)x;
+    return (__m512)(v * gate_of(act, v, &slope));
+}
+
 /* activate: whether and which, constants here. */
 INLINE void store_square(const char *square, const nv_tile_target *to, const bool activate, const nv_activation act) {
     const __mmask32 mask = first(to->cols);
@@ -203,9 +210,8 @@ INLINE void store_square(const char *square, const nv_tile_target *to, const boo
         const char *at = square + r / 16 * 2 * TILE + r % 16 * 64;
         __m512 x = _mm512_add_ps(_mm512_load_ps(at), bias_low), y = _mm512_add_ps(_mm512_load_ps(at + TILE), bias_high);
         if (activate) {
-            vf slope;
-            x = (__m512)((vf)x * gate_of(act, (vf)x, &slope));
-            y = (__m512)((vf)y * gate_of(act, (vf)y, &slope));
+            x = activated(x, to->dtype, act);
+            y = activated(y, to->dtype, act);
         }
         if (to->dtype == NABLA_BF16) {
             uint16_t *c = (uint16_t *)to->c + r * to->row;
