@@ -63,7 +63,7 @@ static layout lay_out(const nv_product *p, const nv_tile_kernels *kernels, int32
     l.part = ceil_of(l.k_steps, l.parts);
     l.strip_bytes = (size_t)l.k_steps * NV_STEP_BYTES;
     l.own_bytes = (size_t)(l.strips * l.part) * NV_STEP_BYTES;
-    l.task_bytes = l.own_bytes + (size_t)(l.strips * (l.parts > 1 ? l.shared.strips : 1)) * NV_SQUARE_BYTES;
+    l.task_bytes = l.own_bytes + (size_t)(l.strips * (l.parts > 1 ? l.shared.strips : 2)) * NV_SQUARE_BYTES;
     return l;
 }
 
@@ -84,47 +84,56 @@ static void pack(const layout *l, const operand *x, int64_t one, int64_t strip, 
     x->pack(&from, out);
 }
 
-/* Squares of own strips from `first` on by the shared strip `other`, which are whole now. */
-static void store(const layout *l, int64_t one, int64_t first, int64_t strips, int64_t other, const char *squares) {
+/* The squares of own strips [first, first + strips) by the shared strip `other`, which are whole now. */
+static nv_tile_done done_of(const layout *l, int64_t one, int64_t first, int64_t strips, int64_t other,
+                            const char *squares) {
     const nv_product *p = l->p;
-    for (int64_t i = 0; i < strips; i++, squares += NV_SQUARE_BYTES) {
-        const int64_t row = (l->own_is_b ? other : first + i) * NV_STRIP,
-                      col = (l->own_is_b ? first + i : other) * NV_STRIP;
-        const int64_t at = one * p->c_step + row * p->c_row + col;
-        const nv_tile_target to = {.c = (char *)p->c + at * (int64_t)nabla_dtype_size(p->out),
-                                   .dtype = p->out,
-                                   .row = p->c_row,
-                                   .bias = p->bias ? p->bias + col : NULL,
-                                   .rows = (int32_t)smaller(NV_STRIP, p->m - row),
-                                   .cols = (int32_t)smaller(NV_STRIP, p->n - col),
-                                   .add = p->add,
-                                   .act = l->act,
-                                   .streamed = l->streamed};
-        l->kernels->store(squares, &to);
+    const int64_t row = (l->own_is_b ? other : first) * NV_STRIP, col = (l->own_is_b ? first : other) * NV_STRIP;
+    const int64_t at = one * p->c_step + row * p->c_row + col;
+    return (nv_tile_done){.squares = squares,
+                          .own_is_b = l->own_is_b,
+                          .rows = (int32_t)smaller((l->own_is_b ? 1 : strips) * NV_STRIP, p->m - row),
+                          .cols = (int32_t)smaller((l->own_is_b ? strips : 1) * NV_STRIP, p->n - col),
+                          .c = (char *)p->c + at * (int64_t)nabla_dtype_size(p->out),
+                          .dtype = p->out,
+                          .row = p->c_row,
+                          .bias = p->bias ? p->bias + col : NULL,
+                          .add = p->add,
+                          .act = l->act,
+                          .streamed = l->streamed};
+}
+
+/* A part of k of own strips, which are packed, by all shared ones. In the last part squares that are whole are stored
+   while the next are made. */
+static void multiply_part(const layout *l, int64_t one, int64_t first, int64_t strips, int64_t part, char *memory) {
+    const int64_t at = part * l->part, steps = smaller(l->part, l->k_steps - at), size = strips * NV_SQUARE_BYTES;
+    const char *shared = l->packed + (size_t)(one * l->shared.strips) * l->strip_bytes + at * NV_STEP_BYTES;
+    nv_tile_done done = {0};
+    for (int64_t other = 0; other < l->shared.strips; other++) {
+        char *squares = memory + l->own_bytes + (l->parts > 1 ? other : other % 2) * size;
+        const nv_tile_block x = {.own = memory,
+                                 .other = shared + (size_t)other * l->strip_bytes,
+                                 .own_bytes = l->part * NV_STEP_BYTES,
+                                 .steps = steps,
+                                 .strips = (int32_t)strips,
+                                 .own_is_b = l->own_is_b,
+                                 .squares = squares,
+                                 .fresh = part == 0,
+                                 .done = done.squares ? &done : NULL};
+        l->kernels->multiply(&x);
+        if (part == l->parts - 1) done = done_of(l, one, first, strips, other, squares);
     }
+    if (done.squares) l->kernels->store(&done);
 }
 
 static void run_task(const layout *l, int64_t task, char *memory) {
     const int64_t one = task / l->tasks, first = task % l->tasks * l->strips,
-                  strips = smaller(l->strips, l->own.strips - first), own_bytes = l->part * NV_STEP_BYTES;
-    const char *shared = l->packed + (size_t)(one * l->shared.strips) * l->strip_bytes;
+                  strips = smaller(l->strips, l->own.strips - first);
     for (int64_t part = 0; part < l->parts; part++) {
         const int64_t at = part * l->part, steps = smaller(l->part, l->k_steps - at);
         for (int64_t i = 0; i < strips; i++)
-            pack(l, &l->own, one, first + i, at, steps, memory + i * own_bytes);
-        for (int64_t other = 0; other < l->shared.strips; other++) {
-            char *squares = memory + l->own_bytes + (l->parts > 1 ? other * strips * NV_SQUARE_BYTES : 0);
-            const nv_tile_block x = {.own = memory,
-                                     .other = shared + (size_t)other * l->strip_bytes + at * NV_STEP_BYTES,
-                                     .own_bytes = own_bytes,
-                                     .steps = steps,
-                                     .strips = (int32_t)strips,
-                                     .own_is_b = l->own_is_b,
-                                     .squares = squares,
-                                     .fresh = part == 0};
-            l->kernels->multiply(&x);
-            if (part == l->parts - 1) store(l, one, first, strips, other, squares);
-        }
+            pack(l, &l->own, one, first + i, at, steps, memory + i * l->part * NV_STEP_BYTES);
+        multiply_part(l, one, first, strips, part, memory);
     }
 }
 

@@ -28,26 +28,31 @@ typedef struct nv_tile_source {
     int64_t k;
 } nv_tile_source;
 
+/* Squares of own strips by one strip of the other operand, and where they go: C (+)= square + bias, or act(square +
+   bias). */
+typedef struct nv_tile_done {
+    const char *squares;
+    int32_t own_is_b, rows,
+        cols; /* of all of them: they lie below each other, or side by side where own strips are B's */
+    void *c;
+    nabla_dtype dtype;
+    int64_t row;       /* numbers of C from a row to the next */
+    const float *bias; /* of its columns; NULL: none */
+    int32_t add;
+    const nv_activation *act; /* NULL: none */
+    int32_t streamed;         /* past the caches, which C is larger than */
+} nv_tile_done;
+
 /* `own` strips of one operand, which lie in the second-level cache, by one strip of the other, over `steps` of k. */
 typedef struct nv_tile_block {
     const char *own, *other; /* packed; behind other lies what is needed next */
     int64_t own_bytes;       /* from a strip to the next */
     int64_t steps;
     int32_t strips, own_is_b;
-    char *squares; /* of each own strip one */
-    int32_t fresh; /* squares begin with 0, whatever is there */
+    char *squares;            /* of each own strip one */
+    int32_t fresh;            /* squares begin with 0, whatever is there */
+    const nv_tile_done *done; /* what is stored meanwhile; NULL: nothing */
 } nv_tile_block;
-
-/* Where a square goes: C (+)= square + bias, or act(square + bias). */
-typedef struct nv_tile_target {
-    void *c;
-    nabla_dtype dtype;
-    int64_t row;       /* numbers from a row to the next */
-    const float *bias; /* of its columns; NULL: none */
-    int32_t rows, cols, add;
-    const nv_activation *act; /* NULL: none */
-    int32_t streamed;         /* past the caches, which C is larger than */
-} nv_tile_target;
 
 /* Strips and squares lie on boundaries of 64 bytes. */
 typedef struct nv_tile_kernels {
@@ -56,7 +61,7 @@ typedef struct nv_tile_kernels {
     void (*pack_a)(const nv_tile_source *from, char *strip);
     void (*pack_b)(const nv_tile_source *from, char *strip);
     void (*multiply)(const nv_tile_block *x);
-    void (*store)(const char *square, const nv_tile_target *to);
+    void (*store)(const nv_tile_done *done);
 } nv_tile_kernels;
 #ifdef NV_X86
 extern const nv_tile_kernels nv_tile_kernels_amx; /* for processors with AMX_BF16 whose tiles the process may use */

@@ -86,6 +86,118 @@ static void pack_b(const nv_tile_source *from, char *strip) {
     pack(from, strip, true);
 }
 
+/* ---- storing */
+
+/* The words that the mask says. */
+INLINE void put(void *c, __m512i x, __mmask16 mask, bool streamed) {
+    if (streamed && mask == 0xffff && (uintptr_t)c % 64 == 0)
+        _mm512_stream_si512(c, x);
+    else
+        _mm512_mask_storeu_epi32(c, mask, x);
+}
+
+INLINE void put_floats(float *c, __m512 x, __mmask16 mask, const nv_tile_done *to) {
+    if (to->add) x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(mask, c));
+    put(c, (__m512i)x, mask, to->streamed && !to->add);
+}
+
+/* Of what C would hold without: a pass that keeps that for its backward pass gets the same bits. */
+INLINE __m512 activated(__m512 x, nabla_dtype dtype, const nv_activation act) {
+    vf slope;
+    const vf v = dtype == NABLA_BF16 ? vwiden(vnarrow((vf)x)) : (vf)x;
+    return (__m512)(v * gate_of(act, v, &slope));
+}
+
+typedef enum action { AS_IS, SILU, GELU } action;
+
+static action action_of(const nv_tile_done *done) {
+    return !done || !done->act ? AS_IS : *done->act == NV_SILU ? SILU : GELU;
+}
+
+/* Squares on their way to C, row by row. */
+typedef struct storing {
+    const nv_tile_done *done;
+    const char *square;
+    const float *bias;
+    char *c;                /* the next row of the square */
+    int32_t row, rows;      /* of it; 0 rows: all are stored */
+    int32_t below, columns; /* rows of C from this square on, and columns */
+} storing;
+
+static storing storing_of(const nv_tile_done *done) {
+    storing s = {.done = done};
+    if (!done) return s;
+    s.square = done->squares;
+    s.bias = done->bias;
+    s.c = done->c;
+    s.below = done->rows;
+    s.columns = done->cols;
+    s.rows = s.below < NV_STRIP ? s.below : NV_STRIP;
+    return s;
+}
+
+static void next_square(storing *s) {
+    const nv_tile_done *d = s->done;
+    const int64_t size = d->dtype == NABLA_BF16 ? 2 : 4;
+    s->square += NV_SQUARE_BYTES;
+    s->row = 0;
+    if (d->own_is_b) {
+        s->c += (NV_STRIP - s->rows * d->row) * size;
+        if (s->bias) s->bias += NV_STRIP;
+        s->columns -= NV_STRIP;
+        if (s->columns <= 0) s->rows = 0;
+    } else {
+        s->below -= NV_STRIP;
+        s->rows = s->below < NV_STRIP ? s->below : NV_STRIP;
+        if (s->below <= 0) s->rows = 0;
+    }
+}
+
+INLINE void store_row(storing *s, const action act) {
+    const nv_tile_done *d = s->done;
+    const __mmask32 mask = first(s->columns);
+    const __mmask16 low = (__mmask16)mask, high = (__mmask16)(mask >> 16);
+    const char *at = s->square + s->row / LINES * 2 * TILE + s->row % LINES * 64;
+    __m512 x = _mm512_load_ps(at), y = _mm512_load_ps(at + TILE);
+    if (s->bias) {
+        x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(low, s->bias));
+        y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(high, s->bias + 16));
+    }
+    if (act != AS_IS) {
+        x = activated(x, d->dtype, act == SILU ? NV_SILU : NV_GELU_TANH);
+        y = activated(y, d->dtype, act == SILU ? NV_SILU : NV_GELU_TANH);
+    }
+    if (d->dtype == NABLA_BF16) {
+        const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(y, x);
+        if (mask == 0xffffffffu)
+            put(s->c, both, 0xffff, d->streamed);
+        else
+            _mm512_mask_storeu_epi16(s->c, mask, both);
+        s->c += d->row * 2;
+    } else {
+        put_floats((float *)(void *)s->c, x, low, d);
+        put_floats((float *)(void *)s->c + 16, y, high, d);
+        s->c += d->row * 4;
+    }
+    if (++s->row == s->rows) next_square(s);
+}
+
+static void store(const nv_tile_done *done) {
+    storing s = storing_of(done);
+    while (s.rows)
+        switch (action_of(done)) {
+        case AS_IS:
+            store_row(&s, AS_IS);
+            break;
+        case SILU:
+            store_row(&s, SILU);
+            break;
+        case GELU:
+            store_row(&s, GELU);
+            break;
+        }
+}
+
 /* ---- products */
 
 /* The old square's tile goes, the new one's comes. */
@@ -131,12 +243,14 @@ static void pack_b(const nv_tile_source *from, char *strip) {
         tile_dot(2, 5, 6);                                       \
         if (turn) TURN(3);                                       \
         tile_dot(3, 5, 7);                                       \
+        if (ending.rows) store_row(&ending, act);                \
     } while (0)
 
 /* The accumulators of a square go as those of the next come, so that the matrix unit does not wait. The other operand's
    next chunk is fetched from the last-level cache amid the products of all own strips, at an even pace: 15 % faster
    than to wait for it. */
-INLINE void multiply(const nv_tile_block *x, const bool own_is_b) {
+INLINE void multiply(const nv_tile_block *x, const bool own_is_b, const action act) {
+    storing ending = storing_of(x->done);
     const int32_t lines = (NV_STEP_BYTES / 64 + x->strips - 1) / x->strips; /* to fetch in a step */
     char *old = NULL;
     for (int64_t from = 0; from < x->steps; from += CHUNK) {
@@ -159,13 +273,25 @@ INLINE void multiply(const nv_tile_block *x, const bool own_is_b) {
     tile_store(1, old + TILE, 64);
     tile_store(2, old + 2 * TILE, 64);
     tile_store(3, old + 3 * TILE, 64);
+    while (ending.rows)
+        store_row(&ending, act);
 }
 
-static void multiply_either(const nv_tile_block *x) {
-    if (x->own_is_b)
-        multiply(x, true);
-    else
-        multiply(x, false);
+#define MULTIPLY(name, own_is_b, act)                     \
+    static void multiply_##name(const nv_tile_block *x) { \
+        multiply(x, own_is_b, act);                       \
+    }
+MULTIPLY(a, false, AS_IS)
+MULTIPLY(a_silu, false, SILU)
+MULTIPLY(a_gelu, false, GELU)
+MULTIPLY(b, true, AS_IS)
+MULTIPLY(b_silu, true, SILU)
+MULTIPLY(b_gelu, true, GELU)
+
+static void multiply_block(const nv_tile_block *x) {
+    static void (*const kinds[2][3])(const nv_tile_block *x) = {{multiply_a, multiply_a_silu, multiply_a_gelu},
+                                                                {multiply_b, multiply_b_silu, multiply_b_gelu}};
+    kinds[x->own_is_b != 0][action_of(x->done)](x);
 }
 
 static void begin(void) {
@@ -178,63 +304,4 @@ static void end(void) {
     tile_release();
 }
 
-/* ---- ends */
-
-/* The words that the mask says. */
-INLINE void put(void *c, __m512i x, __mmask16 mask, bool streamed) {
-    if (streamed && mask == 0xffff && (uintptr_t)c % 64 == 0)
-        _mm512_stream_si512(c, x);
-    else
-        _mm512_mask_storeu_epi32(c, mask, x);
-}
-
-INLINE void put_floats(float *c, __m512 x, __mmask16 mask, const nv_tile_target *to) {
-    if (to->add) x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(mask, c));
-    put(c, (__m512i)x, mask, to->streamed && !to->add);
-}
-
-/* Of what C would hold without: a pass that keeps that for its backward pass gets the same bits. */
-INLINE __m512 activated(__m512 x, nabla_dtype dtype, const nv_activation act) {
-    vf slope;
-    const vf v = dtype == NABLA_BF16 ? vwiden(vnarrow((vf)x)) : (vf)x;
-    return (__m512)(v * gate_of(act, v, &slope));
-}
-
-/* activate: whether and which, constants here. */
-INLINE void store_square(const char *square, const nv_tile_target *to, const bool activate, const nv_activation act) {
-    const __mmask32 mask = first(to->cols);
-    const __mmask16 low = (__mmask16)mask, high = (__mmask16)(mask >> 16);
-    const __m512 bias_low = to->bias ? _mm512_maskz_loadu_ps(low, to->bias) : _mm512_setzero_ps(),
-                 bias_high = to->bias ? _mm512_maskz_loadu_ps(high, to->bias + 16) : _mm512_setzero_ps();
-    for (int32_t r = 0; r < to->rows; r++) {
-        const char *at = square + r / 16 * 2 * TILE + r % 16 * 64;
-        __m512 x = _mm512_add_ps(_mm512_load_ps(at), bias_low), y = _mm512_add_ps(_mm512_load_ps(at + TILE), bias_high);
-        if (activate) {
-            x = activated(x, to->dtype, act);
-            y = activated(y, to->dtype, act);
-        }
-        if (to->dtype == NABLA_BF16) {
-            uint16_t *c = (uint16_t *)to->c + r * to->row;
-            const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(y, x);
-            if (mask == 0xffffffffu)
-                put(c, both, 0xffff, to->streamed);
-            else
-                _mm512_mask_storeu_epi16(c, mask, both);
-        } else {
-            float *c = (float *)to->c + r * to->row;
-            put_floats(c, x, low, to);
-            put_floats(c + 16, y, high, to);
-        }
-    }
-}
-
-static void store(const char *square, const nv_tile_target *to) {
-    if (!to->act)
-        store_square(square, to, false, NV_SILU);
-    else if (*to->act == NV_SILU)
-        store_square(square, to, true, NV_SILU);
-    else
-        store_square(square, to, true, NV_GELU_TANH);
-}
-
-const nv_tile_kernels nv_tile_kernels_amx = {begin, end, pack_a, pack_b, multiply_either, store};
+const nv_tile_kernels nv_tile_kernels_amx = {begin, end, pack_a, pack_b, multiply_block, store};
