@@ -144,10 +144,12 @@ static void texts_stand_alone(void **state) {
 static void reads_sizes(void **state) {
     (void)state;
     nv_umt5 *m;
+    nv_device *dev;
     size_t fp32, bf16;
     const int32_t id = 1;
     const nv_umt5_text text = {&id, 1, NULL};
     nv_umt5_job job = {.texts = &text, .count = 1, .compute = NABLA_FP32};
+    GOOD(test_device_create(1, test_level(0), &dev, why)); /* tiles have a least size, more than all this takes */
     GOOD(nv_umt5_open(ORIGINAL_WEIGHTS, NULL, &m, why));
     const nv_umt5_config *c = nv_umt5_get_config(m);
     assert_int_equal(c->dim, 32);
@@ -155,11 +157,12 @@ static void reads_sizes(void **state) {
     assert_int_equal(c->head_dim, 8);
     assert_int_equal(c->ffn_dim, 40);
     assert_int_equal(c->layers, 2);
-    GOOD(nv_umt5_memory(m, &job, &fp32, why));
+    GOOD(nv_umt5_memory(m, dev, &job, &fp32, why));
     job.compute = NABLA_BF16;
-    GOOD(nv_umt5_memory(m, &job, &bf16, why));
+    GOOD(nv_umt5_memory(m, dev, &job, &bf16, why));
     assert_true(bf16 < fp32);
     nv_umt5_close(m);
+    nv_device_destroy(dev);
 }
 
 static void expect_open_failure(const char *weights, const char *config, nabla_status wanted, const char *word) {

@@ -293,6 +293,10 @@ typedef struct nv_device_ops {
     /* d_w += d_y^T x; d_bias (NULL: left out) += column sums of d_y. d_w is [out, in] contiguous. */
     nabla_status (*linear_backward_weight)(nv_device *dev, nv_matrix d_y, nv_matrix x, float *d_w, float *d_bias,
                                            nv_error *err);
+    /* The device's own memory that the products of a layer of these sizes grow to at most, forward alone or backward
+       too. NULL on a device whose products' memory does not depend on them. */
+    size_t (*linear_memory)(const nv_device *dev, nabla_dtype dtype, int64_t rows, int64_t in, int64_t out,
+                            int backward);
 
     /* ------------------------------------------------------------ rows */
     nabla_status (*seam)(nv_device *dev, const nv_seam *a, nv_error *err);

@@ -307,7 +307,18 @@ static nabla_status add_plans(const nv_dit_run *run, size_t *bytes, nv_error *er
     return NABLA_OK;
 }
 
-/* What attention takes inside its context. */
+/* What the widest products take inside the device. */
+static size_t products_memory(const nv_dit_run *run) {
+    const nv_device *dev = run->m->device;
+    const int64_t dim = run->m->dim, wide = run->m->config.ffn_dim;
+    if (!dev->ops->linear_memory) return 0;
+    const int train = run->shape.train;
+    const size_t up = dev->ops->linear_memory(dev, run->m->compute, run->rows, dim, wide, train),
+                 down = dev->ops->linear_memory(dev, run->m->compute, run->rows, wide, dim, train);
+    return up > down ? up : down;
+}
+
+/* What attention takes inside its context, and products inside the device. */
 static nabla_status add_scratch(const nv_dit_run *run, size_t *bytes, nv_error *err) {
     nabla_context *ctx = run->m->device->context;
     const nabla_plan_desc descs[] = {self_desc(run), cross_desc(run)};
@@ -320,7 +331,7 @@ static nabla_status add_scratch(const nv_dit_run *run, size_t *bytes, nv_error *
                          err));
         if (scratch > most) most = scratch;
     }
-    if (__builtin_add_overflow(*bytes, most, bytes))
+    if (__builtin_add_overflow(most, products_memory(run), &most) || __builtin_add_overflow(*bytes, most, bytes))
         return nv_fail(err, NABLA_OVERFLOW, "attention over %lld tokens does not fit any memory",
                        (long long)run->tokens);
     return NABLA_OK;

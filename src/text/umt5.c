@@ -8,6 +8,14 @@
 #include "tensor/arena.h"
 #include "text/umt5_weights.h"
 
+enum { MATRICES = 7 }; /* of a layer */
+
+/* Those of a layer's matrices that are multiplied by the same rows, their outputs side by side. */
+typedef struct weights {
+    int first, count;
+    nv_matrix copy; /* of all, one under the other; without data where they are used in place */
+} weights;
+
 /* Everything that a call holds in the device's memory, laid out by one piece of code for the estimate and the use. */
 typedef struct run {
     const nv_umt5 *m;
@@ -16,8 +24,10 @@ typedef struct run {
     int64_t rows, longest; /* tokens of all texts, of the longest */
     int64_t inner;         /* heads * head_dim */
     /* one layer's weights */
+    int in_place; /* its matrices are used where they lie in the file */
+    const nv_st_entry *matrices[MATRICES];
     float *norm1, *norm2;
-    nv_matrix qkv_w, o_w, gate_up_w, down_w;
+    weights qkv_w, o_w, gate_up_w, down_w;
     float *bias; /* [heads, 2 * longest - 1] by distance */
     /* activations */
     nv_matrix x, normed, y; /* fp32 [rows, dim]: the stream, its norm, a branch's result */
@@ -37,16 +47,22 @@ static nv_matrix take(nv_arena *arena, nabla_dtype dtype, int64_t rows, int64_t 
     return nv_matrix_of(nv_arena_take(arena, count, nabla_dtype_size(dtype)), dtype, rows, cols);
 }
 
+static weights take_weights(const run *r, nv_arena *arena, int first, int count, int64_t rows, int64_t cols) {
+    weights w = {.first = first, .count = count};
+    if (!r->in_place) w.copy = take(arena, r->job->compute, rows, cols);
+    return w;
+}
+
 static void lay_out(run *r, nv_arena *arena) {
     const nv_umt5_config *c = &r->m->config;
     const nabla_dtype compute = r->job->compute;
     const int64_t dim = c->dim, ffn = c->ffn_dim, bias = c->heads * (2 * r->longest - 1);
     r->norm1 = nv_arena_take(arena, dim, sizeof(float));
     r->norm2 = nv_arena_take(arena, dim, sizeof(float));
-    r->qkv_w = take(arena, compute, 3 * r->inner, dim);
-    r->o_w = take(arena, compute, dim, r->inner);
-    r->gate_up_w = take(arena, compute, 2 * ffn, dim);
-    r->down_w = take(arena, compute, dim, ffn);
+    r->qkv_w = take_weights(r, arena, 0, 3, 3 * r->inner, dim);
+    r->o_w = take_weights(r, arena, 3, 1, dim, r->inner);
+    r->gate_up_w = take_weights(r, arena, 4, 2, 2 * ffn, dim);
+    r->down_w = take_weights(r, arena, 6, 1, dim, ffn);
     r->bias = nv_arena_take(arena, bias, sizeof(float));
     r->x = take(arena, NABLA_FP32, r->rows, dim);
     r->normed = take(arena, NABLA_FP32, r->rows, dim);
@@ -57,6 +73,29 @@ static void lay_out(run *r, nv_arena *arena) {
     r->wide = take(arena, compute, r->rows, 2 * ffn);
     r->s = take(arena, NABLA_FP32, r->longest, r->longest);
     r->p = compute == NABLA_FP32 ? r->s : take(arena, compute, r->longest, r->longest);
+}
+
+static void list_matrices(const nv_umt5_layer *l, const nv_st_entry *out[MATRICES]) {
+    const nv_st_entry *const all[MATRICES] = {l->q, l->k, l->v, l->o, l->gate, l->up, l->down};
+    for (int i = 0; i < MATRICES; i++)
+        out[i] = all[i];
+}
+
+/* Whether the device can multiply by this matrix as the file has it. */
+static int reaches(nv_device *dev, const nv_st_entry *e, nabla_dtype compute) {
+    const size_t size = nabla_dtype_size(compute);
+    return e->dtype == (compute == NABLA_BF16 ? NV_ST_BF16 : NV_ST_F32) && !e->strides &&
+           (uintptr_t)e->data % size == 0 && dev->ops->stow == NULL;
+}
+
+static int reaches_all(const nv_umt5 *m, nv_device *dev, nabla_dtype compute) {
+    for (int32_t i = 0; i < m->config.layers; i++) {
+        const nv_st_entry *matrices[MATRICES];
+        list_matrices(&m->layers[i], matrices);
+        for (int k = 0; k < MATRICES; k++)
+            if (!reaches(dev, matrices[k], compute)) return 0;
+    }
+    return 1;
 }
 
 static nabla_status begin(run *r, const nv_umt5 *m, nv_device *dev, const nv_umt5_job *job, nv_error *err) {
@@ -74,6 +113,7 @@ static nabla_status begin(run *r, const nv_umt5 *m, nv_device *dev, const nv_umt
                                "token %d has id %d, the encoder's table %d rows: tokenizer and encoder do not match", k,
                                t->ids[k], m->config.vocab);
     }
+    r->in_place = reaches_all(m, dev, job->compute);
     return NABLA_OK;
 }
 
@@ -90,21 +130,41 @@ static nabla_status measure(run *r, size_t *bytes, nv_error *err) {
     return NABLA_OK;
 }
 
-nabla_status nv_umt5_memory(const nv_umt5 *m, const nv_umt5_job *job, size_t *bytes, nv_error *err) {
+nabla_status nv_umt5_memory(const nv_umt5 *m, nv_device *dev, const nv_umt5_job *job, size_t *bytes, nv_error *err) {
     run r;
-    NV_TRY(begin(&r, m, NULL, job, err));
+    NV_TRY(begin(&r, m, dev, job, err));
     NV_TRY(measure(&r, bytes, err));
     *bytes += host_bytes(&r) + nv_load_memory();
+    if (dev->ops->linear_memory) /* its longest sums take most */
+        *bytes += dev->ops->linear_memory(dev, job->compute, r.rows, m->config.ffn_dim, m->config.dim, 0);
     return NABLA_OK;
 }
 
 /* ------------------------------------------------------------------ weights */
 
-/* The tensor as rows of dst from `first` on. Its pages go at once: else the whole file would pile up in this process.
- */
-static nabla_status load_rows(const run *r, const nv_st_entry *e, nv_matrix dst, int64_t first, nv_error *err) {
-    NV_TRY(nv_load(r->dev, e, nv_matrix_rows(dst, first, e->shape[0]), err));
-    nv_weights_forget(r->m->files, e);
+/* The tensors' pages go as soon as they are copied: else the whole file would pile up in this process. */
+static nabla_status copy_matrices(const run *r, const weights *w, nv_error *err) {
+    int64_t first = 0;
+    for (int i = 0; i < w->count; i++) {
+        const nv_st_entry *e = r->matrices[w->first + i];
+        NV_TRY(nv_load(r->dev, e, nv_matrix_rows(w->copy, first, e->shape[0]), err));
+        nv_weights_forget(r->m->files, e);
+        first += e->shape[0];
+    }
+    return NABLA_OK;
+}
+
+/* y = x w^T */
+static nabla_status multiply(run *r, nv_matrix x, const weights *w, nv_matrix y, nv_error *err) {
+    const nv_device_ops *ops = r->dev->ops;
+    int64_t first = 0;
+    if (!r->in_place) return ops->linear(r->dev, x, w->copy, NULL, y, err);
+    for (int i = 0; i < w->count; i++) {
+        const nv_st_entry *e = r->matrices[w->first + i];
+        const nv_matrix part = nv_matrix_of((void *)(uintptr_t)e->data, x.dtype, e->shape[0], e->shape[1]);
+        NV_TRY(ops->linear(r->dev, x, part, NULL, nv_matrix_cols(y, first, part.rows), err));
+        first += part.rows;
+    }
     return NABLA_OK;
 }
 
@@ -139,15 +199,14 @@ static nabla_status load_bias(run *r, const nv_st_entry *e, nv_error *err) {
 
 static nabla_status load_layer(run *r, const nv_umt5_layer *l, nv_error *err) {
     NV_TRY(load_vector(r, l->norm1, r->norm1, err));
-    NV_TRY(load_rows(r, l->q, r->qkv_w, 0, err));
-    NV_TRY(load_rows(r, l->k, r->qkv_w, r->inner, err));
-    NV_TRY(load_rows(r, l->v, r->qkv_w, 2 * r->inner, err));
-    NV_TRY(load_rows(r, l->o, r->o_w, 0, err));
-    NV_TRY(load_bias(r, l->bias, err));
     NV_TRY(load_vector(r, l->norm2, r->norm2, err));
-    NV_TRY(load_rows(r, l->gate, r->gate_up_w, 0, err));
-    NV_TRY(load_rows(r, l->up, r->gate_up_w, r->m->config.ffn_dim, err));
-    return load_rows(r, l->down, r->down_w, 0, err);
+    NV_TRY(load_bias(r, l->bias, err));
+    list_matrices(l, r->matrices);
+    if (r->in_place) return NABLA_OK;
+    NV_TRY(copy_matrices(r, &r->qkv_w, err));
+    NV_TRY(copy_matrices(r, &r->o_w, err));
+    NV_TRY(copy_matrices(r, &r->gate_up_w, err));
+    return copy_matrices(r, &r->down_w, err);
 }
 
 /* Of the table only the rows that the texts use are ever read. */
@@ -201,14 +260,14 @@ static nabla_status attend(run *r, int64_t first, int64_t count, int32_t head, n
 
 static nabla_status self_attention(run *r, nv_error *err) {
     NV_TRY(norm(r, r->norm1, err));
-    NV_TRY(r->dev->ops->linear(r->dev, r->n, r->qkv_w, NULL, r->qkv, err));
+    NV_TRY(multiply(r, r->n, &r->qkv_w, r->qkv, err));
     int64_t first = 0;
     for (int32_t i = 0; i < r->job->count; i++) {
         for (int32_t head = 0; head < r->m->config.heads; head++)
             NV_TRY(attend(r, first, r->job->texts[i].count, head, err));
         first += r->job->texts[i].count;
     }
-    NV_TRY(r->dev->ops->linear(r->dev, r->o, r->o_w, NULL, r->y, err));
+    NV_TRY(multiply(r, r->o, &r->o_w, r->y, err));
     return add_branch(r, err);
 }
 
@@ -216,13 +275,21 @@ static nabla_status feed_forward(run *r, nv_error *err) {
     const int64_t ffn = r->m->config.ffn_dim;
     const nv_matrix gate = nv_matrix_cols(r->wide, 0, ffn), up = nv_matrix_cols(r->wide, ffn, ffn);
     NV_TRY(norm(r, r->norm2, err));
-    NV_TRY(r->dev->ops->linear(r->dev, r->n, r->gate_up_w, NULL, r->wide, err));
+    NV_TRY(multiply(r, r->n, &r->gate_up_w, r->wide, err));
     NV_TRY(r->dev->ops->gate(r->dev, NV_GELU_TANH, gate, up, gate, err));
-    NV_TRY(r->dev->ops->linear(r->dev, gate, r->down_w, NULL, r->y, err));
+    NV_TRY(multiply(r, gate, &r->down_w, r->y, err));
     return add_branch(r, err);
 }
 
 /* ------------------------------------------------------------------ the whole */
+
+/* Its matrices come from the disk while the layer before is computed. */
+static void expect_layer(const run *r, const nv_umt5_layer *l) {
+    const nv_st_entry *matrices[MATRICES];
+    list_matrices(l, matrices);
+    for (int i = 0; i < MATRICES; i++)
+        nv_weights_expect(r->m->files, matrices[i]);
+}
 
 static nabla_status layers(run *r, nv_error *err) {
     const int32_t count = r->m->config.layers;
@@ -230,8 +297,11 @@ static nabla_status layers(run *r, nv_error *err) {
         if (r->job->progress && r->job->progress(r->job->user, i, count))
             return nv_fail(err, NABLA_CANCELLED, "cancelled at layer %d of %d of the text encoder", i + 1, count);
         NV_TRY(load_layer(r, &r->m->layers[i], err));
+        if (i + 1 < count) expect_layer(r, &r->m->layers[i + 1]);
         NV_TRY(self_attention(r, err));
         NV_TRY(feed_forward(r, err));
+        for (int k = 0; k < MATRICES && r->in_place; k++)
+            nv_weights_forget(r->m->files, r->matrices[k]);
     }
     return NABLA_OK;
 }

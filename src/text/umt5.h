@@ -47,8 +47,8 @@ typedef struct nv_umt5_job {
     void *user;
 } nv_umt5_job;
 
-/* The bytes that the call below takes, mapped files not counted. */
-nabla_status nv_umt5_memory(const nv_umt5 *m, const nv_umt5_job *job, size_t *bytes, nv_error *err);
+/* The bytes that the call below takes, mapped files not counted: weights that dev can read there need none. */
+nabla_status nv_umt5_memory(const nv_umt5 *m, nv_device *dev, const nv_umt5_job *job, size_t *bytes, nv_error *err);
 nabla_status nv_umt5_encode(const nv_umt5 *m, nv_device *dev, const nv_umt5_job *job, nv_error *err);
 
 #endif

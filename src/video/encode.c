@@ -58,7 +58,7 @@ static int report_layer(void *user, int32_t layer, int32_t layers) {
 static nabla_status run_encoder(job *j, nv_error *err) {
     const size_t bytes = (size_t)j->tokens.count * (size_t)j->result->dim * sizeof(float);
     nv_device *device;
-    size_t memory;
+    size_t memory = 0;
     j->context = malloc(bytes);
     if (!j->context) return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a context of %zu bytes", bytes);
     const nv_umt5_text text = {j->tokens.ids, j->tokens.count, j->context};
@@ -67,10 +67,11 @@ static nabla_status run_encoder(job *j, nv_error *err) {
                               .compute = j->machine->compute,
                               .progress = report_layer,
                               .user = (void *)(uintptr_t)j->machine};
-    NV_TRY(nv_umt5_memory(j->encoder.umt5, &work, &memory, err));
-    j->result->memory = (double)memory;
     NV_TRY(nv_machine_open(j->machine, &device, err));
-    nabla_status status = nv_memory_check(device, memory, "the text encoder", "free some, or compute in bf16", err);
+    nabla_status status = nv_umt5_memory(j->encoder.umt5, device, &work, &memory, err);
+    if (status == NABLA_OK)
+        status = nv_memory_check(device, memory, "the text encoder", "free some, or compute in bf16", err);
+    if (status == NABLA_OK) j->result->memory = (double)memory;
     nv_profile_enter(j->machine, NABLA_PART_TEXT);
     nv_profile_begin(j->machine, device);
     if (status == NABLA_OK) status = nv_umt5_encode(j->encoder.umt5, device, &work, err);

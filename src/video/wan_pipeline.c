@@ -85,7 +85,7 @@ static int tell_layer(void *user, int32_t layer, int32_t layers) {
 static nabla_status text_memory(wan_pipeline *w, size_t *bytes, nv_error *err) {
     nv_umt5_text *list = list_texts(w, NULL);
     const nv_umt5_job job = {.texts = list, .count = w->texts, .compute = w->base.machine->compute};
-    nabla_status status = list ? nv_umt5_memory(w->encoder.umt5, &job, bytes, err)
+    nabla_status status = list ? nv_umt5_memory(w->encoder.umt5, w->base.device, &job, bytes, err)
                                : nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for a list of prompts");
     free(list);
     return status;

@@ -35,6 +35,11 @@ void nv_map_close(nv_map *map) {
     *map = (nv_map){0};
 }
 
+void nv_map_expect(const void *data, size_t size) {
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)data, first = begin / page * page;
+    madvise((void *)first, begin + size - first, MADV_WILLNEED); /* advice, as below */
+}
+
 void nv_map_forget(const void *data, size_t size) {
     const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)data;
     const uintptr_t first = (begin + page - 1) / page * page, last = (begin + size) / page * page;

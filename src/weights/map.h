@@ -16,6 +16,8 @@ typedef struct nv_map {
    must not be cut shorter by others while it is mapped. */
 nabla_status nv_map_open(const char *path, const char *kind, nv_map *out, nv_error *err);
 void nv_map_close(nv_map *map); /* an all-zero map is fine */
+/* Tells that a part of it will be read soon: what is not in memory is fetched meanwhile. */
+void nv_map_expect(const void *data, size_t size);
 /* Tells that a part of it was read and is not needed soon: its whole pages leave this process, and come back from the
    file where they are read again. */
 void nv_map_forget(const void *data, size_t size);

@@ -214,6 +214,11 @@ nabla_status nv_weights_get(const nv_weights *w, const char *name, const int64_t
                    shape_text(shape, rank, wanted));
 }
 
+void nv_weights_expect(const nv_weights *w, const nv_st_entry *entry) {
+    const nv_weights_item *item = nv_weights_item_of(w, entry->name);
+    if (item && w->files[item->file].owned) nv_map_expect(entry->data, entry->bytes);
+}
+
 void nv_weights_forget(const nv_weights *w, const nv_st_entry *entry) {
     const nv_weights_item *item = nv_weights_item_of(w, entry->name);
     if (item && w->files[item->file].owned) nv_map_forget(entry->data, entry->bytes);

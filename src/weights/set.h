@@ -37,6 +37,9 @@ const nv_st_entry *nv_weights_find(const nv_weights *w, const char *name); /* NU
 nabla_status nv_weights_get(const nv_weights *w, const char *name, const int64_t *shape, int rank,
                             const nv_st_entry **out, nv_error *err);
 
+/* Tells that a tensor of this set will be read soon: the file's pages come into memory meanwhile. Nothing for the
+   caller's memory. */
+void nv_weights_expect(const nv_weights *w, const nv_st_entry *entry);
 /* Tells that a tensor of this set was read and is not needed soon: its pages leave this process, and come back from
    the file where it is read again. Nothing for the caller's memory. */
 void nv_weights_forget(const nv_weights *w, const nv_st_entry *entry);

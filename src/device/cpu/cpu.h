@@ -5,6 +5,7 @@
 
 #include "device/cpu/product.h"
 #include "device/cpu/rows.h"
+#include "device/cpu/tile_product.h"
 #include "device/device.h"
 
 /* A product's panels are packed while its sums, or a convolution's columns, are kept. */
@@ -13,8 +14,9 @@ typedef enum nv_scratch_use { NV_SCRATCH_SUMS, NV_SCRATCH_PANELS, NV_SCRATCH_COL
 typedef struct nv_cpu {
     nv_device base;
     const nv_row_kernels *rows;
-    nv_onednn *onednn;    /* NULL: this build or machine has none */
-    char products[2][64]; /* by dtype: who makes them, in words */
+    const nv_tile_kernels *tiles; /* of products in bf16; NULL: this machine or level has none */
+    nv_onednn *onednn;            /* NULL: this build or machine has none */
+    char products[2][64];         /* by dtype: who makes them, in words */
     unsigned char onednn_has[2];
     nv_phase phase;
     nv_clock clock;
@@ -56,6 +58,8 @@ nabla_status nv_cpu_linear_backward_input(nv_device *dev, nv_matrix d_y, nv_matr
                                           nv_error *err);
 nabla_status nv_cpu_linear_backward_weight(nv_device *dev, nv_matrix d_y, nv_matrix x, float *d_w, float *d_bias,
                                            nv_error *err);
+size_t nv_cpu_linear_memory(const nv_device *dev, nabla_dtype dtype, int64_t rows, int64_t in, int64_t out,
+                            int backward);
 nabla_status nv_cpu_seam(nv_device *dev, const nv_seam *a, nv_error *err);
 nabla_status nv_cpu_seam_backward(nv_device *dev, const nv_seam *a, const nv_seam_grad *g, nv_error *err);
 nabla_status nv_cpu_qk_norm(nv_device *dev, const nv_qk_norm *a, nv_error *err);

@@ -174,6 +174,7 @@ static const nv_device_ops cpu_ops = {
     .linear_activate = nv_cpu_linear_activate,
     .linear_backward_input = nv_cpu_linear_backward_input,
     .linear_backward_weight = nv_cpu_linear_backward_weight,
+    .linear_memory = nv_cpu_linear_memory,
     .seam = nv_cpu_seam,
     .seam_backward = nv_cpu_seam_backward,
     .qk_norm = nv_cpu_qk_norm,
@@ -216,6 +217,14 @@ static const nv_row_kernels *rows_for(const char *level) {
     return &nv_rows_generic;
 }
 
+static const nv_tile_kernels *tiles_for(const char *level) {
+#ifdef NV_X86
+    if (strncmp(level, "amx", 3) == 0) return &nv_tile_kernels_amx;
+#endif
+    (void)level;
+    return NULL;
+}
+
 static nabla_status start(nv_cpu *cpu, const nv_device_options *options, nv_error *err) {
     nabla_context_options co = nabla_context_options_default();
     char message[256] = "";
@@ -229,12 +238,14 @@ static nabla_status start(nv_cpu *cpu, const nv_device_options *options, nv_erro
     cpu->base.threads = nabla_context_threads(cpu->base.context);
     cpu->base.level = nabla_context_level(cpu->base.context);
     cpu->rows = rows_for(cpu->base.level);
+    cpu->tiles = tiles_for(cpu->base.level);
     snprintf(cpu->products[0], sizeof cpu->products[0], "own");
     snprintf(cpu->products[1], sizeof cpu->products[1], "own, bf16 as fp32");
     NV_TRY(nv_onednn_create(cpu->base.threads, &cpu->onednn, err));
     for (int i = 0; i < 2 && cpu->onednn; i++)
         cpu->onednn_has[i] = (unsigned char)nv_onednn_supports(cpu->onednn, i ? NABLA_BF16 : NABLA_FP32,
                                                                cpu->products[i], sizeof cpu->products[i]);
+    if (cpu->tiles) snprintf(cpu->products[1], sizeof cpu->products[1], "own, in tiles");
     return NABLA_OK;
 }
 

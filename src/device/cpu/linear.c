@@ -2,39 +2,59 @@
 /* The products of a linear layer, forward and backward: y = x w^T + bias as three calls of one product. */
 #include "device/cpu/cpu.h"
 
-static nabla_status multiply(nv_device *dev, const nv_product *p, nv_error *err) {
+static int on_tiles(const nv_cpu *cpu, nabla_dtype in) {
+    return in == NABLA_BF16 && cpu->tiles;
+}
+
+static nabla_status multiply_on_tiles(nv_cpu *cpu, const nv_product *p, const nv_activation *act, nv_error *err) {
+    const int32_t threads = cpu->base.threads;
+    void *memory;
+    NV_TRY(nv_cpu_scratch(cpu, NV_SCRATCH_PANELS, nv_tile_product_bytes(p, threads), &memory, err));
+    nv_tile_product(cpu->tiles, p, act, threads, memory);
+    return NABLA_OK;
+}
+
+/* act: of its sums, on tiles alone; NULL: none. */
+static nabla_status multiply(nv_device *dev, const nv_product *p, const nv_activation *act, nv_error *err) {
     nv_cpu *cpu = nv_cpu_of(dev);
     if (p->m == 0 || p->n == 0) return NABLA_OK;
     const nv_phase before = dev->ops->phase(dev, NV_PRODUCTS);
-    nabla_status status =
-        cpu->onednn_has[p->in == NABLA_BF16] ? nv_onednn_run(cpu->onednn, p, err) : nv_own_product(cpu, p, err);
+    nabla_status status = on_tiles(cpu, p->in)                   ? multiply_on_tiles(cpu, p, act, err)
+                          : cpu->onednn_has[p->in == NABLA_BF16] ? nv_onednn_run(cpu->onednn, p, err)
+                                                                 : nv_own_product(cpu, p, err);
     dev->ops->phase(dev, before);
     cpu->clock.product_flop += 2.0 * (double)p->count * (double)p->m * (double)p->n * (double)p->k;
     return status;
 }
 
+static nv_product forward(nv_matrix x, nv_matrix w, const float *bias, nv_matrix y) {
+    return (nv_product){.m = x.rows,
+                        .n = w.rows,
+                        .k = x.cols,
+                        .in = x.dtype,
+                        .out = y.dtype,
+                        .a = x.data,
+                        .a_row = x.stride,
+                        .a_col = 1,
+                        .b = w.data,
+                        .b_row = 1,
+                        .b_col = w.stride,
+                        .bias = bias,
+                        .c = y.data,
+                        .c_row = y.stride,
+                        .count = 1};
+}
+
 nabla_status nv_cpu_linear(nv_device *dev, nv_matrix x, nv_matrix w, const float *bias, nv_matrix y, nv_error *err) {
-    const nv_product p = {.m = x.rows,
-                          .n = w.rows,
-                          .k = x.cols,
-                          .in = x.dtype,
-                          .out = y.dtype,
-                          .a = x.data,
-                          .a_row = x.stride,
-                          .a_col = 1,
-                          .b = w.data,
-                          .b_row = 1,
-                          .b_col = w.stride,
-                          .bias = bias,
-                          .c = y.data,
-                          .c_row = y.stride,
-                          .count = 1};
-    return multiply(dev, &p, err);
+    const nv_product p = forward(x, w, bias, y);
+    return multiply(dev, &p, NULL, err);
 }
 
 nabla_status nv_cpu_linear_activate(nv_device *dev, nv_activation act, nv_matrix x, nv_matrix w, const float *bias,
                                     nv_matrix y, nv_error *err) {
-    NV_TRY(nv_cpu_linear(dev, x, w, bias, y, err));
+    const nv_product p = forward(x, w, bias, y);
+    if (on_tiles(nv_cpu_of(dev), x.dtype)) return multiply(dev, &p, &act, err);
+    NV_TRY(multiply(dev, &p, NULL, err));
     return nv_cpu_activate(dev, act, y, y, err);
 }
 
@@ -55,7 +75,7 @@ nabla_status nv_cpu_linear_backward_input(nv_device *dev, nv_matrix d_y, nv_matr
                           .c_row = d_x.stride,
                           .add = add_to,
                           .count = 1};
-    return multiply(dev, &p, err);
+    return multiply(dev, &p, NULL, err);
 }
 
 /* d_w += d_y^T x sums over all tokens into a small matrix. Cut into parts of at least PART tokens, whose sums are added
@@ -80,7 +100,7 @@ static nabla_status multiply_parts(nv_device *dev, const nv_product *whole, int6
     p.a_step = length * p.a_col;
     p.b_step = length * p.b_row;
     p.c_step = size;
-    NV_TRY(multiply(dev, &p, err));
+    NV_TRY(multiply(dev, &p, NULL, err));
 #pragma omp parallel for num_threads(dev->threads) schedule(static)
     for (int64_t row = 0; row < whole->m; row++)
         for (int64_t i = 0; i < parts; i++)
@@ -122,6 +142,21 @@ nabla_status nv_cpu_linear_backward_weight(nv_device *dev, nv_matrix d_y, nv_mat
         NV_TRY(multiply_parts(dev, &p, parts, err));
         p = rest_of(&p, parts);
     }
-    if (p.k > 0) NV_TRY(multiply(dev, &p, err));
+    if (p.k > 0) NV_TRY(multiply(dev, &p, NULL, err));
     return d_bias ? nv_cpu_column_sums(dev, d_y, d_bias, err) : NABLA_OK;
+}
+
+/* Parts of a gradient's tokens take no more than all at once. */
+size_t nv_cpu_linear_memory(const nv_device *dev, nabla_dtype dtype, int64_t rows, int64_t in, int64_t out,
+                            int backward) {
+    const nv_cpu *cpu = (const nv_cpu *)(const void *)dev;
+    const nv_product products[] = {{.m = rows, .n = out, .k = in, .out = dtype, .count = 1},
+                                   {.m = rows, .n = in, .k = out, .out = dtype, .count = 1},
+                                   {.m = out, .n = in, .k = rows, .out = NABLA_FP32, .count = 1}};
+    size_t most = 0;
+    for (int i = 0; i < (backward ? 3 : 1) && on_tiles(cpu, dtype); i++) {
+        const size_t bytes = nv_tile_product_bytes(products + i, dev->threads);
+        if (bytes > most) most = bytes;
+    }
+    return most;
 }

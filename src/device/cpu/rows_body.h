@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The row kernels' one source. The including file sets NV_ROWS to the name of its table and is compiled with its
    level's flags. */
+#include "device/cpu/activation.h"
 #include "device/cpu/rows.h"
-#include "device/cpu/vec.h"
 #include <math.h>
 
 static void *row_at(nv_matrix m, int64_t row) {
@@ -236,20 +236,6 @@ static void qk_norm_backward(const nv_qk_norm *a, nv_matrix d_y, nv_matrix d_x, 
 }
 
 /* ------------------------------------------------------------------------------------------ activations */
-
-/* Both are x * sigmoid(u): SiLU with u = x; GELU(tanh) with u = 2 sqrt(2 / pi) (x + 0.044715 x^3), as
-   (1 + tanh(z)) / 2 = sigmoid(2z). Gives the sigmoid and, in *slope, du/dx. */
-NV_INLINE vf gate_of(nv_activation act, vf x, vf *slope) {
-    vf u = x;
-    *slope = vset(1.0f);
-    if (act == NV_GELU_TANH) {
-        const float k = 1.5957691216f;
-        vf square = x * x;
-        u = x * (square * (k * 0.044715f) + k);
-        *slope = square * (3.0f * k * 0.044715f) + k;
-    }
-    return vreciprocal(vexp(-u) + 1.0f);
-}
 
 NV_INLINE void activate_row(nv_activation act, nv_matrix x, nv_matrix y, int64_t row, int bf16) {
     const void *src = row_at(x, row);

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How a product on tiles is shared out. The smaller operand is packed once, by all threads, and read by all. A task has
+ * up to STRIPS strips of the other one for its own, packs as much of them as fits the second-level cache, and
+ * multiplies that by every strip of the shared operand, which so comes from afar once for 256 rows or columns. Where k
+ * is longer than fits, the task's squares wait in its memory for the next part of k.
+ *
+ * Each number of C is summed over k in ascending order, whatever the threads and the tasks are.
+ */
+#include "device/cpu/tile_product.h"
+
+#include <omp.h>
+#include <stdbool.h>
+
+/* Of 4, 12 and 16 strips none was faster on a core with 2 MB of second-level cache, nor was half or one and a half
+   times the bytes. */
+enum { STRIPS = 8, OWN_BYTES = 1 << 20 };
+enum { TASKS = 4 /* a thread, at least, where there are strips enough */ };
+enum { STREAMED = 32 << 20 /* bytes of a C that is written past the caches: a third faster than through them */ };
+
+/* Rows of A or columns of B. */
+typedef struct operand {
+    const char *data;
+    int64_t count, across, along, step; /* numbers; step: from one of the products to the next */
+    int64_t strips;
+    void (*pack)(const nv_tile_source *from, char *strip);
+} operand;
+
+typedef struct layout {
+    const nv_product *p;
+    const nv_tile_kernels *kernels;
+    const nv_activation *act;
+    operand own, shared;
+    bool own_is_b, streamed;
+    int64_t k_steps, parts, part; /* steps of k; parts of k that are packed one by one, and the steps of each */
+    int64_t strips, tasks;        /* own ones of a task at most; tasks of one of the products */
+    size_t strip_bytes;           /* of a shared one */
+    size_t own_bytes, task_bytes; /* a task's packed strips, and behind them its squares */
+    char *packed, *scratch;       /* shared strips; of each thread a task's memory */
+} layout;
+
+static int64_t smaller(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+static int64_t ceil_of(int64_t a, int64_t b) {
+    return (a + b - 1) / b;
+}
+
+static layout lay_out(const nv_product *p, const nv_tile_kernels *kernels, int32_t threads) {
+    const operand a = {p->a, p->m, p->a_row, p->a_col, p->a_step, ceil_of(p->m, NV_STRIP), kernels->pack_a};
+    const operand b = {p->b, p->n, p->b_col, p->b_row, p->b_step, ceil_of(p->n, NV_STRIP), kernels->pack_b};
+    layout l = {.p = p, .kernels = kernels, .own_is_b = p->m < p->n};
+    l.own = l.own_is_b ? b : a;
+    l.shared = l.own_is_b ? a : b;
+    l.streamed = p->m * p->n * (int64_t)nabla_dtype_size(p->out) > STREAMED;
+    l.strips = smaller(STRIPS, l.own.strips);
+    while (l.strips > 1 && p->count * ceil_of(l.own.strips, l.strips) < (int64_t)TASKS * threads)
+        l.strips--;
+    l.tasks = ceil_of(l.own.strips, l.strips);
+    l.k_steps = p->k > 0 ? ceil_of(p->k, NV_STRIP) : 1; /* of zeros */
+    l.parts = ceil_of(l.k_steps, OWN_BYTES / NV_STEP_BYTES / l.strips);
+    l.part = ceil_of(l.k_steps, l.parts);
+    l.strip_bytes = (size_t)l.k_steps * NV_STEP_BYTES;
+    l.own_bytes = (size_t)(l.strips * l.part) * NV_STEP_BYTES;
+    l.task_bytes = l.own_bytes + (size_t)(l.strips * (l.parts > 1 ? l.shared.strips : 2)) * NV_SQUARE_BYTES;
+    return l;
+}
+
+static size_t packed_bytes(const layout *l) {
+    return (size_t)(l->p->count * l->shared.strips) * l->strip_bytes;
+}
+
+/* Steps [first, first + steps) of a strip. */
+static void pack(const layout *l, const operand *x, int64_t one, int64_t strip, int64_t first, int64_t steps,
+                 char *out) {
+    const int64_t row = strip * NV_STRIP, k = first * NV_STRIP;
+    const int64_t at = one * x->step + row * x->across + k * x->along;
+    const nv_tile_source from = {.data = x->data + at * (int64_t)sizeof(uint16_t),
+                                 .across = x->across,
+                                 .along = x->along,
+                                 .count = (int32_t)smaller(NV_STRIP, x->count - row),
+                                 .k = smaller(steps * NV_STRIP, l->p->k - k)};
+    x->pack(&from, out);
+}
+
+/* The squares of own strips [first, first + strips) by the shared strip `other`, which are whole now. */
+static nv_tile_done done_of(const layout *l, int64_t one, int64_t first, int64_t strips, int64_t other,
+                            const char *squares) {
+    const nv_product *p = l->p;
+    const int64_t row = (l->own_is_b ? other : first) * NV_STRIP, col = (l->own_is_b ? first : other) * NV_STRIP;
+    const int64_t at = one * p->c_step + row * p->c_row + col;
+    return (nv_tile_done){.squares = squares,
+                          .own_is_b = l->own_is_b,
+                          .rows = (int32_t)smaller((l->own_is_b ? 1 : strips) * NV_STRIP, p->m - row),
+                          .cols = (int32_t)smaller((l->own_is_b ? strips : 1) * NV_STRIP, p->n - col),
+                          .c = (char *)p->c + at * (int64_t)nabla_dtype_size(p->out),
+                          .dtype = p->out,
+                          .row = p->c_row,
+                          .bias = p->bias ? p->bias + col : NULL,
+                          .add = p->add,
+                          .act = l->act,
+                          .streamed = l->streamed};
+}
+
+/* A part of k of own strips, which are packed, by all shared ones. In the last part squares that are whole are stored
+   while the next are made. */
+static void multiply_part(const layout *l, int64_t one, int64_t first, int64_t strips, int64_t part, char *memory) {
+    const int64_t at = part * l->part, steps = smaller(l->part, l->k_steps - at), size = strips * NV_SQUARE_BYTES;
+    const char *shared = l->packed + (size_t)(one * l->shared.strips) * l->strip_bytes + at * NV_STEP_BYTES;
+    nv_tile_done done = {0};
+    for (int64_t other = 0; other < l->shared.strips; other++) {
+        char *squares = memory + l->own_bytes + (l->parts > 1 ? other : other % 2) * size;
+        const nv_tile_block x = {.own = memory,
+                                 .other = shared + (size_t)other * l->strip_bytes,
+                                 .own_bytes = l->part * NV_STEP_BYTES,
+                                 .steps = steps,
+                                 .strips = (int32_t)strips,
+                                 .own_is_b = l->own_is_b,
+                                 .squares = squares,
+                                 .fresh = part == 0,
+                                 .done = done.squares ? &done : NULL};
+        l->kernels->multiply(&x);
+        if (part == l->parts - 1) done = done_of(l, one, first, strips, other, squares);
+    }
+    if (done.squares) l->kernels->store(&done);
+}
+
+static void run_task(const layout *l, int64_t task, char *memory) {
+    const int64_t one = task / l->tasks, first = task % l->tasks * l->strips,
+                  strips = smaller(l->strips, l->own.strips - first);
+    for (int64_t part = 0; part < l->parts; part++) {
+        const int64_t at = part * l->part, steps = smaller(l->part, l->k_steps - at);
+        for (int64_t i = 0; i < strips; i++)
+            pack(l, &l->own, one, first + i, at, steps, memory + i * l->part * NV_STEP_BYTES);
+        multiply_part(l, one, first, strips, part, memory);
+    }
+}
+
+size_t nv_tile_product_bytes(const nv_product *p, int32_t threads) {
+    static const nv_tile_kernels none = {0};
+    const layout l = lay_out(p, &none, threads);
+    return packed_bytes(&l) + (size_t)threads * l.task_bytes;
+}
+
+void nv_tile_product(const nv_tile_kernels *kernels, const nv_product *p, const nv_activation *act, int32_t threads,
+                     void *memory) {
+    layout l = lay_out(p, kernels, threads);
+    l.act = act;
+    l.packed = memory;
+    l.scratch = l.packed + packed_bytes(&l);
+#pragma omp parallel num_threads(threads)
+    {
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < p->count * l.shared.strips; i++)
+            pack(&l, &l.shared, i / l.shared.strips, i % l.shared.strips, 0, l.k_steps,
+                 l.packed + (size_t)i * l.strip_bytes);
+        kernels->begin();
+#pragma omp for schedule(dynamic, 1)
+        for (int64_t task = 0; task < p->count * l.tasks; task++)
+            run_task(&l, task, l.scratch + (size_t)omp_get_thread_num() * l.task_bytes);
+        kernels->end();
+    }
+}
