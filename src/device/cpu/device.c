@@ -65,12 +65,9 @@ static void zero(nv_device *dev, void *data, size_t bytes) {
 }
 
 static nabla_status allocate(nv_device *dev, size_t bytes, void **out, nv_error *err) {
-    *out = NULL;
-    if (posix_memalign(out, NV_ALIGNMENT, bytes ? bytes : 1)) {
-        *out = NULL;
+    if (nabla_memory_allocate(dev->context, bytes, out))
         return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for %.1f MB; use a smaller batch or size",
                        (double)bytes / 1e6);
-    }
     zero(dev, *out, bytes);
     return NABLA_OK;
 }
@@ -81,8 +78,7 @@ static void memory(nv_device *dev, nv_device_memory *out) {
 }
 
 static void release(nv_device *dev, void *data) {
-    (void)dev;
-    free(data);
+    nabla_memory_free(dev->context, data);
 }
 
 static void copy(nv_device *dev, void *dst, const void *src, size_t bytes) {
@@ -119,10 +115,10 @@ static void nothing_under_way(nv_device *dev, int32_t lane) {
 nabla_status nv_cpu_scratch(nv_cpu *cpu, nv_scratch_use use, size_t bytes, void **out, nv_error *err) {
     struct nv_scratch *s = &cpu->scratch[use];
     if (bytes > s->bytes) {
-        void *p = NULL;
-        if (posix_memalign(&p, NV_ALIGNMENT, bytes))
+        void *p;
+        if (nabla_memory_allocate(cpu->base.context, bytes, &p))
             return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for %.1f MB of scratch", (double)bytes / 1e6);
-        free(s->data);
+        nabla_memory_free(cpu->base.context, s->data);
         *s = (struct nv_scratch){p, bytes};
     }
     *out = s->data;
@@ -143,9 +139,9 @@ nv_chunks nv_cpu_chunks(int64_t rows, int64_t group_rows) {
 static void destroy(nv_device *dev) {
     nv_cpu *cpu = nv_cpu_of(dev);
     nv_onednn_destroy(cpu->onednn);
-    nabla_context_destroy(dev->context);
     for (int i = 0; i < NV_SCRATCH_USES; i++)
-        free(cpu->scratch[i].data);
+        nabla_memory_free(dev->context, cpu->scratch[i].data);
+    nabla_context_destroy(dev->context);
     free(cpu);
 }
 
