@@ -272,7 +272,7 @@ static void walk_window(walk *w, member *m, int32_t end) {
 }
 
 /* factor times [padded D / 16][4] tiles, keys as in tokens, transposed, to n rows of D. */
-static void write_gradient(const char *tiles, int32_t n, int32_t dim, float factor, float *out) {
+static void write_gradient(const char *tiles, int32_t n, int32_t dim, float factor, float *out, int64_t stride) {
     for (int32_t d = 0; d < dim; d += 16)
         for (int32_t tile = 0; tile < 4; tile++, tiles += TILE) {
             tile_row r[16];
@@ -281,7 +281,7 @@ static void write_gradient(const char *tiles, int32_t n, int32_t dim, float fact
             transpose(r);
             for (int i = 0; i < 16; i++) {
                 const int32_t key = tile / 2 * KEY_HALF + key_in_tokens(tile % 2, i);
-                if (key < n) v_store_n(out + (int64_t)key * dim + d, dim - d, v_mul(v_set1(factor), (vf)r[i]));
+                if (key < n) v_store_n(out + key * stride + d, dim - d, v_mul(v_set1(factor), (vf)r[i]));
             }
         }
 }
@@ -297,10 +297,11 @@ static void run_walk(walk *w) {
     }
     for (int32_t i = 0; i < w->count; i++) {
         const member *m = w->members + i;
-        const int64_t row = (int64_t)(m->keys.first - m->task->k_offsets[m->task->block]) * dim;
+        const nabla_backward_task *own = m->task;
+        const int64_t row = m->keys.first - own->k_offsets[own->block];
         if (!m->started) memset(m->dk, 0, 2 * sum_bytes(dim));
-        write_gradient(m->dk, m->keys.n, dim, t->scale, m->task->dk + row);
-        write_gradient(m->dv, m->keys.n, dim, t->alpha, m->task->dv + row);
+        write_gradient(m->dk, m->keys.n, dim, t->scale, own->dk + row * own->dk_stride, own->dk_stride);
+        write_gradient(m->dv, m->keys.n, dim, t->alpha, own->dv + row * own->dv_stride, own->dv_stride);
     }
     w->count = 0;
 }

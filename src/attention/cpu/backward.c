@@ -29,16 +29,17 @@ typedef struct backward_layout {
     size_t bytes;
     backward_scheme scheme;
     int64_t slots; /* heads whose dQ and packed operands are held at a time: one a thread where owned, else a group */
-    size_t dq;     /* within a slot */
-    size_t packed_q, packed_k; /* within a slot, where the level packs */
+    size_t delta, dq;          /* within a slot */
+    size_t packed_q, packed_k; /* within a slot, where the level packs; of keys all of a head, or, where it is owned, of
+                                  a task's blocks */
     size_t gradients, slot_bytes;
     size_t sums, sum_bytes; /* PRIVATE_SUMS: a head's query gradients, one a thread */
     size_t ds, ds_starts;   /* KEPT_DS: kept dS; [nk + 1]: the head's kept pairs before each column */
     int64_t ds_room;        /* pairs */
-    size_t delta, tasks;
+    size_t tasks;
     int32_t together; /* most blocks of keys in a task */
     size_t threads, thread_bytes;
-    size_t dk, dv, lists, ds_lists; /* within a thread's; dk and dv: of a task's blocks */
+    size_t dk, dv, lists, ds_lists; /* within a thread's; dk and dv: of a task's blocks, not used for fp32 tensors */
 } backward_layout;
 
 typedef struct backward_run {
@@ -70,23 +71,39 @@ static backward_scheme choose_scheme(const nabla_context *ctx, const nabla_plan 
     return ctx->kernels.of[dtype].ds_size && short_blocks ? KEPT_DS : TWO_PASSES;
 }
 
+/* key_pieces: how many are packed at a time. dq: the slot holds it. */
+static nabla_layout lay_out_slot(const nabla_context *ctx, const nabla_plan *plan, nabla_dtype dtype, int32_t head_dim,
+                                 int64_t key_pieces, bool dq, backward_layout *at) {
+    nabla_layout slot = {0};
+    at->delta = nabla_layout_take(&slot, plan->q_tokens, sizeof(float));
+    if (ctx->kernels.of[dtype].pack_queries) {
+        const size_t queries = ctx->kernels.of[dtype].packed_queries(plan->q_piece_count, head_dim);
+        at->packed_q = nabla_layout_take(&slot, 1, queries);
+        at->packed_k = nabla_layout_take(&slot, 1, ctx->kernels.of[dtype].packed_keys(key_pieces, head_dim));
+    }
+    at->dq = nabla_layout_take(&slot, dq ? plan->q_tokens * head_dim : 0, sizeof(float));
+    at->slot_bytes = slot.bytes;
+    return slot;
+}
+
 static nabla_status lay_out(nabla_context *ctx, const nabla_plan *plan, nabla_dtype dtype, int32_t head_dim, wanted w,
                             bool deterministic, backward_layout *at) {
     const int64_t heads = plan->batch * plan->heads, most = plan->nq > plan->nk ? plan->nq : plan->nk;
-    nabla_layout all = {0}, one = {0}, slot = {0}, sum = {0};
+    nabla_layout all = {0}, one = {0}, sum = {0};
     *at = (backward_layout){0};
-    const bool packs = ctx->kernels.of[dtype].pack_queries;
-    at->packed_q =
-        nabla_layout_take(&slot, 1, packs ? ctx->kernels.of[dtype].packed_queries(plan->q_piece_count, head_dim) : 0);
-    at->packed_k =
-        nabla_layout_take(&slot, 1, packs ? ctx->kernels.of[dtype].packed_keys(plan->k_piece_count, head_dim) : 0);
-    const size_t shared_bytes = slot.bytes;
-    at->dq = nabla_layout_take(&slot, w.queries ? plan->q_tokens * head_dim : 0, sizeof(float));
+    at->together = ctx->kernels.of[dtype].backward_together > 1 ? ctx->kernels.of[dtype].backward_together : 1;
+    nabla_layout slot = lay_out_slot(ctx, plan, dtype, head_dim, plan->k_piece_count, w.queries, at);
     const int64_t fit = (int64_t)(gradient_limit / (slot.bytes + 1));
     nabla_layout_take(&sum, plan->q_tokens * head_dim, sizeof(float));
     at->sum_bytes = sum.bytes;
     at->scheme = choose_scheme(ctx, plan, dtype, w, deterministic, fit, at->sum_bytes);
-    at->slot_bytes = at->scheme == PRIVATE_SUMS ? shared_bytes : slot.bytes;
+    if (at->scheme == OWNED_HEADS || at->scheme == PRIVATE_SUMS) {
+        const bool owned = at->scheme == OWNED_HEADS;
+        const int64_t pieces = at->together * nabla_ceil_div(plan->most_keys, NABLA_Q_ROWS),
+                      most_pieces = plan->k_piece_count;
+        slot =
+            lay_out_slot(ctx, plan, dtype, head_dim, owned && pieces < most_pieces ? pieces : most_pieces, owned, at);
+    }
     at->slots = fit < 1 ? 1 : fit < heads ? fit : heads;
     if (at->scheme == OWNED_HEADS) at->slots = ctx->threads;
     if (at->scheme == PRIVATE_SUMS || at->scheme == KEPT_DS) at->slots = 1;
@@ -99,7 +116,6 @@ static nabla_status lay_out(nabla_context *ctx, const nabla_plan *plan, nabla_dt
     }
 
     nabla_layout_take(&one, 1, ctx->kernels.of[dtype].backward_scratch(head_dim));
-    at->together = ctx->kernels.of[dtype].backward_together > 1 ? ctx->kernels.of[dtype].backward_together : 1;
     const int64_t listed = nabla_count_mul(at->together, most), most_keys = (int64_t)at->together * plan->most_keys;
     const int64_t keys = most_keys < plan->k_tokens ? most_keys : plan->k_tokens;
     at->dk = nabla_layout_take(&one, w.keys ? keys * head_dim : 0, sizeof(float));
@@ -111,7 +127,6 @@ static nabla_status lay_out(nabla_context *ctx, const nabla_plan *plan, nabla_dt
     at->ds_starts = nabla_layout_take(&all, keeps ? plan->nk + 1 : 0, sizeof(int64_t));
     at->gradients = nabla_layout_take(&all, at->slots, at->slot_bytes);
     at->sums = nabla_layout_take(&all, at->scheme == PRIVATE_SUMS ? ctx->threads : 0, at->sum_bytes);
-    at->delta = nabla_layout_take(&all, nabla_count_mul(heads, plan->q_tokens), sizeof(float));
     at->tasks =
         nabla_layout_take(&all, at->scheme == OWNED_HEADS ? 0 : nabla_count_mul(at->slots, most), sizeof(nabla_task));
     at->threads = nabla_layout_take(&all, ctx->threads, at->thread_bytes);
@@ -147,21 +162,6 @@ static float *private_sum(const backward_run *r, int32_t thread) {
     return (float *)(r->base + r->at.sums + (size_t)thread * r->at.sum_bytes);
 }
 
-static void fill_delta(const backward_run *r) {
-    const nabla_call *call = r->call;
-    const nabla_plan *plan = call->plan;
-    float *delta = (float *)(r->base + r->at.delta);
-#pragma omp parallel for num_threads(call->ctx->threads) schedule(static)
-    for (int64_t i = 0; i < plan->batch * plan->heads * plan->nq; i++) {
-        const int64_t head = i / plan->nq, b = head / plan->heads, h = head % plan->heads;
-        const int32_t first = plan->q_offsets[i % plan->nq], last = plan->q_offsets[i % plan->nq + 1];
-        const nabla_rows o = {.data = nabla_tensor_at(r->call->o, b, first, h), .stride = r->call->o->stride[1]};
-        const nabla_rows d_o = {.data = nabla_tensor_at(r->call->d_o, b, first, h), .stride = r->call->d_o->stride[1]};
-        call->ctx->kernels.delta(o, r->call->o->dtype, d_o, r->call->d_o->dtype, last - first, call->head_dim,
-                                 call->alpha, delta + head * plan->q_tokens + first);
-    }
-}
-
 /* A task of `head` with its queries' gradients in `slot`; the caller adds block and partners. */
 static nabla_backward_task task_of(const backward_run *r, int64_t head, int64_t slot, int32_t thread) {
     const nabla_call *call = r->call;
@@ -180,7 +180,7 @@ static nabla_backward_task task_of(const backward_run *r, int64_t head, int64_t 
         .scale = call->scale,
         .alpha = call->alpha,
         .lse = (const float *)r->call->lse->data + head * plan->q_tokens,
-        .delta = (const float *)(r->base + r->at.delta) + head * plan->q_tokens,
+        .delta = gradient(r, slot, r->at.delta),
         .dq = r->at.scheme == PRIVATE_SUMS ? private_sum(r, thread) : gradient(r, slot, r->at.dq),
         .dk = (float *)(own + r->at.dk),
         .dv = (float *)(own + r->at.dv),
@@ -192,26 +192,46 @@ static nabla_backward_task task_of(const backward_run *r, int64_t head, int64_t 
     };
 }
 
-/* Block i of a head's nq blocks of queries, then nk of keys. */
-static void pack_block(const backward_run *r, int64_t head, int64_t slot, int64_t i, int32_t thread) {
-    const int64_t nq = r->call->plan->nq;
-    const nabla_kernels *kernels = &r->call->ctx->kernels;
-    nabla_backward_task t = task_of(r, head, slot, thread);
-    t.block = (int32_t)(i < nq ? i : i - nq);
-    (i < nq ? kernels->of[r->call->dtype].pack_queries : kernels->of[r->call->dtype].pack_keys)(&t);
-}
-
 static bool packs(const backward_run *r) {
     return r->call->ctx->kernels.of[r->call->dtype].pack_queries;
 }
 
-/* Heads [first, first + count), in slots from 0 on. */
-static void pack_heads(const backward_run *r, int64_t first, int64_t count) {
-    const int64_t blocks = r->call->plan->nq + r->call->plan->nk;
+/* What kernels read of a block of queries: delta, and what the level packs. */
+static void prepare_queries(const backward_run *r, int64_t head, int64_t slot, int64_t block, int32_t thread) {
+    const nabla_call *call = r->call;
+    const nabla_plan *plan = call->plan;
+    const int64_t b = head / plan->heads, h = head % plan->heads;
+    const int32_t first = plan->q_offsets[block], last = plan->q_offsets[block + 1];
+    const nabla_rows o = {.data = nabla_tensor_at(call->o, b, first, h), .stride = call->o->stride[1]};
+    const nabla_rows d_o = {.data = nabla_tensor_at(call->d_o, b, first, h), .stride = call->d_o->stride[1]};
+    nabla_backward_task t = task_of(r, head, slot, thread);
+    t.block = (int32_t)block;
+    call->ctx->kernels.delta(o, call->o->dtype, d_o, call->d_o->dtype, last - first, call->head_dim, call->alpha,
+                             gradient(r, slot, r->at.delta) + first);
+    if (packs(r)) call->ctx->kernels.of[call->dtype].pack_queries(&t);
+}
+
+/* first: of the blocks whose keys are there at a time. */
+static void prepare_keys(const backward_run *r, int64_t head, int64_t slot, int64_t first, int64_t block,
+                         int32_t thread) {
     if (!packs(r)) return;
+    nabla_backward_task t = task_of(r, head, slot, thread);
+    t.block = (int32_t)block;
+    t.first_k_piece = r->call->plan->k_pieces[first];
+    r->call->ctx->kernels.of[r->call->dtype].pack_keys(&t);
+}
+
+/* Heads [first, first + count), in slots from 0 on. */
+static void prepare_heads(const backward_run *r, int64_t first, int64_t count) {
+    const int64_t nq = r->call->plan->nq, blocks = nq + r->call->plan->nk;
 #pragma omp parallel for num_threads(r->call->ctx->threads) schedule(static)
-    for (int64_t i = 0; i < count * blocks; i++)
-        pack_block(r, first + i / blocks, i / blocks, i % blocks, omp_get_thread_num());
+    for (int64_t i = 0; i < count * blocks; i++) {
+        const int64_t slot = i / blocks, block = i % blocks;
+        if (block < nq)
+            prepare_queries(r, first + slot, slot, block, omp_get_thread_num());
+        else
+            prepare_keys(r, first + slot, slot, 0, block - nq, omp_get_thread_num());
+    }
 }
 
 static void store_row(const float *restrict x, float factor, void *restrict to, nabla_dtype dtype, int32_t n) {
@@ -268,6 +288,21 @@ static int32_t *list_at(const backward_run *r, const nabla_backward_task *t, siz
     return (int32_t *)((char *)t->scratch + lists) + i * (plan->nq > plan->nk ? plan->nq : plan->nk);
 }
 
+/* Whether kernels write the caller's own rows of dK or dV. */
+static bool written_in_place(const nabla_tensor *t) {
+    return t && t->dtype == NABLA_FP32;
+}
+
+/* Where the gradient of a block of keys goes; own: room for a task's, from block `first` on. */
+static float *keys_gradient(const nabla_call *call, const nabla_tensor *t, int64_t head, int32_t first, int32_t block,
+                            float *own, int64_t *stride) {
+    const nabla_plan *plan = call->plan;
+    const int64_t token = plan->k_offsets[block];
+    *stride = written_in_place(t) ? t->stride[1] : call->head_dim;
+    if (written_in_place(t)) return nabla_tensor_at(t, head / plan->heads, token, head % plan->heads);
+    return own + (token - plan->k_offsets[first]) * *stride;
+}
+
 /* Blocks [block, end) of keys, at most `together` of them. */
 static void run_kv(const backward_run *r, int64_t head, int64_t slot, int32_t block, int32_t end, int32_t thread) {
     const nabla_call *call = r->call;
@@ -279,9 +314,9 @@ static void run_kv(const backward_run *r, int64_t head, int64_t slot, int32_t bl
         *t = task_of(r, head, slot, thread);
         int32_t *list = list_at(r, t, r->at.lists, i);
         t->block = block + i;
-        const int64_t before = (int64_t)(plan->k_offsets[t->block] - plan->k_offsets[block]) * call->head_dim;
-        t->dk += before;
-        t->dv += before;
+        t->first_k_piece = r->at.scheme == OWNED_HEADS ? plan->k_pieces[block] : 0;
+        t->dk = keys_gradient(call, call->d_k, head, block, t->block, t->dk, &t->dk_stride);
+        t->dv = keys_gradient(call, call->d_v, head, block, t->block, t->dv, &t->dv_stride);
         t->blocks = list;
         t->block_count = nabla_list_bits(nabla_plan_column(plan, set, t->block), plan->q_words, list);
         if (r->at.scheme == TWO_PASSES || r->at.scheme == KEPT_DS) t->dq = NULL; /* the other pass makes it */
@@ -290,8 +325,8 @@ static void run_kv(const backward_run *r, int64_t head, int64_t slot, int32_t bl
     }
     call->ctx->kernels.of[call->dtype].backward_kv(tasks);
     const int32_t first = plan->k_offsets[block], last = plan->k_offsets[end];
-    store_rows(plan, call->d_k, head, first, last, call->head_dim, 1, tasks->dk);
-    store_rows(plan, call->d_v, head, first, last, call->head_dim, 1, tasks->dv);
+    if (!written_in_place(call->d_k)) store_rows(plan, call->d_k, head, first, last, call->head_dim, 1, tasks->dk);
+    if (!written_in_place(call->d_v)) store_rows(plan, call->d_v, head, first, last, call->head_dim, 1, tasks->dv);
 }
 
 static void run_q(const backward_run *r, int64_t head, int64_t slot, int32_t block, int32_t thread) {
@@ -321,12 +356,12 @@ static void run_head(const backward_run *r, int64_t head, int32_t thread) {
     const int32_t dim = r->call->head_dim;
     float *dq = gradient(r, thread, r->at.dq);
     memset(dq, 0, (size_t)plan->q_tokens * (size_t)dim * sizeof *dq);
-    for (int64_t i = 0; packs(r) && i < plan->nq; i++)
-        pack_block(r, head, thread, i, thread);
+    for (int64_t i = 0; i < plan->nq; i++)
+        prepare_queries(r, head, thread, i, thread);
     for (int64_t block = 0, end; block < plan->nk; block = end) {
         end = block + r->at.together < plan->nk ? block + r->at.together : plan->nk;
-        for (int64_t i = block; packs(r) && i < end; i++) /* now, so that they are read from a cache near by */
-            pack_block(r, head, thread, plan->nq + i, thread);
+        for (int64_t i = block; i < end; i++) /* now, so that they are read from a cache near by */
+            prepare_keys(r, head, thread, block, i, thread);
         run_kv(r, head, thread, (int32_t)block, (int32_t)end, thread);
     }
     store_dq(r, head, 0, (int32_t)plan->q_tokens, dq);
@@ -387,7 +422,7 @@ static void run_kept(backward_run *r, int64_t head) {
     starts[0] = 0;
     for (int64_t k = 0; k < plan->nk; k++)
         starts[k + 1] = starts[k] + nabla_count_bits(nabla_plan_column(plan, plan->set_of[head], k), plan->q_words);
-    pack_heads(r, head, 1);
+    prepare_heads(r, head, 1);
     const int32_t columns = (int32_t)plan->nk;
     for (r->first = 0; r->first < columns; r->first = r->last) {
         r->last = r->first + 1;
@@ -421,7 +456,7 @@ static void run_shared_head(const backward_run *r, int64_t head) {
     const int32_t threads = r->call->ctx->threads;
     nabla_task *tasks = (nabla_task *)(r->base + r->at.tasks);
     const int64_t n = make_tasks(r, head, 1, true, tasks);
-    pack_heads(r, head, 1);
+    prepare_heads(r, head, 1);
     int32_t team = 1; /* OpenMP may give fewer threads than asked: within a parallel region, or at a limit */
 #pragma omp parallel num_threads(threads)
     {
@@ -447,7 +482,6 @@ nabla_status nabla_cpu_backward(const nabla_call *call) {
     if (!status) status = nabla_context_scratch(ctx, r.at.bytes, &base);
     if (status) return status;
     r.base = base;
-    fill_delta(&r);
     const int64_t heads = plan->batch * plan->heads;
     if (r.at.scheme == OWNED_HEADS) {
 #pragma omp parallel for num_threads(ctx->threads) schedule(dynamic, 1)
@@ -467,7 +501,7 @@ nabla_status nabla_cpu_backward(const nabla_call *call) {
     }
     for (int64_t first = 0; first < heads; first += r.at.slots) {
         const int64_t count = heads - first < r.at.slots ? heads - first : r.at.slots;
-        pack_heads(&r, first, count);
+        prepare_heads(&r, first, count);
         run_passes(&r, first, count);
     }
     return NABLA_OK;
