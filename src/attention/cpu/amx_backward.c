@@ -56,6 +56,7 @@ size_t amx_backward_scratch(int32_t dim) {
 typedef struct chunk {
     pair_terms pairs[WINDOW];
     int32_t queries[WINDOW]; /* what the panels were packed as */
+    uint64_t none[WINDOW];   /* a bit a query without probabilities: no key had one, or past the panel's queries */
     int32_t count;
 } chunk;
 
@@ -63,11 +64,12 @@ typedef struct chunk {
 static void add_pair(chunk *c, const nabla_backward_task *t, panel queries, panel keys, uint16_t *ds_rows) {
     scratch *x = t->scratch;
     const int32_t at = c->count++;
+    c->none[at] = 0;
     for (int32_t i = 0; i < PANEL; i += VL) {
         const int32_t n = queries.n - i > 0 ? queries.n - i : 0;
         const vf lse = v_load_n(t->lse + queries.first + i, n), never = v_set1(-INFINITY);
-        /* no probability where no key had one, nor past the queries */
         const uint32_t some = first_lanes(n) & ~v_equal(lse, never);
+        c->none[at] |= (uint64_t)(some ^ first_lanes(VL)) << i;
         v_store(x->minus_lse[at] + i, v_pick(some, v_mul(lse, v_set1(-LOG2_E)), never));
         v_store(x->minus_delta[at] + i, v_sub(v_zero(), v_load_n(t->delta + queries.first + i, n)));
     }
@@ -108,6 +110,8 @@ static __attribute__((noinline)) void make_gradients(const nabla_backward_task *
         gradients_of_chunk(depth, 0, true, &job);
     else
         gradients_of_chunk(depth, 0, false, &job);
+    for (int32_t i = 0; i < c->count; i++)
+        if (c->none[i]) clear_rows(tokens, c->pairs + i, c->none[i]);
 }
 
 /* Where dS of a task's i-th partner is kept. */
