@@ -7,40 +7,13 @@
  * fastest runs. Where bits may differ from call to call (deterministic = 0), blocks of one head spread over threads in
  * one pass, each thread adds up query gradients of its own, and their sum follows.
  */
+#include "backward_layout.h"
 #include "bits.h"
-#include "cpu.h"
 #include "layout.h"
 #include "rows.h"
 #include "tasks.h"
 
 #include <omp.h>
-
-/* What slots hold, of as many heads at a time as fit in this, and of at least one. */
-static const size_t gradient_limit = (size_t)1 << 30;
-
-/* dS of as many columns of a head at a time as fit in this for each thread, and of at least one: what the first pass
-   writes is then still in the last-level cache when the second one reads it. */
-static const size_t ds_limit = (size_t)8 << 20;
-
-typedef enum backward_scheme { OWNED_HEADS, TWO_PASSES, KEPT_DS, PRIVATE_SUMS } backward_scheme;
-
-/* The scratch of one call, in bytes from its base. */
-typedef struct backward_layout {
-    size_t bytes;
-    backward_scheme scheme;
-    int64_t slots; /* heads whose dQ and packed operands are held at a time: one a thread where owned, else a group */
-    size_t delta, dq;          /* within a slot */
-    size_t packed_q, packed_k; /* within a slot, where the level packs; of keys all of a head, or, where it is owned, of
-                                  a task's blocks */
-    size_t gradients, slot_bytes;
-    size_t sums, sum_bytes; /* PRIVATE_SUMS: a head's query gradients, one a thread */
-    size_t ds, ds_starts;   /* KEPT_DS: kept dS; [nk + 1]: the head's kept pairs before each column */
-    int64_t ds_room;        /* pairs */
-    size_t tasks;
-    int32_t together; /* most blocks of keys in a task */
-    size_t threads, thread_bytes;
-    size_t dk, dv, lists, ds_lists; /* within a thread's; dk and dv: of a task's blocks, not used for fp32 tensors */
-} backward_layout;
 
 typedef struct backward_run {
     const nabla_call *call;
@@ -48,107 +21,6 @@ typedef struct backward_run {
     char *base;
     int32_t first, last; /* KEPT_DS: the columns at hand */
 } backward_run;
-
-/* Which gradients a call asks for. */
-typedef struct wanted {
-    bool queries, keys;
-} wanted;
-
-/* Five products on as many threads as `pieces` of equal work fill beat seven on all of them. */
-static bool one_pass_pays(int64_t pieces, int32_t threads) {
-    return 7 * pieces >= 5 * threads * nabla_ceil_div(pieces, threads);
-}
-
-/* fit: heads whose gradients fit in gradient_limit. */
-static backward_scheme choose_scheme(const nabla_context *ctx, const nabla_plan *plan, nabla_dtype dtype, wanted w,
-                                     bool deterministic, int64_t fit, size_t sum_bytes) {
-    if (!w.keys || !w.queries) return TWO_PASSES; /* one of them does nothing */
-    const int64_t heads = plan->batch * plan->heads;
-    if (one_pass_pays(heads, ctx->threads) && (ctx->threads == 1 || fit >= ctx->threads)) return OWNED_HEADS;
-    const bool sums_fit = sum_bytes <= gradient_limit / (size_t)ctx->threads;
-    if (!deterministic && sums_fit && one_pass_pays(plan->nk, ctx->threads)) return PRIVATE_SUMS;
-    const bool short_blocks = plan->q_piece_count == plan->nq && plan->k_piece_count == plan->nk;
-    return ctx->kernels.of[dtype].ds_size && short_blocks ? KEPT_DS : TWO_PASSES;
-}
-
-/* key_pieces: how many are packed at a time. dq: the slot holds it. */
-static nabla_layout lay_out_slot(const nabla_context *ctx, const nabla_plan *plan, nabla_dtype dtype, int32_t head_dim,
-                                 int64_t key_pieces, bool dq, backward_layout *at) {
-    nabla_layout slot = {0};
-    at->delta = nabla_layout_take(&slot, plan->q_tokens, sizeof(float));
-    if (ctx->kernels.of[dtype].pack_queries) {
-        const size_t queries = ctx->kernels.of[dtype].packed_queries(plan->q_piece_count, head_dim);
-        at->packed_q = nabla_layout_take(&slot, 1, queries);
-        at->packed_k = nabla_layout_take(&slot, 1, ctx->kernels.of[dtype].packed_keys(key_pieces, head_dim));
-    }
-    at->dq = nabla_layout_take(&slot, dq ? plan->q_tokens * head_dim : 0, sizeof(float));
-    at->slot_bytes = slot.bytes;
-    return slot;
-}
-
-static nabla_status lay_out(nabla_context *ctx, const nabla_plan *plan, nabla_dtype dtype, int32_t head_dim, wanted w,
-                            bool deterministic, backward_layout *at) {
-    const int64_t heads = plan->batch * plan->heads, most = plan->nq > plan->nk ? plan->nq : plan->nk;
-    nabla_layout all = {0}, one = {0}, sum = {0};
-    *at = (backward_layout){0};
-    at->together = ctx->kernels.of[dtype].backward_together > 1 ? ctx->kernels.of[dtype].backward_together : 1;
-    nabla_layout slot = lay_out_slot(ctx, plan, dtype, head_dim, plan->k_piece_count, w.queries, at);
-    const int64_t fit = (int64_t)(gradient_limit / (slot.bytes + 1));
-    nabla_layout_take(&sum, plan->q_tokens * head_dim, sizeof(float));
-    at->sum_bytes = sum.bytes;
-    at->scheme = choose_scheme(ctx, plan, dtype, w, deterministic, fit, at->sum_bytes);
-    if (at->scheme == OWNED_HEADS || at->scheme == PRIVATE_SUMS) {
-        const bool owned = at->scheme == OWNED_HEADS;
-        const int64_t pieces = at->together * nabla_ceil_div(plan->most_keys, NABLA_Q_ROWS),
-                      most_pieces = plan->k_piece_count;
-        slot =
-            lay_out_slot(ctx, plan, dtype, head_dim, owned && pieces < most_pieces ? pieces : most_pieces, owned, at);
-    }
-    at->slots = fit < 1 ? 1 : fit < heads ? fit : heads;
-    if (at->scheme == OWNED_HEADS) at->slots = ctx->threads;
-    if (at->scheme == PRIVATE_SUMS || at->scheme == KEPT_DS) at->slots = 1;
-    const bool keeps = at->scheme == KEPT_DS;
-    const size_t ds_size = ctx->kernels.of[dtype].ds_size;
-    if (keeps) {
-        const int64_t fit_ds = (int64_t)((size_t)ctx->threads * ds_limit / ds_size),
-                      all_ds = nabla_count_mul(plan->nq, plan->nk);
-        at->ds_room = all_ds < fit_ds ? all_ds : fit_ds > plan->nq ? fit_ds : plan->nq;
-    }
-
-    nabla_layout_take(&one, 1, ctx->kernels.of[dtype].backward_scratch(head_dim));
-    const int64_t listed = nabla_count_mul(at->together, most), most_keys = (int64_t)at->together * plan->most_keys;
-    const int64_t keys = most_keys < plan->k_tokens ? most_keys : plan->k_tokens;
-    at->dk = nabla_layout_take(&one, w.keys ? keys * head_dim : 0, sizeof(float));
-    at->dv = nabla_layout_take(&one, w.keys ? keys * head_dim : 0, sizeof(float));
-    at->lists = nabla_layout_take(&one, listed, sizeof(int32_t));
-    at->ds_lists = nabla_layout_take(&one, keeps ? listed : 0, sizeof(int32_t));
-    at->thread_bytes = one.bytes;
-    at->ds = nabla_layout_take(&all, at->ds_room, ds_size);
-    at->ds_starts = nabla_layout_take(&all, keeps ? plan->nk + 1 : 0, sizeof(int64_t));
-    at->gradients = nabla_layout_take(&all, at->slots, at->slot_bytes);
-    at->sums = nabla_layout_take(&all, at->scheme == PRIVATE_SUMS ? ctx->threads : 0, at->sum_bytes);
-    at->tasks =
-        nabla_layout_take(&all, at->scheme == OWNED_HEADS ? 0 : nabla_count_mul(at->slots, most), sizeof(nabla_task));
-    at->threads = nabla_layout_take(&all, ctx->threads, at->thread_bytes);
-    at->bytes = all.bytes;
-    if (all.overflow || one.overflow || slot.overflow)
-        return nabla_fail(ctx, NABLA_OVERFLOW, "gradients of %lld heads of %lld tokens need more than memory can hold",
-                          (long long)heads, (long long)plan->k_tokens);
-    return NABLA_OK;
-}
-
-nabla_status nabla_cpu_backward_memory(const nabla_call *call, size_t *bytes) {
-    static const wanted calls[] = {{.queries = true}, {.keys = true}, {.queries = true, .keys = true}};
-    const int count = call->plan->backward ? 3 : 1;
-    for (int i = 0; i < count; i++) {
-        backward_layout at;
-        const nabla_status status =
-            lay_out(call->ctx, call->plan, call->dtype, call->head_dim, calls[i], call->deterministic, &at);
-        if (status) return status;
-        if (i == 0 || at.bytes > *bytes) *bytes = at.bytes;
-    }
-    return NABLA_OK;
-}
 
 static void *in_slot(const backward_run *r, int64_t slot, size_t which) {
     return r->base + r->at.gradients + (size_t)slot * r->at.slot_bytes + which;
@@ -477,8 +349,7 @@ nabla_status nabla_cpu_backward(const nabla_call *call) {
     backward_run r = {.call = call, .last = (int32_t)plan->nk};
     void *base;
     nabla_status status =
-        lay_out(ctx, plan, call->dtype, call->head_dim, (wanted){.queries = call->d_q, .keys = call->d_k || call->d_v},
-                call->deterministic, &r.at);
+        nabla_lay_out_backward(call, (wanted){.queries = call->d_q, .keys = call->d_k || call->d_v}, &r.at);
     if (!status) status = nabla_context_scratch(ctx, r.at.bytes, &base);
     if (status) return status;
     r.base = base;
