@@ -15,14 +15,19 @@
  *
  * On a Xeon, D = 128, a pair takes 4.4 us where neighbours keep the same blocks (2.24 are the products), 6.9 alone, and
  * of blocks kept by chance half as long again as of the same ones: the rest is the last-level cache, from which a
- * window comes as the products reach it. Windows of four panels and four panels of keys together, and all that is read
- * going through the first-level cache, took a tenth longer. Of 4.4 us P and dS with their products take 1.7, the sums
- * for keys 1.1.
+ * window comes as the products reach it (docs/amx.md). Windows of four panels and four panels of keys together, and all
+ * that is read going through the first-level cache, took a tenth longer. Of 4.4 us P and dS with their products take
+ * 1.7, the sums for keys 1.1.
  *
- * What was slower, or no faster: prefetching, by lines or by the first lines of each page; huge pages; padding that
- * keeps what is stored and what is loaded apart modulo a page; accumulators in two pairs that take turns; the sums'
- * squares between the strips of the next pairs, P and dS amid both (10 % slower: the first-level cache then holds the
- * operands of neither); exp2 by a table, which with no exp2 at all would gain 3 %.
+ * What was slower, or no faster: prefetching, by a strip's or a page's first lines, or all lines spread over the
+ * products of the window before; huge pages; padding that keeps what is stored and what is loaded apart modulo a page;
+ * accumulators in two pairs that take turns; the sums' squares between the strips of the next pairs, P and dS amid both
+ * (10 % slower: the first-level cache then holds the operands of neither); exp2 by a table, which with no exp2 at all
+ * would gain 3 %. And of fewer bytes: cols made of rows whenever a window meets them (stores that miss the first-level
+ * cache take as long as the one behind takes to give cols), or rows copied then too (9 % slower); dS of many keys kept
+ * for a pass over queries (4 % faster where blocks are kept by chance, 5 to 11 % slower where neighbours agree); dQ in
+ * tiles, begun with its first sum instead of zeros (1 % faster); 4 to 16 panels of keys by 4 to 16 of queries (all
+ * within 2 %, or slower).
  */
 #include "amx_backward.h"
 #include "amx_gradients.h"
