@@ -51,6 +51,8 @@ static nabla_backward_task task_of(inputs *x, int32_t panels) {
                                  .dq = x->dq,
                                  .dk = x->dk,
                                  .dv = x->dv,
+                                 .dk_stride = x->dim,
+                                 .dv_stride = x->dim,
                                  .q_pieces = x->list,
                                  .k_pieces = x->list,
                                  .packed_q = x->packed_q,

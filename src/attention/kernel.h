@@ -66,13 +66,15 @@ typedef struct nabla_backward_task {
     float *dq;      /* [Sq, D] fp32 of the head (or the thread's share of it), stride D, zeroed by the caller: kernels
                        add dS K, which the caller multiplies by scale when all is there; NULL: leave out (backward_kv
                        only) */
-    float *dk, *dv; /* backward_kv: written; [rows of the block, D] */
+    float *dk, *dv; /* backward_kv: written; [rows of the block, D], strides in elements: */
+    int64_t dk_stride, dv_stride;
     void *ds; /* with ds, backward_kv keeps each pair's dS there (dq is NULL) and backward_q only adds dS K of what
                  it finds, in the same bits; blocks are then of at most 64 rows. NULL: not kept */
     const int32_t *ds_at;               /* [block_count]: partner i's dS lies at ds + ds_at[i] * ds_size bytes */
     const int32_t *q_pieces, *k_pieces; /* as k_pieces of nabla_forward_task */
     void *packed_q, *packed_k; /* this head's Q and dO, K and V as pack_queries and pack_keys made them; NULL where the
                                   level packs nothing */
+    int32_t first_k_piece;     /* packed_k begins with it */
     void *scratch;             /* backward_scratch bytes, 64-byte aligned */
     const struct nabla_backward_task *next; /* backward_kv: the next block of keys, as in nabla_forward_task, of the
                                                same head and scratch */

@@ -205,6 +205,15 @@ static void poison(case_data *d) {
         if (d->k_block[i / row % d->k_tokens] == d->nk - 1) d->k[i] = d->v[i] = NAN;
 }
 
+/* dQ is then NaN at dim 0: 0 times that key's -inf. */
+static void hide_a_key(case_data *d) {
+    const int64_t dim = d->c->head_dim, row = d->c->heads * dim;
+    for (int64_t i = 0; i < case_q_elements(d); i += dim)
+        d->q[i] = 1.0f;
+    for (int64_t i = 0; i < case_k_elements(d); i += dim)
+        if (i / row % d->k_tokens == 3) d->k[i] = -INFINITY;
+}
+
 static bool case_plan(nabla_context *ctx, case_data *d, const nabla_order *order, uint64_t *state) {
     const nabla_plan_desc desc = describe(d->c, order);
     nabla_plan *plan = NULL;
@@ -241,6 +250,7 @@ bool case_create(const attention_case *c, case_data *d) {
     d->k_block = blocks_of(d->k_tokens, order);
     const bool fine = case_plan(ctx, d, order, &state);
     if (fine && c->input == INPUT_NAN) poison(d);
+    if (fine && c->input == INPUT_INFINITE) hide_a_key(d);
     nabla_order_destroy(order);
     nabla_context_destroy(ctx);
     return fine;

@@ -63,6 +63,8 @@ const attention_case attention_cases[] = {
          .head_dim = 64, .density = 0.6, .input = INPUT_NAN),
     EACH(.name = "NaN, short blocks", .batch = 1, .heads = 1, TILES(2, 9, 11, 1, 4, 8), .head_dim = 40, .density = 0.6,
          .input = INPUT_NAN),
+    EACH(.name = "a key that scores -inf", .batch = 1, .heads = 2, .q_tokens = 150, .k_tokens = 200, .head_dim = 64,
+         .density = 0.6, .input = INPUT_INFINITE),
     /* layouts, factors, dtypes of results */
     EACH(.name = "heads outermost", .batch = 2, .heads = 2, GRID(2, 9, 10), .head_dim = 64, .density = 0.5,
          .layout = LAYOUT_BHSD),

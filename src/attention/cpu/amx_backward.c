@@ -15,14 +15,19 @@
  *
  * On a Xeon, D = 128, a pair takes 4.4 us where neighbours keep the same blocks (2.24 are the products), 6.9 alone, and
  * of blocks kept by chance half as long again as of the same ones: the rest is the last-level cache, from which a
- * window comes as the products reach it. Windows of four panels and four panels of keys together, and all that is read
- * going through the first-level cache, took a tenth longer. Of 4.4 us P and dS with their products take 1.7, the sums
- * for keys 1.1.
+ * window comes as the products reach it (docs/amx.md). Windows of four panels and four panels of keys together, and all
+ * that is read going through the first-level cache, took a tenth longer. Of 4.4 us P and dS with their products take
+ * 1.7, the sums for keys 1.1.
  *
- * What was slower, or no faster: prefetching, by lines or by the first lines of each page; huge pages; padding that
- * keeps what is stored and what is loaded apart modulo a page; accumulators in two pairs that take turns; the sums'
- * squares between the strips of the next pairs, P and dS amid both (10 % slower: the first-level cache then holds the
- * operands of neither); exp2 by a table, which with no exp2 at all would gain 3 %.
+ * What was slower, or no faster: prefetching, by a strip's or a page's first lines, or all lines spread over the
+ * products of the window before; huge pages; padding that keeps what is stored and what is loaded apart modulo a page;
+ * accumulators in two pairs that take turns; the sums' squares between the strips of the next pairs, P and dS amid both
+ * (10 % slower: the first-level cache then holds the operands of neither); exp2 by a table, which with no exp2 at all
+ * would gain 3 %. And of fewer bytes: cols made of rows whenever a window meets them (stores that miss the first-level
+ * cache take as long as the one behind takes to give cols), or rows copied then too (9 % slower); dS of many keys kept
+ * for a pass over queries (4 % faster where blocks are kept by chance, 5 to 11 % slower where neighbours agree); dQ in
+ * tiles, begun with its first sum instead of zeros (1 % faster); 4 to 16 panels of keys by 4 to 16 of queries (all
+ * within 2 %, or slower).
  */
 #include "amx_backward.h"
 #include "amx_gradients.h"
@@ -56,6 +61,7 @@ size_t amx_backward_scratch(int32_t dim) {
 typedef struct chunk {
     pair_terms pairs[WINDOW];
     int32_t queries[WINDOW]; /* what the panels were packed as */
+    uint64_t none[WINDOW];   /* a bit a query without probabilities: no key had one, or past the panel's queries */
     int32_t count;
 } chunk;
 
@@ -63,11 +69,12 @@ typedef struct chunk {
 static void add_pair(chunk *c, const nabla_backward_task *t, panel queries, panel keys, uint16_t *ds_rows) {
     scratch *x = t->scratch;
     const int32_t at = c->count++;
+    c->none[at] = 0;
     for (int32_t i = 0; i < PANEL; i += VL) {
         const int32_t n = queries.n - i > 0 ? queries.n - i : 0;
         const vf lse = v_load_n(t->lse + queries.first + i, n), never = v_set1(-INFINITY);
-        /* no probability where no key had one, nor past the queries */
         const uint32_t some = first_lanes(n) & ~v_equal(lse, never);
+        c->none[at] |= (uint64_t)(some ^ first_lanes(VL)) << i;
         v_store(x->minus_lse[at] + i, v_pick(some, v_mul(lse, v_set1(-LOG2_E)), never));
         v_store(x->minus_delta[at] + i, v_sub(v_zero(), v_load_n(t->delta + queries.first + i, n)));
     }
@@ -108,6 +115,8 @@ static __attribute__((noinline)) void make_gradients(const nabla_backward_task *
         gradients_of_chunk(depth, 0, true, &job);
     else
         gradients_of_chunk(depth, 0, false, &job);
+    for (int32_t i = 0; i < c->count; i++)
+        if (c->none[i]) clear_rows(tokens, c->pairs + i, c->none[i]);
 }
 
 /* Where dS of a task's i-th partner is kept. */
@@ -272,7 +281,7 @@ static void walk_window(walk *w, member *m, int32_t end) {
 }
 
 /* factor times [padded D / 16][4] tiles, keys as in tokens, transposed, to n rows of D. */
-static void write_gradient(const char *tiles, int32_t n, int32_t dim, float factor, float *out) {
+static void write_gradient(const char *tiles, int32_t n, int32_t dim, float factor, float *out, int64_t stride) {
     for (int32_t d = 0; d < dim; d += 16)
         for (int32_t tile = 0; tile < 4; tile++, tiles += TILE) {
             tile_row r[16];
@@ -281,7 +290,7 @@ static void write_gradient(const char *tiles, int32_t n, int32_t dim, float fact
             transpose(r);
             for (int i = 0; i < 16; i++) {
                 const int32_t key = tile / 2 * KEY_HALF + key_in_tokens(tile % 2, i);
-                if (key < n) v_store_n(out + (int64_t)key * dim + d, dim - d, v_mul(v_set1(factor), (vf)r[i]));
+                if (key < n) v_store_n(out + key * stride + d, dim - d, v_mul(v_set1(factor), (vf)r[i]));
             }
         }
 }
@@ -297,10 +306,11 @@ static void run_walk(walk *w) {
     }
     for (int32_t i = 0; i < w->count; i++) {
         const member *m = w->members + i;
-        const int64_t row = (int64_t)(m->keys.first - m->task->k_offsets[m->task->block]) * dim;
+        const nabla_backward_task *own = m->task;
+        const int64_t row = m->keys.first - own->k_offsets[own->block];
         if (!m->started) memset(m->dk, 0, 2 * sum_bytes(dim));
-        write_gradient(m->dk, m->keys.n, dim, t->scale, m->task->dk + row);
-        write_gradient(m->dv, m->keys.n, dim, t->alpha, m->task->dv + row);
+        write_gradient(m->dk, m->keys.n, dim, t->scale, own->dk + row * own->dk_stride, own->dk_stride);
+        write_gradient(m->dv, m->keys.n, dim, t->alpha, own->dv + row * own->dv_stride, own->dv_stride);
     }
     w->count = 0;
 }

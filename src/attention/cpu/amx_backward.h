@@ -16,7 +16,7 @@ static inline char *query_form(const nabla_backward_task *t, int32_t piece, int 
 }
 
 static inline char *key_form(const nabla_backward_task *t, int32_t piece, int form) {
-    return panel_at(t->packed_k, piece * KEY_FORMS + form, t->head_dim);
+    return panel_at(t->packed_k, (piece - t->first_k_piece) * KEY_FORMS + form, t->head_dim);
 }
 
 /* Up to 64 tokens of a block. */

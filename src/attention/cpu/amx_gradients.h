@@ -72,11 +72,16 @@ typedef struct gradients {
 
 enum { UNITS = STRIP / 2 };
 
+/* Where a strip's first two queries lie in tokens, by half a panel of keys. */
+static inline int32_t tokens_at(int32_t strip, int32_t half) {
+    return half * 2 * TILE + strip / 2 * (TILE / 2) + strip % 2 * (TILE / 4);
+}
+
 /* i: the strip's number among those of all pairs. */
 static inline gradients gradients_of(const gradients_job *job, int32_t i, int32_t half) {
     const pair_terms *x = job->pairs + i / STRIPS;
     const int32_t strip = i % STRIPS;
-    const int32_t tokens = half * 2 * TILE + strip / 2 * (TILE / 2) + strip % 2 * (TILE / 4);
+    const int32_t tokens = tokens_at(strip, half);
     const int32_t keys = x->keys - half * KEY_HALF;
     return (gradients){.scores = job->scores[i % 2].s[0],
                        .minus_lse = x->minus_lse + strip * STRIP,
@@ -123,6 +128,23 @@ ALWAYS_INLINE void gradient_unit(const bool tokens, gradients *g) {
     g->p_tokens += 2 * VL;
     g->ds_tokens += 2 * VL;
     g->left--;
+}
+
+/* P and dS = 0 of queries without probabilities, a bit each: where keys are infinite they have become NaN. */
+static inline void clear_rows(const bool tokens, const pair_terms *x, uint64_t none) {
+    const tile_row zero = _mm512_setzero_si512();
+    for (; none; none &= none - 1) {
+        const int32_t row = __builtin_ctzll(none), strip = row / STRIP, unit = row % STRIP / 2;
+        const __mmask32 words = row % 2 ? 0xaaaaaaaa : 0x55555555;
+        for (int32_t half = 0; half < KEY_HALVES; half++) {
+            _mm512_store_si512(x->ds_rows + strip * TILE + half * (TILE / 2) + row % STRIP * 32, zero);
+            for (int32_t tile = 0; tokens && tile < 2; tile++) {
+                const int32_t at = tokens_at(strip, half) + tile * TILE + unit * 2 * VL;
+                _mm512_mask_storeu_epi16(x->p_tokens + at, words, zero);
+                _mm512_mask_storeu_epi16(x->ds_tokens + at, words, zero);
+            }
+        }
+    }
 }
 
 ALWAYS_INLINE void some_units(const int units, const bool tokens, gradients *g) {

@@ -7,39 +7,13 @@
  * fastest runs. Where bits may differ from call to call (deterministic = 0), blocks of one head spread over threads in
  * one pass, each thread adds up query gradients of its own, and their sum follows.
  */
+#include "backward_layout.h"
 #include "bits.h"
-#include "cpu.h"
 #include "layout.h"
 #include "rows.h"
 #include "tasks.h"
 
 #include <omp.h>
-
-/* What slots hold, of as many heads at a time as fit in this, and of at least one. */
-static const size_t gradient_limit = (size_t)1 << 30;
-
-/* dS of as many columns of a head at a time as fit in this for each thread, and of at least one: what the first pass
-   writes is then still in the last-level cache when the second one reads it. */
-static const size_t ds_limit = (size_t)8 << 20;
-
-typedef enum backward_scheme { OWNED_HEADS, TWO_PASSES, KEPT_DS, PRIVATE_SUMS } backward_scheme;
-
-/* The scratch of one call, in bytes from its base. */
-typedef struct backward_layout {
-    size_t bytes;
-    backward_scheme scheme;
-    int64_t slots; /* heads whose dQ and packed operands are held at a time: one a thread where owned, else a group */
-    size_t dq;     /* within a slot */
-    size_t packed_q, packed_k; /* within a slot, where the level packs */
-    size_t gradients, slot_bytes;
-    size_t sums, sum_bytes; /* PRIVATE_SUMS: a head's query gradients, one a thread */
-    size_t ds, ds_starts;   /* KEPT_DS: kept dS; [nk + 1]: the head's kept pairs before each column */
-    int64_t ds_room;        /* pairs */
-    size_t delta, tasks;
-    int32_t together; /* most blocks of keys in a task */
-    size_t threads, thread_bytes;
-    size_t dk, dv, lists, ds_lists; /* within a thread's; dk and dv: of a task's blocks */
-} backward_layout;
 
 typedef struct backward_run {
     const nabla_call *call;
@@ -47,93 +21,6 @@ typedef struct backward_run {
     char *base;
     int32_t first, last; /* KEPT_DS: the columns at hand */
 } backward_run;
-
-/* Which gradients a call asks for. */
-typedef struct wanted {
-    bool queries, keys;
-} wanted;
-
-/* Five products on as many threads as `pieces` of equal work fill beat seven on all of them. */
-static bool one_pass_pays(int64_t pieces, int32_t threads) {
-    return 7 * pieces >= 5 * threads * nabla_ceil_div(pieces, threads);
-}
-
-/* fit: heads whose gradients fit in gradient_limit. */
-static backward_scheme choose_scheme(const nabla_context *ctx, const nabla_plan *plan, nabla_dtype dtype, wanted w,
-                                     bool deterministic, int64_t fit, size_t sum_bytes) {
-    if (!w.keys || !w.queries) return TWO_PASSES; /* one of them does nothing */
-    const int64_t heads = plan->batch * plan->heads;
-    if (one_pass_pays(heads, ctx->threads) && (ctx->threads == 1 || fit >= ctx->threads)) return OWNED_HEADS;
-    const bool sums_fit = sum_bytes <= gradient_limit / (size_t)ctx->threads;
-    if (!deterministic && sums_fit && one_pass_pays(plan->nk, ctx->threads)) return PRIVATE_SUMS;
-    const bool short_blocks = plan->q_piece_count == plan->nq && plan->k_piece_count == plan->nk;
-    return ctx->kernels.of[dtype].ds_size && short_blocks ? KEPT_DS : TWO_PASSES;
-}
-
-static nabla_status lay_out(nabla_context *ctx, const nabla_plan *plan, nabla_dtype dtype, int32_t head_dim, wanted w,
-                            bool deterministic, backward_layout *at) {
-    const int64_t heads = plan->batch * plan->heads, most = plan->nq > plan->nk ? plan->nq : plan->nk;
-    nabla_layout all = {0}, one = {0}, slot = {0}, sum = {0};
-    *at = (backward_layout){0};
-    const bool packs = ctx->kernels.of[dtype].pack_queries;
-    at->packed_q =
-        nabla_layout_take(&slot, 1, packs ? ctx->kernels.of[dtype].packed_queries(plan->q_piece_count, head_dim) : 0);
-    at->packed_k =
-        nabla_layout_take(&slot, 1, packs ? ctx->kernels.of[dtype].packed_keys(plan->k_piece_count, head_dim) : 0);
-    const size_t shared_bytes = slot.bytes;
-    at->dq = nabla_layout_take(&slot, w.queries ? plan->q_tokens * head_dim : 0, sizeof(float));
-    const int64_t fit = (int64_t)(gradient_limit / (slot.bytes + 1));
-    nabla_layout_take(&sum, plan->q_tokens * head_dim, sizeof(float));
-    at->sum_bytes = sum.bytes;
-    at->scheme = choose_scheme(ctx, plan, dtype, w, deterministic, fit, at->sum_bytes);
-    at->slot_bytes = at->scheme == PRIVATE_SUMS ? shared_bytes : slot.bytes;
-    at->slots = fit < 1 ? 1 : fit < heads ? fit : heads;
-    if (at->scheme == OWNED_HEADS) at->slots = ctx->threads;
-    if (at->scheme == PRIVATE_SUMS || at->scheme == KEPT_DS) at->slots = 1;
-    const bool keeps = at->scheme == KEPT_DS;
-    const size_t ds_size = ctx->kernels.of[dtype].ds_size;
-    if (keeps) {
-        const int64_t fit_ds = (int64_t)((size_t)ctx->threads * ds_limit / ds_size),
-                      all_ds = nabla_count_mul(plan->nq, plan->nk);
-        at->ds_room = all_ds < fit_ds ? all_ds : fit_ds > plan->nq ? fit_ds : plan->nq;
-    }
-
-    nabla_layout_take(&one, 1, ctx->kernels.of[dtype].backward_scratch(head_dim));
-    at->together = ctx->kernels.of[dtype].backward_together > 1 ? ctx->kernels.of[dtype].backward_together : 1;
-    const int64_t listed = nabla_count_mul(at->together, most), most_keys = (int64_t)at->together * plan->most_keys;
-    const int64_t keys = most_keys < plan->k_tokens ? most_keys : plan->k_tokens;
-    at->dk = nabla_layout_take(&one, w.keys ? keys * head_dim : 0, sizeof(float));
-    at->dv = nabla_layout_take(&one, w.keys ? keys * head_dim : 0, sizeof(float));
-    at->lists = nabla_layout_take(&one, listed, sizeof(int32_t));
-    at->ds_lists = nabla_layout_take(&one, keeps ? listed : 0, sizeof(int32_t));
-    at->thread_bytes = one.bytes;
-    at->ds = nabla_layout_take(&all, at->ds_room, ds_size);
-    at->ds_starts = nabla_layout_take(&all, keeps ? plan->nk + 1 : 0, sizeof(int64_t));
-    at->gradients = nabla_layout_take(&all, at->slots, at->slot_bytes);
-    at->sums = nabla_layout_take(&all, at->scheme == PRIVATE_SUMS ? ctx->threads : 0, at->sum_bytes);
-    at->delta = nabla_layout_take(&all, nabla_count_mul(heads, plan->q_tokens), sizeof(float));
-    at->tasks =
-        nabla_layout_take(&all, at->scheme == OWNED_HEADS ? 0 : nabla_count_mul(at->slots, most), sizeof(nabla_task));
-    at->threads = nabla_layout_take(&all, ctx->threads, at->thread_bytes);
-    at->bytes = all.bytes;
-    if (all.overflow || one.overflow || slot.overflow)
-        return nabla_fail(ctx, NABLA_OVERFLOW, "gradients of %lld heads of %lld tokens need more than memory can hold",
-                          (long long)heads, (long long)plan->k_tokens);
-    return NABLA_OK;
-}
-
-nabla_status nabla_cpu_backward_memory(const nabla_call *call, size_t *bytes) {
-    static const wanted calls[] = {{.queries = true}, {.keys = true}, {.queries = true, .keys = true}};
-    const int count = call->plan->backward ? 3 : 1;
-    for (int i = 0; i < count; i++) {
-        backward_layout at;
-        const nabla_status status =
-            lay_out(call->ctx, call->plan, call->dtype, call->head_dim, calls[i], call->deterministic, &at);
-        if (status) return status;
-        if (i == 0 || at.bytes > *bytes) *bytes = at.bytes;
-    }
-    return NABLA_OK;
-}
 
 static void *in_slot(const backward_run *r, int64_t slot, size_t which) {
     return r->base + r->at.gradients + (size_t)slot * r->at.slot_bytes + which;
@@ -145,21 +32,6 @@ static float *gradient(const backward_run *r, int64_t slot, size_t which) {
 
 static float *private_sum(const backward_run *r, int32_t thread) {
     return (float *)(r->base + r->at.sums + (size_t)thread * r->at.sum_bytes);
-}
-
-static void fill_delta(const backward_run *r) {
-    const nabla_call *call = r->call;
-    const nabla_plan *plan = call->plan;
-    float *delta = (float *)(r->base + r->at.delta);
-#pragma omp parallel for num_threads(call->ctx->threads) schedule(static)
-    for (int64_t i = 0; i < plan->batch * plan->heads * plan->nq; i++) {
-        const int64_t head = i / plan->nq, b = head / plan->heads, h = head % plan->heads;
-        const int32_t first = plan->q_offsets[i % plan->nq], last = plan->q_offsets[i % plan->nq + 1];
-        const nabla_rows o = {.data = nabla_tensor_at(r->call->o, b, first, h), .stride = r->call->o->stride[1]};
-        const nabla_rows d_o = {.data = nabla_tensor_at(r->call->d_o, b, first, h), .stride = r->call->d_o->stride[1]};
-        call->ctx->kernels.delta(o, r->call->o->dtype, d_o, r->call->d_o->dtype, last - first, call->head_dim,
-                                 call->alpha, delta + head * plan->q_tokens + first);
-    }
 }
 
 /* A task of `head` with its queries' gradients in `slot`; the caller adds block and partners. */
@@ -180,7 +52,7 @@ static nabla_backward_task task_of(const backward_run *r, int64_t head, int64_t 
         .scale = call->scale,
         .alpha = call->alpha,
         .lse = (const float *)r->call->lse->data + head * plan->q_tokens,
-        .delta = (const float *)(r->base + r->at.delta) + head * plan->q_tokens,
+        .delta = gradient(r, slot, r->at.delta),
         .dq = r->at.scheme == PRIVATE_SUMS ? private_sum(r, thread) : gradient(r, slot, r->at.dq),
         .dk = (float *)(own + r->at.dk),
         .dv = (float *)(own + r->at.dv),
@@ -192,26 +64,46 @@ static nabla_backward_task task_of(const backward_run *r, int64_t head, int64_t 
     };
 }
 
-/* Block i of a head's nq blocks of queries, then nk of keys. */
-static void pack_block(const backward_run *r, int64_t head, int64_t slot, int64_t i, int32_t thread) {
-    const int64_t nq = r->call->plan->nq;
-    const nabla_kernels *kernels = &r->call->ctx->kernels;
-    nabla_backward_task t = task_of(r, head, slot, thread);
-    t.block = (int32_t)(i < nq ? i : i - nq);
-    (i < nq ? kernels->of[r->call->dtype].pack_queries : kernels->of[r->call->dtype].pack_keys)(&t);
-}
-
 static bool packs(const backward_run *r) {
     return r->call->ctx->kernels.of[r->call->dtype].pack_queries;
 }
 
-/* Heads [first, first + count), in slots from 0 on. */
-static void pack_heads(const backward_run *r, int64_t first, int64_t count) {
-    const int64_t blocks = r->call->plan->nq + r->call->plan->nk;
+/* What kernels read of a block of queries: delta, and what the level packs. */
+static void prepare_queries(const backward_run *r, int64_t head, int64_t slot, int64_t block, int32_t thread) {
+    const nabla_call *call = r->call;
+    const nabla_plan *plan = call->plan;
+    const int64_t b = head / plan->heads, h = head % plan->heads;
+    const int32_t first = plan->q_offsets[block], last = plan->q_offsets[block + 1];
+    const nabla_rows o = {.data = nabla_tensor_at(call->o, b, first, h), .stride = call->o->stride[1]};
+    const nabla_rows d_o = {.data = nabla_tensor_at(call->d_o, b, first, h), .stride = call->d_o->stride[1]};
+    nabla_backward_task t = task_of(r, head, slot, thread);
+    t.block = (int32_t)block;
+    call->ctx->kernels.delta(o, call->o->dtype, d_o, call->d_o->dtype, last - first, call->head_dim, call->alpha,
+                             gradient(r, slot, r->at.delta) + first);
+    if (packs(r)) call->ctx->kernels.of[call->dtype].pack_queries(&t);
+}
+
+/* first: of the blocks whose keys are there at a time. */
+static void prepare_keys(const backward_run *r, int64_t head, int64_t slot, int64_t first, int64_t block,
+                         int32_t thread) {
     if (!packs(r)) return;
+    nabla_backward_task t = task_of(r, head, slot, thread);
+    t.block = (int32_t)block;
+    t.first_k_piece = r->call->plan->k_pieces[first];
+    r->call->ctx->kernels.of[r->call->dtype].pack_keys(&t);
+}
+
+/* Heads [first, first + count), in slots from 0 on. */
+static void prepare_heads(const backward_run *r, int64_t first, int64_t count) {
+    const int64_t nq = r->call->plan->nq, blocks = nq + r->call->plan->nk;
 #pragma omp parallel for num_threads(r->call->ctx->threads) schedule(static)
-    for (int64_t i = 0; i < count * blocks; i++)
-        pack_block(r, first + i / blocks, i / blocks, i % blocks, omp_get_thread_num());
+    for (int64_t i = 0; i < count * blocks; i++) {
+        const int64_t slot = i / blocks, block = i % blocks;
+        if (block < nq)
+            prepare_queries(r, first + slot, slot, block, omp_get_thread_num());
+        else
+            prepare_keys(r, first + slot, slot, 0, block - nq, omp_get_thread_num());
+    }
 }
 
 static void store_row(const float *restrict x, float factor, void *restrict to, nabla_dtype dtype, int32_t n) {
@@ -268,6 +160,21 @@ static int32_t *list_at(const backward_run *r, const nabla_backward_task *t, siz
     return (int32_t *)((char *)t->scratch + lists) + i * (plan->nq > plan->nk ? plan->nq : plan->nk);
 }
 
+/* Whether kernels write the caller's own rows of dK or dV. */
+static bool written_in_place(const nabla_tensor *t) {
+    return t && t->dtype == NABLA_FP32;
+}
+
+/* Where the gradient of a block of keys goes; own: room for a task's, from block `first` on. */
+static float *keys_gradient(const nabla_call *call, const nabla_tensor *t, int64_t head, int32_t first, int32_t block,
+                            float *own, int64_t *stride) {
+    const nabla_plan *plan = call->plan;
+    const int64_t token = plan->k_offsets[block];
+    *stride = written_in_place(t) ? t->stride[1] : call->head_dim;
+    if (written_in_place(t)) return nabla_tensor_at(t, head / plan->heads, token, head % plan->heads);
+    return own + (token - plan->k_offsets[first]) * *stride;
+}
+
 /* Blocks [block, end) of keys, at most `together` of them. */
 static void run_kv(const backward_run *r, int64_t head, int64_t slot, int32_t block, int32_t end, int32_t thread) {
     const nabla_call *call = r->call;
@@ -279,9 +186,9 @@ static void run_kv(const backward_run *r, int64_t head, int64_t slot, int32_t bl
         *t = task_of(r, head, slot, thread);
         int32_t *list = list_at(r, t, r->at.lists, i);
         t->block = block + i;
-        const int64_t before = (int64_t)(plan->k_offsets[t->block] - plan->k_offsets[block]) * call->head_dim;
-        t->dk += before;
-        t->dv += before;
+        t->first_k_piece = r->at.scheme == OWNED_HEADS ? plan->k_pieces[block] : 0;
+        t->dk = keys_gradient(call, call->d_k, head, block, t->block, t->dk, &t->dk_stride);
+        t->dv = keys_gradient(call, call->d_v, head, block, t->block, t->dv, &t->dv_stride);
         t->blocks = list;
         t->block_count = nabla_list_bits(nabla_plan_column(plan, set, t->block), plan->q_words, list);
         if (r->at.scheme == TWO_PASSES || r->at.scheme == KEPT_DS) t->dq = NULL; /* the other pass makes it */
@@ -290,8 +197,8 @@ static void run_kv(const backward_run *r, int64_t head, int64_t slot, int32_t bl
     }
     call->ctx->kernels.of[call->dtype].backward_kv(tasks);
     const int32_t first = plan->k_offsets[block], last = plan->k_offsets[end];
-    store_rows(plan, call->d_k, head, first, last, call->head_dim, 1, tasks->dk);
-    store_rows(plan, call->d_v, head, first, last, call->head_dim, 1, tasks->dv);
+    if (!written_in_place(call->d_k)) store_rows(plan, call->d_k, head, first, last, call->head_dim, 1, tasks->dk);
+    if (!written_in_place(call->d_v)) store_rows(plan, call->d_v, head, first, last, call->head_dim, 1, tasks->dv);
 }
 
 static void run_q(const backward_run *r, int64_t head, int64_t slot, int32_t block, int32_t thread) {
@@ -321,12 +228,12 @@ static void run_head(const backward_run *r, int64_t head, int32_t thread) {
     const int32_t dim = r->call->head_dim;
     float *dq = gradient(r, thread, r->at.dq);
     memset(dq, 0, (size_t)plan->q_tokens * (size_t)dim * sizeof *dq);
-    for (int64_t i = 0; packs(r) && i < plan->nq; i++)
-        pack_block(r, head, thread, i, thread);
+    for (int64_t i = 0; i < plan->nq; i++)
+        prepare_queries(r, head, thread, i, thread);
     for (int64_t block = 0, end; block < plan->nk; block = end) {
         end = block + r->at.together < plan->nk ? block + r->at.together : plan->nk;
-        for (int64_t i = block; packs(r) && i < end; i++) /* now, so that they are read from a cache near by */
-            pack_block(r, head, thread, plan->nq + i, thread);
+        for (int64_t i = block; i < end; i++) /* now, so that they are read from a cache near by */
+            prepare_keys(r, head, thread, block, i, thread);
         run_kv(r, head, thread, (int32_t)block, (int32_t)end, thread);
     }
     store_dq(r, head, 0, (int32_t)plan->q_tokens, dq);
@@ -387,7 +294,7 @@ static void run_kept(backward_run *r, int64_t head) {
     starts[0] = 0;
     for (int64_t k = 0; k < plan->nk; k++)
         starts[k + 1] = starts[k] + nabla_count_bits(nabla_plan_column(plan, plan->set_of[head], k), plan->q_words);
-    pack_heads(r, head, 1);
+    prepare_heads(r, head, 1);
     const int32_t columns = (int32_t)plan->nk;
     for (r->first = 0; r->first < columns; r->first = r->last) {
         r->last = r->first + 1;
@@ -421,7 +328,7 @@ static void run_shared_head(const backward_run *r, int64_t head) {
     const int32_t threads = r->call->ctx->threads;
     nabla_task *tasks = (nabla_task *)(r->base + r->at.tasks);
     const int64_t n = make_tasks(r, head, 1, true, tasks);
-    pack_heads(r, head, 1);
+    prepare_heads(r, head, 1);
     int32_t team = 1; /* OpenMP may give fewer threads than asked: within a parallel region, or at a limit */
 #pragma omp parallel num_threads(threads)
     {
@@ -442,12 +349,10 @@ nabla_status nabla_cpu_backward(const nabla_call *call) {
     backward_run r = {.call = call, .last = (int32_t)plan->nk};
     void *base;
     nabla_status status =
-        lay_out(ctx, plan, call->dtype, call->head_dim, (wanted){.queries = call->d_q, .keys = call->d_k || call->d_v},
-                call->deterministic, &r.at);
+        nabla_lay_out_backward(call, (wanted){.queries = call->d_q, .keys = call->d_k || call->d_v}, &r.at);
     if (!status) status = nabla_context_scratch(ctx, r.at.bytes, &base);
     if (status) return status;
     r.base = base;
-    fill_delta(&r);
     const int64_t heads = plan->batch * plan->heads;
     if (r.at.scheme == OWNED_HEADS) {
 #pragma omp parallel for num_threads(ctx->threads) schedule(dynamic, 1)
@@ -467,7 +372,7 @@ nabla_status nabla_cpu_backward(const nabla_call *call) {
     }
     for (int64_t first = 0; first < heads; first += r.at.slots) {
         const int64_t count = heads - first < r.at.slots ? heads - first : r.at.slots;
-        pack_heads(&r, first, count);
+        prepare_heads(&r, first, count);
         run_passes(&r, first, count);
     }
     return NABLA_OK;

@@ -77,12 +77,12 @@ static void add_strips(lanes src, int32_t n, int32_t dim, float *rows) {
         }
 }
 
-/* lanes of D rows -> n rows of stride D */
-static void write_gradient(lanes src, int32_t n, int32_t dim, float *panel, float *out) {
+/* lanes of D rows -> n rows */
+static void write_gradient(lanes src, int32_t n, int32_t dim, float *panel, float *out, int64_t stride) {
     const int64_t ld = col_ld(dim);
     rows_of_lanes(src, n, dim, panel, ld);
     for (int32_t r = 0; r < n; r++)
-        memcpy(out + (int64_t)r * dim, panel + r * ld, (size_t)dim * sizeof *out);
+        memcpy(out + r * stride, panel + r * ld, (size_t)dim * sizeof *out);
 }
 
 static void load_gradient(const float *in, int32_t n, int32_t dim, float *panel, lanes dst) {
@@ -162,9 +162,9 @@ static void backward_kv(const nabla_backward_task *t, nabla_dtype type) {
         panel_walk queries = {.offsets = t->q_offsets, .blocks = t->blocks, .count = t->block_count};
         for (int32_t q, n, i = 0; (n = next_panel(&queries, &q)) > 0; i++)
             kv_panel(t, type, &own, q, n, t->ds ? kept_ds(t, i) : NULL);
-        const int64_t row = (int64_t)(first - t->k_offsets[t->block]) * t->head_dim;
-        write_gradient(own.dk, own.n, t->head_dim, own.q_rows, t->dk + row);
-        write_gradient(own.dv, own.n, t->head_dim, own.q_rows, t->dv + row);
+        const int64_t row = first - t->k_offsets[t->block];
+        write_gradient(own.dk, own.n, t->head_dim, own.q_rows, t->dk + row * t->dk_stride, t->dk_stride);
+        write_gradient(own.dv, own.n, t->head_dim, own.q_rows, t->dv + row * t->dv_stride, t->dv_stride);
     }
 }
 
@@ -231,7 +231,7 @@ static void backward_q(const nabla_backward_task *t, nabla_dtype type) {
         panel_walk keys = {.offsets = t->k_offsets, .blocks = t->blocks, .count = t->block_count};
         for (int32_t k, n; (n = next_panel(&keys, &k)) > 0;)
             q_panel(t, type, &own, k, n);
-        write_gradient(own.dq, own.n, t->head_dim, own.k_rows, t->dq + (int64_t)first * t->head_dim);
+        write_gradient(own.dq, own.n, t->head_dim, own.k_rows, t->dq + (int64_t)first * t->head_dim, t->head_dim);
     }
 }
 

@@ -75,8 +75,8 @@ static void add_dq(const nabla_backward_task *t, tile q, tile k, const state *st
 /* dV += alpha P^T dO, dK += scale dS^T Q */
 static void add_dk_dv(const nabla_backward_task *t, tile q, tile k, const state *st) {
     for (int32_t j = 0; j < k.count; j++) {
-        const int64_t row = (int64_t)(k.first - t->k_offsets[t->block] + j) * t->head_dim;
-        float *dk = t->dk + row, *dv = t->dv + row;
+        const int64_t row = k.first - t->k_offsets[t->block] + j;
+        float *dk = t->dk + row * t->dk_stride, *dv = t->dv + row * t->dv_stride;
         for (int32_t i = 0; i < q.count; i++) {
             const float p = t->alpha * st->p[i * GENERIC_CHUNK + j], ds = t->scale * st->ds[i * GENERIC_CHUNK + j];
             const float *q_row = st->q + (int64_t)i * t->head_dim, *do_row = st->d_o + (int64_t)i * t->head_dim;
@@ -93,9 +93,11 @@ static void backward_kv(const nabla_backward_task *t, nabla_dtype dtype) {
     const int32_t first = t->k_offsets[t->block], last = t->k_offsets[t->block + 1];
     for (int32_t k0 = first; k0 < last; k0 += GENERIC_CHUNK) {
         const tile k = next_tile(k0, last);
-        const size_t bytes = (size_t)k.count * (size_t)t->head_dim * sizeof(float);
-        memset(t->dk + (int64_t)(k0 - first) * t->head_dim, 0, bytes);
-        memset(t->dv + (int64_t)(k0 - first) * t->head_dim, 0, bytes);
+        const size_t bytes = (size_t)t->head_dim * sizeof(float);
+        for (int64_t row = k0 - first; row < k0 - first + k.count; row++) {
+            memset(t->dk + row * t->dk_stride, 0, bytes);
+            memset(t->dv + row * t->dv_stride, 0, bytes);
+        }
         load_keys(t, dtype, k, st);
         for (int32_t n = 0; n < t->block_count; n++) {
             const int32_t q_last = t->q_offsets[t->blocks[n] + 1];
