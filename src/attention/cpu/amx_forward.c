@@ -274,6 +274,17 @@ static vf finish_sums(const nabla_forward_task *t, const statistics *of, int32_t
     return sum;
 }
 
+/* Dims [d, d + 32) of a row, of which there are n. */
+static inline void store_dims(char *row, nabla_dtype type, int32_t d, int32_t n, vf low, vf high) {
+    if (type == NABLA_BF16) { /* at once, a line: a pair takes 2 to 3 % less in lists of 16 than by halves */
+        const __mmask32 mask = n < 2 * VL ? (1u << n) - 1 : 0xffffffffu;
+        _mm512_mask_storeu_epi16((uint16_t *)(void *)row + d, mask, (__m512i)_mm512_cvtne2ps_pbh(high, low));
+        return;
+    }
+    store_floats(row, type, d, n, low);
+    if (n > VL) store_floats(row, type, d + VL, n - VL, high);
+}
+
 /* O = beta O + alpha O / l. */
 static void finish(const nabla_forward_task *t, const half *halves) {
     const nabla_rows out = {t->o, t->o_stride};
@@ -287,11 +298,15 @@ static void finish(const nabla_forward_task *t, const half *halves) {
         const vf factor = v_set1(some ? t->alpha / sum : 0.0f), beta = v_set1(t->beta);
         const float *o = (const float *)h->o + r % HALF / STRIP * columns * TILE_FLOATS + r % STRIP * VL;
         char *to = (char *)(uintptr_t)row_at(out, t->o_dtype, r);
-        for (int32_t d = 0; d < t->head_dim; d += VL, o += TILE_FLOATS) {
+        for (int32_t d = 0; d < t->head_dim; d += 2 * VL, o += 2 * TILE_FLOATS) {
             const int32_t n = t->head_dim - d;
-            vf y = some ? v_mul(v_load(o), factor) : v_zero();
-            if (t->beta != 0) y = v_fma(beta, load_floats(to, t->o_dtype, d, n), y);
-            store_floats(to, t->o_dtype, d, n, y);
+            vf low = some ? v_mul(v_load(o), factor) : v_zero();
+            vf high = some ? v_mul(v_load(o + TILE_FLOATS), factor) : v_zero();
+            if (t->beta != 0) {
+                low = v_fma(beta, load_floats(to, t->o_dtype, d, n), low);
+                if (n > VL) high = v_fma(beta, load_floats(to, t->o_dtype, d + VL, n - VL), high);
+            }
+            store_dims(to, t->o_dtype, d, n, low, high);
         }
     }
 }
