@@ -14,11 +14,12 @@
 
 #include "nabla/nabla.h"
 
-#define NABLA_Q_ROWS 64       /* most query rows in one forward task */
-#define NABLA_MOST_TOGETHER 8 /* tasks in one call */
-#define NABLA_SCORE_ROWS 32   /* most rows in one call for scores */
-#define NABLA_SCORE_PANEL 16  /* keys side by side where lanes are keys: put_key_generic, [keys / 16][D][16] */
-#define NABLA_SCORE_KEYS 32   /* key means come in multiples of these, the last ones zero */
+#define NABLA_Q_ROWS 64           /* most query rows in one forward task */
+#define NABLA_FORWARD_TOGETHER 12 /* most forward tasks in one call */
+#define NABLA_MOST_TOGETHER 8     /* most backward tasks in one call */
+#define NABLA_SCORE_ROWS 32       /* most rows in one call for scores */
+#define NABLA_SCORE_PANEL 16      /* keys side by side where lanes are keys: put_key_generic, [keys / 16][D][16] */
+#define NABLA_SCORE_KEYS 32       /* key means come in multiples of these, the last ones zero */
 
 typedef struct nabla_rows {
     const void *data; /* row 0 of this (batch, head) */
@@ -127,7 +128,7 @@ typedef struct nabla_forward_kernels {
     nabla_pack_fn pack_k, pack_v;                            /* NULL: the level reads rows as they are */
     size_t (*packed_size)(int64_t pieces, int32_t head_dim); /* bytes of one head's packed K (or V) */
     size_t (*scratch)(int32_t head_dim);
-    /* How many tasks of neighbouring blocks a call takes at best, up to NABLA_MOST_TOGETHER, so that partners which
+    /* How many tasks of neighbouring blocks a call takes at best, up to NABLA_FORWARD_TOGETHER, so that partners which
        several of them keep are read once; 0: one. A task's bits do not depend on its company. */
     int32_t together;
 } nabla_forward_kernels;

@@ -23,7 +23,7 @@ void nabla_kernels_amx(nabla_kernels *table) {
     table->of[NABLA_BF16].forward.packed_size = packed_size_amx;
     table->of[NABLA_BF16].forward.run = amx_forward;
     table->of[NABLA_BF16].forward.scratch = amx_forward_scratch;
-    table->of[NABLA_BF16].forward.together = NABLA_MOST_TOGETHER;
+    table->of[NABLA_BF16].forward.together = NABLA_FORWARD_TOGETHER;
     table->of[NABLA_BF16].pack_queries = amx_pack_queries;
     table->of[NABLA_BF16].pack_keys = amx_pack_keys;
     table->of[NABLA_BF16].packed_queries = amx_packed_queries;

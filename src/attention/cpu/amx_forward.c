@@ -5,8 +5,7 @@
  * Pairs of 32 queries and a panel of keys come one after another (see amx_walk.h), three of them on their way at once:
  * a step makes S of the next one and adds P V of the one before to O, tile by tile, and amid these products comes P of
  * this one, row by row, so that the matrix unit and the vector units work all the time. 32 queries, because Q, O, and
- * two pairs' S and P, 48 KB at D = 128, are then about what the first-level cache holds: K and V pass it by (see
- * amx_squares.h).
+ * two pairs' S and P, 42 KB at D = 128, then lie in the first-level cache: K and V pass it by (see amx_squares.h).
  *
  * A product of tiles takes 16 cycles, and while products run, multiplications have one of two ports. A row of P has 29
  * of these, and a step 64 products for 32 rows at D = 128: one row after every two hides there. At D = 64 it is one
@@ -50,7 +49,8 @@ typedef struct passing {
     half *of; /* NULL: none */
     score_terms *terms;
     const char *k, *v;
-    int32_t n; /* keys */
+    int32_t n;         /* keys */
+    const char *ahead; /* lines to fetch amid its S */
 } passing;
 
 /* Pairs found ahead, many at a time, which takes a fraction of what each one takes between two steps. */
@@ -70,12 +70,12 @@ typedef struct walk {
 /* ---- softmax */
 
 /* Of each query of a strip, 0 or 1, the largest score, in log2 units. */
-static vf tops_of(const score_terms *x, int32_t strip, float scale) {
+static vf tops_of(score_terms *x, int32_t strip, float scale) {
     tile_row r[STRIP];
     for (int32_t row = 0; row < STRIP; row++) {
         vf top = v_set1(-INFINITY);
         for (int32_t i = 0; i < 4; i++)
-            top = v_max(v_mul(v_load(x->s[i] + strip * TILE_FLOATS + row * VL), v_set1(scale)), top);
+            top = v_max(v_mul(v_load(scores_row(x->tiles[0] + strip * TILE + row * 64, i)), v_set1(scale)), top);
         r[row] = (tile_row)top;
     }
     transpose(r);
@@ -89,7 +89,8 @@ static vf tops_of(const score_terms *x, int32_t strip, float scale) {
 static __attribute__((noinline)) void begin_pair(const walk *w, const passing *x) {
     for (int32_t i = x->n / VL; i < 4; i++)
         for (int32_t row = 0; row < HALF; row++)
-            _mm512_mask_storeu_ps(x->terms->s[i] + row * VL, (__mmask16)~first_lanes(x->n > i * VL ? x->n - i * VL : 0),
+            _mm512_mask_storeu_ps(scores_row(x->terms->tiles[0] + row * 64, i),
+                                  (__mmask16)~first_lanes(x->n > i * VL ? x->n - i * VL : 0),
                                   v_set1(w->scale < 0 ? INFINITY : -INFINITY));
     if (x->of->started) return;
     for (int32_t strip = 0; strip < HALF / STRIP; strip++) {
@@ -98,9 +99,9 @@ static __attribute__((noinline)) void begin_pair(const walk *w, const passing *x
     }
 }
 
-/* For the rows that have passed m: moves m and everything that was measured by it, and makes P again, which then counts
-   whatever it is: of scores of 2^27 and more what rounding leaves above m may be as much again. O has all pairs before
-   this one. */
+/* For the rows that have passed m, which are S still: moves m and everything that was measured by it, and makes P
+   again, which then counts whatever it is: of scores of 2^27 and more what rounding leaves above m may be as much
+   again. O has all pairs before this one. */
 static __attribute__((noinline)) void move_reference(const walk *w, const passing *x, uint32_t passed) {
     const int32_t columns = padded_dim(w->dim) / VL;
     statistics *of = x->of->of;
@@ -124,21 +125,46 @@ static __attribute__((noinline)) void move_reference(const walk *w, const passin
 
 /* ---- steps */
 
-/* S of the next pair, a softmax, and O of the pair before. odd, even: so many rows after a product. */
+/* After every two products: rows of the softmax, and a line on its way to the second-level cache. */
+ALWAYS_INLINE void beside(const int rows, softmax *run, const char **ahead) {
+    softmax_rows(rows, run);
+    _mm_prefetch(*ahead, _MM_HINT_T1);
+    *ahead += 64;
+}
+
+/* S of the next pair, a softmax, and O of the pair before. Its P lies where the first half of S will, which so comes
+   last; and what is in the tiles then goes amid the next step's first products: *last. A step that stored it itself
+   took 3 % longer, as the softmax waits for it. odd, even: so many rows after a product. */
 ALWAYS_INLINE void step(const int32_t depth, const int odd, const int even, const passing *next, softmax *run,
-                        const passing *done) {
-    square old = {.c = NULL}, now;
-    for (int32_t column = 0; next->of && column < 4; column += 2, old = now) {
-        now = scores_square(depth, next->of->q, next->k, next->terms, column);
-        ADD_SQUARE(depth, &now, &old, softmax_rows(odd, run), softmax_rows(even, run));
-    }
+                        const passing *done, square *last) {
+    const char *ahead = next->ahead;
+    square old = *last, now;
+    if (next->of) {
+        /* no row after the first product, when only a half of its scores is stored */
+        now = scores_square(depth, next->of->q, next->k, next->terms, 2);
+        ADD_SQUARE(depth, &now, &old, (void)0, beside(odd + even, run, &ahead));
+        old = now;
+    } else
+        finish_square(&old);
     for (int32_t column = 0; done->of && column < 2 * depth; column += 2, old = now) {
         now = output_square(depth, done->terms, done->v, done->of->o, column);
         now.fresh = !done->of->has_o;
-        ADD_SQUARE(2, &now, &old, softmax_rows(odd, run), softmax_rows(even, run));
+        ADD_SQUARE(2, &now, &old, softmax_rows(odd, run), beside(even, run, &ahead));
     }
-    store_square(&old);
+    if (next->of) {
+        now = scores_square(depth, next->of->q, next->k, next->terms, 0);
+        ADD_SQUARE(depth, &now, &old, softmax_rows(odd, run), beside(even, run, &ahead));
+        old = now;
+    } else
+        finish_square(&old);
+    *last = old;
     softmax_rest(run);
+}
+
+/* Of a panel's keys and then its values. */
+static const char *part_of(const walk *w, int32_t piece, int32_t part) {
+    const char *packed = part < PARTS / 2 ? w->packed_k : w->packed_v;
+    return packed_panel(packed, piece, w->dim) + panel_bytes(w->dim) * 2 / PARTS * (size_t)(part % (PARTS / 2));
 }
 
 /* The next AHEAD pairs from number `first` on. */
@@ -146,27 +172,32 @@ static __attribute__((noinline)) void find_pairs(walk *w, uint32_t first) {
     for (uint32_t i = first; i < first + AHEAD; i++) {
         passing *out = w->ring + i % RING;
         pair x;
-        *out = (passing){.of = NULL};
+        *out = (passing){.of = NULL, .ahead = w->packed_k};
         if (!next_pair(&w->pairs, &x)) continue;
         *out = (passing){.of = &w->halves[x.member][x.half],
                          .terms = w->at->pairs + i % 2,
                          .k = packed_panel(w->packed_k, x.piece, w->dim),
                          .v = packed_panel(w->packed_v, x.piece, w->dim),
                          .n = x.n};
+        out->ahead = x.ahead < 0 ? out->k : part_of(w, x.ahead, x.part);
     }
 }
 
 /* depth: padded D / 32. */
 ALWAYS_INLINE void steps(const int32_t depth, const int odd, const int even, walk *w) {
     const softmax_constants constants = softmax_constants_of(w->scale);
+    square last = {.c = NULL};
     for (uint32_t i = 0;; i++) {
         if (i % AHEAD == 0) find_pairs(w, i);
         const passing *next = w->ring + i % RING, *now = w->ring + (i - 1) % RING, *done = w->ring + (i - 2) % RING;
         if (!next->of && !now->of && !done->of) break;
-        if (now->of && (!now->of->started || now->n < PANEL)) begin_pair(w, now);
+        if (now->of && (!now->of->started || now->n < PANEL)) {
+            finish_square(&last);
+            begin_pair(w, now);
+        }
         softmax run = {.constants = constants};
         if (now->of) run = softmax_from(0, constants, now->terms, now->of->of);
-        step(depth, odd, even, next, &run, done);
+        step(depth, odd, even, next, &run, done, &last);
         if (done->of) done->of->has_o = true;
         if (run.passed) move_reference(w, now, run.passed);
         if (now->of) now->of->started = true;
@@ -243,6 +274,17 @@ static vf finish_sums(const nabla_forward_task *t, const statistics *of, int32_t
     return sum;
 }
 
+/* Dims [d, d + 32) of a row, of which there are n. */
+static inline void store_dims(char *row, nabla_dtype type, int32_t d, int32_t n, vf low, vf high) {
+    if (type == NABLA_BF16) { /* at once, a line: a pair takes 2 to 3 % less in lists of 16 than by halves */
+        const __mmask32 mask = n < 2 * VL ? (1u << n) - 1 : 0xffffffffu;
+        _mm512_mask_storeu_epi16((uint16_t *)(void *)row + d, mask, (__m512i)_mm512_cvtne2ps_pbh(high, low));
+        return;
+    }
+    store_floats(row, type, d, n, low);
+    if (n > VL) store_floats(row, type, d + VL, n - VL, high);
+}
+
 /* O = beta O + alpha O / l. */
 static void finish(const nabla_forward_task *t, const half *halves) {
     const nabla_rows out = {t->o, t->o_stride};
@@ -256,11 +298,15 @@ static void finish(const nabla_forward_task *t, const half *halves) {
         const vf factor = v_set1(some ? t->alpha / sum : 0.0f), beta = v_set1(t->beta);
         const float *o = (const float *)h->o + r % HALF / STRIP * columns * TILE_FLOATS + r % STRIP * VL;
         char *to = (char *)(uintptr_t)row_at(out, t->o_dtype, r);
-        for (int32_t d = 0; d < t->head_dim; d += VL, o += TILE_FLOATS) {
+        for (int32_t d = 0; d < t->head_dim; d += 2 * VL, o += 2 * TILE_FLOATS) {
             const int32_t n = t->head_dim - d;
-            vf y = some ? v_mul(v_load(o), factor) : v_zero();
-            if (t->beta != 0) y = v_fma(beta, load_floats(to, t->o_dtype, d, n), y);
-            store_floats(to, t->o_dtype, d, n, y);
+            vf low = some ? v_mul(v_load(o), factor) : v_zero();
+            vf high = some ? v_mul(v_load(o + TILE_FLOATS), factor) : v_zero();
+            if (t->beta != 0) {
+                low = v_fma(beta, load_floats(to, t->o_dtype, d, n), low);
+                if (n > VL) high = v_fma(beta, load_floats(to, t->o_dtype, d + VL, n - VL), high);
+            }
+            store_dims(to, t->o_dtype, d, n, low, high);
         }
     }
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * P = exp2(scale S - m) in bf16 of 32 queries by 64 keys, for the forward kernel in tiles, and the sums by lane. S lies
- * as [4 of keys][2 of queries] tiles, P as [2][2], so that a query's row is as far from the next in both.
+ * as [4 of keys][2 of queries] tiles, P as [2][2] in the place of S's first half, each row where its query's was: with
+ * a place of its own the first-level cache would not hold all that a step needs, and a pair took 8 % longer.
  *
  * While the matrix unit works, one port of two is left for multiplications, and both for sums and shuffles: of the
  * former there are 7 for 16 probabilities, which the products of a pair at D = 128 can just hide. So the rounding to
@@ -15,13 +16,10 @@
 #include "amx.h"
 #include "inline.h"
 
-#include <stddef.h>
-
 enum {
     HALF = PANEL / 2,
     HALVES = 2,
-    SCORES_BY_KEY = 2 * TILE_FLOATS, /* from one tile of keys to the next */
-    P_BY_KEY = 2 * TILE
+    TILES_BY_KEY = 2 * TILE /* bytes from one tile of keys to the next, of S and of P */
 };
 
 /* A row's m must move if a sum of four of its probabilities is above this, which only happens where a score is more
@@ -76,10 +74,9 @@ ALWAYS_INLINE tile_row round_pairs(const softmax_constants *k, vf low, vf high) 
     return _mm512_ternarylogic_epi32(h, k->upper, _mm512_shuffle_epi8(l, k->down), 0xea);
 }
 
-/* S and P of 32 queries by a panel. */
+/* S of 32 queries by a panel; then P. */
 typedef struct score_terms {
-    _Alignas(64) float s[4][SCORES_BY_KEY]; /* [4 of keys][2 of queries] tiles */
-    char p[2][P_BY_KEY];                    /* [2 of keys][2] */
+    _Alignas(64) char tiles[4][TILES_BY_KEY];
 } score_terms;
 
 /* Of 32 queries. */
@@ -93,9 +90,14 @@ typedef struct softmax {
     softmax_constants constants;
     char *terms, *sums; /* of score_terms and statistics what is the next row's */
     const float *below;
-    uint32_t passed; /* a bit a row: one whose m must move; its P is no good, and not in its sums */
+    uint32_t passed; /* a bit a row: one whose m must move; it is S still, and not in its sums */
     int32_t left;    /* rows */
 } softmax;
+
+/* Of a row's scores, by 16 keys. */
+ALWAYS_INLINE float *scores_row(char *terms, int32_t key) {
+    return (float *)(void *)(terms + key * TILES_BY_KEY);
+}
 
 /* From a row of the pair on. */
 ALWAYS_INLINE softmax softmax_from(int32_t row, softmax_constants constants, score_terms *terms, statistics *of) {
@@ -108,21 +110,21 @@ ALWAYS_INLINE softmax softmax_from(int32_t row, softmax_constants constants, sco
 
 /* One query by 64 keys. */
 ALWAYS_INLINE void softmax_row(softmax *x) {
-    const float *s = (const float *)(const void *)x->terms;
-    char *p = x->terms + offsetof(score_terms, p);
+    char *terms = x->terms;
     float *sums = (float *)(void *)x->sums;
     const vf below = v_set1(*x->below);
     vf e[4];
     UNROLLED
     for (int i = 0; i < 4; i++)
-        e[i] = probability(&x->constants, v_fma(v_load(s + i * SCORES_BY_KEY), x->constants.scale, below));
-    _mm512_store_si512(p, round_pairs(&x->constants, e[0], e[1]));
-    _mm512_store_si512(p + P_BY_KEY, round_pairs(&x->constants, e[2], e[3]));
+        e[i] = probability(&x->constants, v_fma(v_load(scores_row(terms, i)), x->constants.scale, below));
     const vf four = v_add(v_add(e[0], e[1]), v_add(e[2], e[3]));
     if (__builtin_expect(v_above(four, x->constants.most) != 0, 0))
         x->passed |= 1u << (HALF - x->left);
-    else
+    else {
+        _mm512_store_si512(terms, round_pairs(&x->constants, e[0], e[1]));
+        _mm512_store_si512(terms + TILES_BY_KEY, round_pairs(&x->constants, e[2], e[3]));
         v_store(sums, v_add(v_load(sums), four));
+    }
     x->terms += 64;
     x->sums += 64;
     x->below++;

@@ -57,7 +57,8 @@ typedef struct square {
     } while (0)
 
 /* A square of `steps` tiles of A by as many of B; what was the square before goes. odd, even: vector work for the
-   products' shadow, after the first and third, and after the second and fourth of each step. */
+   products' shadow, after the first and third, and after the second and fourth of each step; before the latter the old
+   square's row of tiles is in memory. */
 #define ADD_SQUARE(steps, square_now, square_old, odd, even)                                         \
     do {                                                                                             \
         const square *const now_ = (square_now), *const old_ = (square_old);                         \
@@ -67,12 +68,14 @@ typedef struct square {
             SQUARE_STEP(false, now_->a + i_ * now_->a_step, now_->b + i_ * now_->b_step, odd, even); \
     } while (0)
 
-static inline void store_square(const square *old) {
+/* Of a square that no other follows; then there is none. */
+static inline void finish_square(square *old) {
     if (!old->c) return;
     tile_store(0, old->c, 64);
     tile_store(1, old->c + old->c_column, 64);
     tile_store(2, old->c + old->c_row, 64);
     tile_store(3, old->c + old->c_row + old->c_column, 64);
+    old->c = NULL;
 }
 
 #endif

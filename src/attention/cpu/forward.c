@@ -179,7 +179,7 @@ static void run_task(const forward_run *r, const nabla_task *task, int64_t group
     const nabla_plan *plan = r->call->plan;
     char *scratch = r->base + r->at.threads + (size_t)thread * r->at.thread_bytes;
     int32_t *lists = (int32_t *)(scratch + r->at.lists);
-    nabla_forward_task pieces[NABLA_MOST_TOGETHER];
+    nabla_forward_task pieces[NABLA_FORWARD_TOGETHER];
     int64_t block = task->block;
     for (int32_t n = 0, row = task->first; row < task->last; n++) {
         while (row == plan->q_offsets[block + 1])
