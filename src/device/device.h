@@ -269,6 +269,8 @@ typedef struct nv_device_ops {
     nabla_status (*download)(nv_device *dev, void *dst, const void *src, size_t bytes, nv_error *err);
 
     /* ------------------------------------------------------------ copies beside the queue */
+    /* Gives back what the device holds for itself, libnabla's scratch included; it comes back when it is needed. */
+    void (*trim)(nv_device *dev);
     /* Host memory that copies reach at once; not zeroed. */
     nabla_status (*host_allocate)(nv_device *dev, size_t bytes, void **out, nv_error *err);
     void (*host_release)(nv_device *dev, void *data); /* once no copy uses it; NULL is fine */
@@ -284,7 +286,8 @@ typedef struct nv_device_ops {
     /* ------------------------------------------------------------ products; w is [out, in] as torch keeps it */
     /* y = x w^T + bias (NULL: none; it may be rounded to y's dtype). x and w of one dtype; y of that or fp32. */
     nabla_status (*linear)(nv_device *dev, nv_matrix x, nv_matrix w, const float *bias, nv_matrix y, nv_error *err);
-    /* y = act(x w^T + bias), act of the unrounded sum where the device can do it in one pass. No backward pass. */
+    /* y = act(x w^T + bias). No backward pass. On GPUs act may be of the unrounded sum; on the CPU it is of what linear
+       gives, so that the bits are those of a pass that keeps it. */
     nabla_status (*linear_activate)(nv_device *dev, nv_activation act, nv_matrix x, nv_matrix w, const float *bias,
                                     nv_matrix y, nv_error *err);
     /* d_x = d_y w, or d_x += d_y w (add; fp32 d_x). */

@@ -307,15 +307,24 @@ static nabla_status add_plans(const nv_dit_run *run, size_t *bytes, nv_error *er
     return NABLA_OK;
 }
 
-/* What the widest products take inside the device. */
+/* What the largest products take inside the device. */
 static size_t products_memory(const nv_dit_run *run) {
     const nv_device *dev = run->m->device;
-    const int64_t dim = run->m->dim, wide = run->m->config.ffn_dim;
-    if (!dev->ops->linear_memory) return 0;
-    const int train = run->shape.train;
-    const size_t up = dev->ops->linear_memory(dev, run->m->compute, run->rows, dim, wide, train),
-                 down = dev->ops->linear_memory(dev, run->m->compute, run->rows, wide, dim, train);
-    return up > down ? up : down;
+    const int64_t dim = run->m->dim, wide = run->m->config.ffn_dim, text = run->m->config.text_dim;
+    const struct {
+        int64_t rows, in, out;
+    } layers[] = {{run->rows, dim, 3 * dim},
+                  {run->rows, dim, wide},
+                  {run->rows, wide, dim},
+                  {run->text_rows, text, dim},
+                  {run->text_rows, dim, 2 * dim}};
+    size_t most = 0;
+    for (size_t i = 0; dev->ops->linear_memory && i < sizeof layers / sizeof *layers; i++) {
+        const size_t bytes = dev->ops->linear_memory(dev, run->m->compute, layers[i].rows, layers[i].in, layers[i].out,
+                                                     run->shape.train);
+        if (bytes > most) most = bytes;
+    }
+    return most;
 }
 
 /* What attention takes inside its context, and products inside the device. */

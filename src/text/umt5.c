@@ -130,13 +130,25 @@ static nabla_status measure(run *r, size_t *bytes, nv_error *err) {
     return NABLA_OK;
 }
 
+/* What the largest products take inside the device: all inputs side by side, and each. */
+static size_t products_memory(const run *r) {
+    const nv_umt5_config *c = &r->m->config;
+    const int64_t layers[][2] = {
+        {c->dim, 3 * r->inner}, {r->inner, c->dim}, {c->dim, 2 * c->ffn_dim}, {c->ffn_dim, c->dim}};
+    size_t most = 0;
+    for (int i = 0; r->dev->ops->linear_memory && i < 4; i++) {
+        const size_t bytes =
+            r->dev->ops->linear_memory(r->dev, r->job->compute, r->rows, layers[i][0], layers[i][1], 0);
+        if (bytes > most) most = bytes;
+    }
+    return most;
+}
+
 nabla_status nv_umt5_memory(const nv_umt5 *m, nv_device *dev, const nv_umt5_job *job, size_t *bytes, nv_error *err) {
     run r;
     NV_TRY(begin(&r, m, dev, job, err));
     NV_TRY(measure(&r, bytes, err));
-    *bytes += host_bytes(&r) + nv_load_memory();
-    if (dev->ops->linear_memory) /* its longest sums take most */
-        *bytes += dev->ops->linear_memory(dev, job->compute, r.rows, m->config.ffn_dim, m->config.dim, 0);
+    *bytes += host_bytes(&r) + nv_load_memory() + products_memory(&r);
     return NABLA_OK;
 }
 
@@ -293,6 +305,7 @@ static void expect_layer(const run *r, const nv_umt5_layer *l) {
 
 static nabla_status layers(run *r, nv_error *err) {
     const int32_t count = r->m->config.layers;
+    expect_layer(r, &r->m->layers[0]);
     for (int32_t i = 0; i < count; i++) {
         if (r->job->progress && r->job->progress(r->job->user, i, count))
             return nv_fail(err, NABLA_CANCELLED, "cancelled at layer %d of %d of the text encoder", i + 1, count);

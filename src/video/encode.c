@@ -69,9 +69,9 @@ static nabla_status run_encoder(job *j, nv_error *err) {
                               .user = (void *)(uintptr_t)j->machine};
     NV_TRY(nv_machine_open(j->machine, &device, err));
     nabla_status status = nv_umt5_memory(j->encoder.umt5, device, &work, &memory, err);
+    j->result->memory = (double)memory;
     if (status == NABLA_OK)
         status = nv_memory_check(device, memory, "the text encoder", "free some, or compute in bf16", err);
-    if (status == NABLA_OK) j->result->memory = (double)memory;
     nv_profile_enter(j->machine, NABLA_PART_TEXT);
     nv_profile_begin(j->machine, device);
     if (status == NABLA_OK) status = nv_umt5_encode(j->encoder.umt5, device, &work, err);

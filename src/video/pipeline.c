@@ -32,7 +32,7 @@ void nv_pipeline_unload(nv_pipeline *p) {
     if (!p->dit) return;
     nv_dit_destroy(p->dit);
     p->dit = NULL;
-    nabla_context_trim(p->device->context); /* 200 MB at 480p, which a decoder can use */
+    p->device->ops->trim(p->device); /* 200 MB at 480p, which a decoder can use */
 }
 
 /* Larger clips need more noise to lose their outlines: 5 for 720p, 3 for 480p, as Wan2.1's authors advise. */

@@ -15,6 +15,8 @@ enum { GAP = 3, MOST_THREADS = 3, CASES = 160, SKIPPED = 77 };
 typedef struct drawn {
     nv_product p;
     const nv_activation *act;
+    int streamed;      /* C past the caches */
+    int64_t own_bytes; /* 0: as usual */
     nv_bf16 *a, *b;
     float *bias;
     void *c, *before, *again;
@@ -30,6 +32,13 @@ static int64_t draw(int64_t below) {
 static void *take(size_t count, size_t size) {
     void *p = malloc((count ? count : 1) * size);
     if (!p) exit(1);
+    return p;
+}
+
+/* On a boundary of 64 bytes, where whole lines may be streamed. */
+static void *take_whole(size_t bytes) {
+    void *p;
+    if (posix_memalign(&p, 64, bytes)) exit(1);
     return p;
 }
 
@@ -88,9 +97,10 @@ static drawn draw_case(int i) {
     if (draw(2)) d.p.bias = d.bias = normals((size_t)n);
     if (!d.p.add && draw(2)) d.act = acts + draw(2);
     d.before = wide ? (void *)normals(d.c_count) : (void *)rounded(d.c_count);
-    const size_t bytes = d.c_count * nabla_dtype_size(d.p.out);
-    d.c = take(bytes, 1);
-    d.again = take(bytes, 1);
+    d.streamed = (int)draw(2);
+    d.own_bytes = draw(2) << (10 + draw(8)); /* k in parts, shared strips in groups */
+    d.c = take_whole(d.c_count * nabla_dtype_size(d.p.out));
+    d.again = take_whole(d.c_count * nabla_dtype_size(d.p.out));
     return d;
 }
 
@@ -102,13 +112,16 @@ static void release(drawn *d) {
 
 static void run(const drawn *d, int32_t threads, void *c) {
     nv_product p = d->p;
-    const size_t bytes = nv_tile_product_bytes(&p, threads);
+    nv_tile_kernels kernels = nv_tile_kernels_amx;
     void *memory;
+    if (d->streamed) kernels.streamed = 0;
+    if (d->own_bytes) kernels.own_bytes = d->own_bytes;
+    const size_t bytes = nv_tile_product_bytes(&kernels, &p, threads);
     if (posix_memalign(&memory, 64, bytes + 1)) exit(1);
     memset(memory, 0xff, bytes + 1);
     memcpy(c, d->before, d->c_count * nabla_dtype_size(p.out));
     p.c = c;
-    nv_tile_product(&nv_tile_kernels_amx, &p, d->act, threads, memory);
+    nv_tile_product(&kernels, &p, d->act, threads, memory);
     if (((unsigned char *)memory)[bytes] != 0xff) {
         printf("wrote behind its memory\n");
         exit(1);

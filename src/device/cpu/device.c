@@ -114,12 +114,12 @@ static void nothing_under_way(nv_device *dev, int32_t lane) {
 
 nabla_status nv_cpu_scratch(nv_cpu *cpu, nv_scratch_use use, size_t bytes, void **out, nv_error *err) {
     struct nv_scratch *s = &cpu->scratch[use];
-    if (bytes > s->bytes) {
-        void *p;
-        if (nabla_memory_allocate(cpu->base.context, bytes, &p))
-            return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for %.1f MB of scratch", (double)bytes / 1e6);
+    if (bytes > s->bytes) { /* what it held is not needed */
         nabla_memory_free(cpu->base.context, s->data);
-        *s = (struct nv_scratch){p, bytes};
+        *s = (struct nv_scratch){0};
+        if (nabla_memory_allocate(cpu->base.context, bytes, &s->data))
+            return nv_fail(err, NABLA_OUT_OF_MEMORY, "no memory for %.1f MB of scratch", (double)bytes / 1e6);
+        s->bytes = bytes;
     }
     *out = s->data;
     return NABLA_OK;
@@ -134,13 +134,20 @@ nv_chunks nv_cpu_chunks(int64_t rows, int64_t group_rows) {
     return (nv_chunks){group_rows, chunk, per_group, rows / group_rows * per_group};
 }
 
+static void trim(nv_device *dev) {
+    nv_cpu *cpu = nv_cpu_of(dev);
+    for (int i = 0; i < NV_SCRATCH_USES; i++)
+        nabla_memory_free(dev->context, cpu->scratch[i].data);
+    memset(cpu->scratch, 0, sizeof cpu->scratch);
+    nabla_context_trim(dev->context);
+}
+
 /* ------------------------------------------------------------------------------------------ creation */
 
 static void destroy(nv_device *dev) {
     nv_cpu *cpu = nv_cpu_of(dev);
     nv_onednn_destroy(cpu->onednn);
-    for (int i = 0; i < NV_SCRATCH_USES; i++)
-        nabla_memory_free(dev->context, cpu->scratch[i].data);
+    if (dev->context) trim(dev);
     nabla_context_destroy(dev->context);
     free(cpu);
 }
@@ -161,6 +168,7 @@ static const nv_device_ops cpu_ops = {
     .copy = copy,
     .upload = copy,
     .download = download,
+    .trim = trim,
     .host_allocate = host_allocate,
     .host_release = release,
     .fetch = fetch,

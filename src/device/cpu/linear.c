@@ -9,7 +9,7 @@ static int on_tiles(const nv_cpu *cpu, nabla_dtype in) {
 static nabla_status multiply_on_tiles(nv_cpu *cpu, const nv_product *p, const nv_activation *act, nv_error *err) {
     const int32_t threads = cpu->base.threads;
     void *memory;
-    NV_TRY(nv_cpu_scratch(cpu, NV_SCRATCH_PANELS, nv_tile_product_bytes(p, threads), &memory, err));
+    NV_TRY(nv_cpu_scratch(cpu, NV_SCRATCH_PANELS, nv_tile_product_bytes(cpu->tiles, p, threads), &memory, err));
     nv_tile_product(cpu->tiles, p, act, threads, memory);
     return NABLA_OK;
 }
@@ -84,6 +84,12 @@ nabla_status nv_cpu_linear_backward_input(nv_device *dev, nv_matrix d_y, nv_matr
    of threads. */
 enum { PART = 2048, MOST_SUMS = 1 << 23 };
 
+/* Of m x n sums over k tokens; below two: all at once. */
+static int64_t parts_of(int64_t m, int64_t n, int64_t k) {
+    const int64_t parts = k / PART;
+    return parts * m * n > MOST_SUMS ? MOST_SUMS / (m * n) : parts;
+}
+
 static nabla_status multiply_parts(nv_device *dev, const nv_product *whole, int64_t parts, nv_error *err) {
     nv_cpu *cpu = nv_cpu_of(dev);
     const int64_t size = whole->m * whole->n, length = whole->k / parts;
@@ -136,8 +142,7 @@ nabla_status nv_cpu_linear_backward_weight(nv_device *dev, nv_matrix d_y, nv_mat
                     .c_row = x.cols,
                     .add = 1,
                     .count = 1};
-    int64_t parts = p.k / PART;
-    if (parts * p.m * p.n > MOST_SUMS) parts = MOST_SUMS / (p.m * p.n);
+    const int64_t parts = parts_of(p.m, p.n, p.k);
     if (parts > 1) {
         NV_TRY(multiply_parts(dev, &p, parts, err));
         p = rest_of(&p, parts);
@@ -146,17 +151,18 @@ nabla_status nv_cpu_linear_backward_weight(nv_device *dev, nv_matrix d_y, nv_mat
     return d_bias ? nv_cpu_column_sums(dev, d_y, d_bias, err) : NABLA_OK;
 }
 
-/* Parts of a gradient's tokens take no more than all at once. */
 size_t nv_cpu_linear_memory(const nv_device *dev, nabla_dtype dtype, int64_t rows, int64_t in, int64_t out,
                             int backward) {
     const nv_cpu *cpu = (const nv_cpu *)(const void *)dev;
+    const int64_t parts = parts_of(out, in, rows), count = parts > 1 ? parts : 1;
     const nv_product products[] = {{.m = rows, .n = out, .k = in, .out = dtype, .count = 1},
                                    {.m = rows, .n = in, .k = out, .out = dtype, .count = 1},
-                                   {.m = out, .n = in, .k = rows, .out = NABLA_FP32, .count = 1}};
+                                   {.m = out, .n = in, .k = rows / count, .out = NABLA_FP32, .count = count},
+                                   {.m = out, .n = in, .k = rows % count, .out = NABLA_FP32, .count = 1}};
     size_t most = 0;
-    for (int i = 0; i < (backward ? 3 : 1) && on_tiles(cpu, dtype); i++) {
-        const size_t bytes = nv_tile_product_bytes(products + i, dev->threads);
+    for (int i = 0; i < (backward ? 4 : 1) && on_tiles(cpu, dtype); i++) {
+        const size_t bytes = nv_tile_product_bytes(cpu->tiles, products + i, dev->threads);
         if (bytes > most) most = bytes;
     }
-    return most;
+    return most + (backward && parts > 1 ? (size_t)(parts * out * in) * sizeof(float) : 0);
 }

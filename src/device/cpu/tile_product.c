@@ -12,11 +12,9 @@
 #include <omp.h>
 #include <stdbool.h>
 
-/* Of 4, 12 and 16 strips none was faster on a core with 2 MB of second-level cache, nor was half or one and a half
-   times the bytes. */
-enum { STRIPS = 8, OWN_BYTES = 1 << 20 };
+/* Of 4, 12 and 16 strips none was faster on a core with 2 MB of second-level cache. */
+enum { STRIPS = 8 };
 enum { TASKS = 4 /* a thread, at least, where there are strips enough */ };
-enum { STREAMED = 32 << 20 /* bytes of a C that is written past the caches: a third faster than through them */ };
 
 /* Rows of A or columns of B. */
 typedef struct operand {
@@ -33,6 +31,7 @@ typedef struct layout {
     operand own, shared;
     bool own_is_b, streamed;
     int64_t k_steps, parts, part; /* steps of k; parts of k that are packed one by one, and the steps of each */
+    int64_t group;                /* shared strips that a task's own are multiplied by for all of k */
     int64_t strips, tasks;        /* own ones of a task at most; tasks of one of the products */
     size_t strip_bytes;           /* of a shared one */
     size_t own_bytes, task_bytes; /* a task's packed strips, and behind them its squares */
@@ -41,6 +40,10 @@ typedef struct layout {
 
 static int64_t smaller(int64_t a, int64_t b) {
     return a < b ? a : b;
+}
+
+static int64_t larger(int64_t a, int64_t b) {
+    return a > b ? a : b;
 }
 
 static int64_t ceil_of(int64_t a, int64_t b) {
@@ -53,17 +56,19 @@ static layout lay_out(const nv_product *p, const nv_tile_kernels *kernels, int32
     layout l = {.p = p, .kernels = kernels, .own_is_b = p->m < p->n};
     l.own = l.own_is_b ? b : a;
     l.shared = l.own_is_b ? a : b;
-    l.streamed = p->m * p->n * (int64_t)nabla_dtype_size(p->out) > STREAMED;
+    l.streamed = p->m * p->n * (int64_t)nabla_dtype_size(p->out) >= kernels->streamed;
     l.strips = smaller(STRIPS, l.own.strips);
     while (l.strips > 1 && p->count * ceil_of(l.own.strips, l.strips) < (int64_t)TASKS * threads)
         l.strips--;
     l.tasks = ceil_of(l.own.strips, l.strips);
     l.k_steps = p->k > 0 ? ceil_of(p->k, NV_STRIP) : 1; /* of zeros */
-    l.parts = ceil_of(l.k_steps, OWN_BYTES / NV_STEP_BYTES / l.strips);
+    l.parts = ceil_of(l.k_steps, larger(kernels->own_bytes / NV_STEP_BYTES / l.strips, 1));
     l.part = ceil_of(l.k_steps, l.parts);
+    l.group = l.shared.strips;
+    if (l.parts > 1) l.group = smaller(l.group, larger(2 * kernels->own_bytes / NV_SQUARE_BYTES / l.strips, 1));
     l.strip_bytes = (size_t)l.k_steps * NV_STEP_BYTES;
     l.own_bytes = (size_t)(l.strips * l.part) * NV_STEP_BYTES;
-    l.task_bytes = l.own_bytes + (size_t)(l.strips * (l.parts > 1 ? l.shared.strips : 2)) * NV_SQUARE_BYTES;
+    l.task_bytes = l.own_bytes + (size_t)(l.strips * (l.parts > 1 ? l.group : 2)) * NV_SQUARE_BYTES;
     return l;
 }
 
@@ -84,16 +89,22 @@ static void pack(const layout *l, const operand *x, int64_t one, int64_t strip, 
     x->pack(&from, out);
 }
 
-/* The squares of own strips [first, first + strips) by the shared strip `other`, which are whole now. */
-static nv_tile_done done_of(const layout *l, int64_t one, int64_t first, int64_t strips, int64_t other,
-                            const char *squares) {
+/* Own strips of a task. */
+typedef struct own_strips {
+    int64_t one; /* of which product */
+    int64_t first, count;
+} own_strips;
+
+/* Their squares by the shared strip `other`, which are whole now. */
+static nv_tile_done done_of(const layout *l, const own_strips *own, int64_t other, const char *squares) {
     const nv_product *p = l->p;
-    const int64_t row = (l->own_is_b ? other : first) * NV_STRIP, col = (l->own_is_b ? first : other) * NV_STRIP;
-    const int64_t at = one * p->c_step + row * p->c_row + col;
+    const int64_t row = (l->own_is_b ? other : own->first) * NV_STRIP,
+                  col = (l->own_is_b ? own->first : other) * NV_STRIP;
+    const int64_t at = own->one * p->c_step + row * p->c_row + col;
     return (nv_tile_done){.squares = squares,
                           .own_is_b = l->own_is_b,
-                          .rows = (int32_t)smaller((l->own_is_b ? 1 : strips) * NV_STRIP, p->m - row),
-                          .cols = (int32_t)smaller((l->own_is_b ? strips : 1) * NV_STRIP, p->n - col),
+                          .rows = (int32_t)smaller((l->own_is_b ? 1 : own->count) * NV_STRIP, p->m - row),
+                          .cols = (int32_t)smaller((l->own_is_b ? own->count : 1) * NV_STRIP, p->n - col),
                           .c = (char *)p->c + at * (int64_t)nabla_dtype_size(p->out),
                           .dtype = p->out,
                           .row = p->c_row,
@@ -103,43 +114,44 @@ static nv_tile_done done_of(const layout *l, int64_t one, int64_t first, int64_t
                           .streamed = l->streamed};
 }
 
-/* A part of k of own strips, which are packed, by all shared ones. In the last part squares that are whole are stored
-   while the next are made. */
-static void multiply_part(const layout *l, int64_t one, int64_t first, int64_t strips, int64_t part, char *memory) {
-    const int64_t at = part * l->part, steps = smaller(l->part, l->k_steps - at), size = strips * NV_SQUARE_BYTES;
-    const char *shared = l->packed + (size_t)(one * l->shared.strips) * l->strip_bytes + at * NV_STEP_BYTES;
+/* A part of k of own strips, which are packed, by shared ones [from, to). In the last part squares that are whole are
+   stored while the next are made. */
+static void multiply_part(const layout *l, const own_strips *own, int64_t part, int64_t from, int64_t to,
+                          char *memory) {
+    const int64_t at = part * l->part, steps = smaller(l->part, l->k_steps - at), size = own->count * NV_SQUARE_BYTES;
+    const char *shared = l->packed + (size_t)(own->one * l->shared.strips) * l->strip_bytes + at * NV_STEP_BYTES;
     nv_tile_done done = {0};
-    for (int64_t other = 0; other < l->shared.strips; other++) {
-        char *squares = memory + l->own_bytes + (l->parts > 1 ? other : other % 2) * size;
+    for (int64_t other = from; other < to; other++) {
+        char *squares = memory + l->own_bytes + (l->parts > 1 ? other - from : other % 2) * size;
         const nv_tile_block x = {.own = memory,
                                  .other = shared + (size_t)other * l->strip_bytes,
                                  .own_bytes = l->part * NV_STEP_BYTES,
                                  .steps = steps,
-                                 .strips = (int32_t)strips,
+                                 .strips = (int32_t)own->count,
                                  .own_is_b = l->own_is_b,
                                  .squares = squares,
                                  .fresh = part == 0,
                                  .done = done.squares ? &done : NULL};
         l->kernels->multiply(&x);
-        if (part == l->parts - 1) done = done_of(l, one, first, strips, other, squares);
+        if (part == l->parts - 1) done = done_of(l, own, other, squares);
     }
     if (done.squares) l->kernels->store(&done);
 }
 
 static void run_task(const layout *l, int64_t task, char *memory) {
-    const int64_t one = task / l->tasks, first = task % l->tasks * l->strips,
-                  strips = smaller(l->strips, l->own.strips - first);
-    for (int64_t part = 0; part < l->parts; part++) {
-        const int64_t at = part * l->part, steps = smaller(l->part, l->k_steps - at);
-        for (int64_t i = 0; i < strips; i++)
-            pack(l, &l->own, one, first + i, at, steps, memory + i * l->part * NV_STEP_BYTES);
-        multiply_part(l, one, first, strips, part, memory);
-    }
+    const int64_t first = task % l->tasks * l->strips;
+    const own_strips own = {task / l->tasks, first, smaller(l->strips, l->own.strips - first)};
+    for (int64_t from = 0; from < l->shared.strips; from += l->group)
+        for (int64_t part = 0; part < l->parts; part++) {
+            const int64_t at = part * l->part, steps = smaller(l->part, l->k_steps - at);
+            for (int64_t i = 0; i < own.count; i++)
+                pack(l, &l->own, own.one, first + i, at, steps, memory + i * l->part * NV_STEP_BYTES);
+            multiply_part(l, &own, part, from, smaller(from + l->group, l->shared.strips), memory);
+        }
 }
 
-size_t nv_tile_product_bytes(const nv_product *p, int32_t threads) {
-    static const nv_tile_kernels none = {0};
-    const layout l = lay_out(p, &none, threads);
+size_t nv_tile_product_bytes(const nv_tile_kernels *kernels, const nv_product *p, int32_t threads) {
+    const layout l = lay_out(p, kernels, threads);
     return packed_bytes(&l) + (size_t)threads * l.task_bytes;
 }
 

@@ -32,8 +32,8 @@ typedef struct nv_tile_source {
    bias). */
 typedef struct nv_tile_done {
     const char *squares;
-    int32_t own_is_b, rows,
-        cols; /* of all of them: they lie below each other, or side by side where own strips are B's */
+    int32_t own_is_b;
+    int32_t rows, cols; /* of all: they lie below each other, or side by side where own strips are B's */
     void *c;
     nabla_dtype dtype;
     int64_t row;       /* numbers of C from a row to the next */
@@ -62,6 +62,8 @@ typedef struct nv_tile_kernels {
     void (*pack_b)(const nv_tile_source *from, char *strip);
     void (*multiply)(const nv_tile_block *x);
     void (*store)(const nv_tile_done *done);
+    int64_t own_bytes; /* of packed strips that a task holds, about half a second-level cache */
+    int64_t streamed;  /* bytes of a C from which on it is stored past the caches */
 } nv_tile_kernels;
 #ifdef NV_X86
 extern const nv_tile_kernels nv_tile_kernels_amx; /* for processors with AMX_BF16 whose tiles the process may use */
@@ -69,7 +71,7 @@ extern const nv_tile_kernels nv_tile_kernels_amx; /* for processors with AMX_BF1
 
 /* p's inputs are bf16. act: of the sums, bias included; NULL: none. memory: of as many bytes as the first one says,
    64-byte aligned; the product is of the same bits for any number of threads. */
-size_t nv_tile_product_bytes(const nv_product *p, int32_t threads);
+size_t nv_tile_product_bytes(const nv_tile_kernels *kernels, const nv_product *p, int32_t threads);
 void nv_tile_product(const nv_tile_kernels *kernels, const nv_product *p, const nv_activation *act, int32_t threads,
                      void *memory);
 

@@ -27,6 +27,10 @@ static void destroy(nv_device *dev) {
     free(d);
 }
 
+static void trim(nv_device *dev) {
+    nabla_context_trim(dev->context);
+}
+
 static const nv_device_ops cuda_ops = {
     .destroy = destroy,
     .products = nv_cuda_products_name,
@@ -47,6 +51,7 @@ static const nv_device_ops cuda_ops = {
     .copy = nv_cuda_copy,
     .upload = nv_cuda_upload,
     .download = nv_cuda_download,
+    .trim = trim,
     .host_allocate = nv_cuda_host_allocate,
     .host_release = nv_cuda_host_release,
     .fetch = nv_cuda_fetch,
