@@ -4,8 +4,8 @@
  * by all of k, two tiles of 1 KB for each 32 of k; what lies past an end is zero. A strip of A by a strip of B is a
  * square of C: 32 x 32 floats, as 2 x 2 tiles.
  *
- * Our own because oneDNN's, packed weights or not, are at 0.2 to 0.4 of what a core's tiles can do, and most of a
- * sparse block's time is products: docs/amx.md.
+ * Our own because oneDNN's, packed weights or not, are at a sixth to a third of what a core's tiles can do, and
+ * most of a sparse block's time is products: docs/amx.md.
  */
 #ifndef NV_TILE_PRODUCT_H
 #define NV_TILE_PRODUCT_H
