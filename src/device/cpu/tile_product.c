@@ -3,7 +3,7 @@
  * How a product on tiles is shared out. The smaller operand is packed once, by all threads, and read by all. A task has
  * up to STRIPS strips of the other one for its own, packs as much of them as fits the second-level cache, and
  * multiplies that by every strip of the shared operand, which so comes from afar once for 256 rows or columns. Where k
- * is longer than fits, the task's squares wait in its memory for the next part of k.
+ * is longer than fits, the squares of a group of shared strips wait in the task's memory for the next part of k.
  *
  * Each number of C is summed over k in ascending order, whatever the threads and the tasks are.
  */

@@ -265,9 +265,8 @@ INLINE void multiply(const nv_tile_block *x, const bool own_is_b, const action a
         const bool fresh = x->fresh && from == 0;
         const char *next = x->other + (from + steps) * NV_STEP_BYTES;
         for (int32_t i = 0; i < x->strips; i++) {
-            const char *const own = x->own + i * x->own_bytes + from * NV_STEP_BYTES, *const other =
-                                                                                          x->other +
-                                                                                          from * NV_STEP_BYTES;
+            const char *const own = x->own + i * x->own_bytes + from * NV_STEP_BYTES;
+            const char *const other = x->other + from * NV_STEP_BYTES;
             const char *a = own_is_b ? other : own, *b = own_is_b ? own : other;
             char *const square = x->squares + (int64_t)i * NV_SQUARE_BYTES;
             STEP(true);
