@@ -307,24 +307,14 @@ static nabla_status add_plans(const nv_dit_run *run, size_t *bytes, nv_error *er
     return NABLA_OK;
 }
 
-/* What the largest products take inside the device. */
 static size_t products_memory(const nv_dit_run *run) {
-    const nv_device *dev = run->m->device;
     const int64_t dim = run->m->dim, wide = run->m->config.ffn_dim, text = run->m->config.text_dim;
-    const struct {
-        int64_t rows, in, out;
-    } layers[] = {{run->rows, dim, 3 * dim},
-                  {run->rows, dim, wide},
-                  {run->rows, wide, dim},
-                  {run->text_rows, text, dim},
-                  {run->text_rows, dim, 2 * dim}};
-    size_t most = 0;
-    for (size_t i = 0; dev->ops->linear_memory && i < sizeof layers / sizeof *layers; i++) {
-        const size_t bytes = dev->ops->linear_memory(dev, run->m->compute, layers[i].rows, layers[i].in, layers[i].out,
-                                                     run->shape.train);
-        if (bytes > most) most = bytes;
-    }
-    return most;
+    const nv_linear_size sizes[] = {{run->rows, dim, 3 * dim},
+                                    {run->rows, dim, wide},
+                                    {run->rows, wide, dim},
+                                    {run->text_rows, text, dim},
+                                    {run->text_rows, dim, 2 * dim}};
+    return nv_linear_memory(run->m->device, run->m->compute, sizes, 5, run->shape.train);
 }
 
 /* What attention takes inside its context, and products inside the device. */

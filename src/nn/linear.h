@@ -18,4 +18,10 @@ nabla_status nv_linear_forward(nv_device *dev, const nv_linear *l, nv_matrix x, 
 nabla_status nv_linear_backward(nv_device *dev, const nv_linear *l, nv_matrix x, nv_matrix d_y, nv_matrix d_x,
                                 float *d_bias, nv_error *err);
 
+/* What the products of the largest of some layers take inside the device. */
+typedef struct nv_linear_size {
+    int64_t rows, in, out;
+} nv_linear_size;
+size_t nv_linear_memory(const nv_device *dev, nabla_dtype dtype, const nv_linear_size *sizes, int count, int backward);
+
 #endif

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "nn/linear.h"
 #include "nn/load.h"
 #include "tensor/arena.h"
 #include "text/umt5_weights.h"
@@ -130,18 +131,14 @@ static nabla_status measure(run *r, size_t *bytes, nv_error *err) {
     return NABLA_OK;
 }
 
-/* What the largest products take inside the device: all inputs side by side, and each. */
+/* Matrices side by side count as one, as they are where they are copied. */
 static size_t products_memory(const run *r) {
     const nv_umt5_config *c = &r->m->config;
-    const int64_t layers[][2] = {
-        {c->dim, 3 * r->inner}, {r->inner, c->dim}, {c->dim, 2 * c->ffn_dim}, {c->ffn_dim, c->dim}};
-    size_t most = 0;
-    for (int i = 0; r->dev->ops->linear_memory && i < 4; i++) {
-        const size_t bytes =
-            r->dev->ops->linear_memory(r->dev, r->job->compute, r->rows, layers[i][0], layers[i][1], 0);
-        if (bytes > most) most = bytes;
-    }
-    return most;
+    const nv_linear_size sizes[] = {{r->rows, c->dim, 3 * r->inner},
+                                    {r->rows, r->inner, c->dim},
+                                    {r->rows, c->dim, 2 * c->ffn_dim},
+                                    {r->rows, c->ffn_dim, c->dim}};
+    return nv_linear_memory(r->dev, r->job->compute, sizes, 4, 0);
 }
 
 nabla_status nv_umt5_memory(const nv_umt5 *m, nv_device *dev, const nv_umt5_job *job, size_t *bytes, nv_error *err) {

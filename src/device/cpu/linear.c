@@ -27,9 +27,10 @@ static nabla_status multiply(nv_device *dev, const nv_product *p, const nv_activ
     return status;
 }
 
-static nv_product forward(nv_matrix x, nv_matrix w, const float *bias, nv_matrix y) {
+/* y = x w^T, or x w. */
+static nv_product product_of(nv_matrix x, nv_matrix w, int transposed, nv_matrix y) {
     return (nv_product){.m = x.rows,
-                        .n = w.rows,
+                        .n = transposed ? w.rows : w.cols,
                         .k = x.cols,
                         .in = x.dtype,
                         .out = y.dtype,
@@ -37,12 +38,17 @@ static nv_product forward(nv_matrix x, nv_matrix w, const float *bias, nv_matrix
                         .a_row = x.stride,
                         .a_col = 1,
                         .b = w.data,
-                        .b_row = 1,
-                        .b_col = w.stride,
-                        .bias = bias,
+                        .b_row = transposed ? 1 : w.stride,
+                        .b_col = transposed ? w.stride : 1,
                         .c = y.data,
                         .c_row = y.stride,
                         .count = 1};
+}
+
+static nv_product forward(nv_matrix x, nv_matrix w, const float *bias, nv_matrix y) {
+    nv_product p = product_of(x, w, 1, y);
+    p.bias = bias;
+    return p;
 }
 
 nabla_status nv_cpu_linear(nv_device *dev, nv_matrix x, nv_matrix w, const float *bias, nv_matrix y, nv_error *err) {
@@ -60,21 +66,8 @@ nabla_status nv_cpu_linear_activate(nv_device *dev, nv_activation act, nv_matrix
 
 nabla_status nv_cpu_linear_backward_input(nv_device *dev, nv_matrix d_y, nv_matrix w, nv_matrix d_x, int add_to,
                                           nv_error *err) {
-    const nv_product p = {.m = d_y.rows,
-                          .n = w.cols,
-                          .k = w.rows,
-                          .in = d_y.dtype,
-                          .out = d_x.dtype,
-                          .a = d_y.data,
-                          .a_row = d_y.stride,
-                          .a_col = 1,
-                          .b = w.data,
-                          .b_row = w.stride,
-                          .b_col = 1,
-                          .c = d_x.data,
-                          .c_row = d_x.stride,
-                          .add = add_to,
-                          .count = 1};
+    nv_product p = product_of(d_y, w, 0, d_x);
+    p.add = add_to;
     return multiply(dev, &p, NULL, err);
 }
 
