@@ -114,7 +114,7 @@ static void run(const drawn *d, int32_t threads, void *c) {
     nv_product p = d->p;
     nv_tile_kernels kernels = nv_tile_kernels_amx;
     void *memory;
-    if (d->streamed) kernels.streamed = 0;
+    kernels.streamed = d->streamed ? 0 : INT64_MAX;
     if (d->own_bytes) kernels.own_bytes = d->own_bytes;
     const size_t bytes = nv_tile_product_bytes(&kernels, &p, threads);
     if (posix_memalign(&memory, 64, bytes + 1)) exit(1);

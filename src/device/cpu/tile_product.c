@@ -131,6 +131,7 @@ static void multiply_part(const layout *l, const own_strips *own, int64_t part, 
                                  .own_is_b = l->own_is_b,
                                  .squares = squares,
                                  .fresh = part == 0,
+                                 .coming = part > 0 && other + 1 < to ? squares + size : NULL,
                                  .done = done.squares ? &done : NULL};
         l->kernels->multiply(&x);
         if (part == l->parts - 1) done = done_of(l, own, other, squares);

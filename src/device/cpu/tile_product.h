@@ -40,7 +40,7 @@ typedef struct nv_tile_done {
     const float *bias; /* of its columns; NULL: none */
     int32_t add;
     const nv_activation *act; /* NULL: none */
-    int32_t streamed;         /* past the caches, which C is larger than */
+    int32_t streamed;         /* past the caches */
 } nv_tile_done;
 
 /* `own` strips of one operand, which lie in the second-level cache, by one strip of the other, over `steps` of k. */
@@ -51,6 +51,7 @@ typedef struct nv_tile_block {
     int32_t strips, own_is_b;
     char *squares;            /* of each own strip one */
     int32_t fresh;            /* squares begin with 0, whatever is there */
+    const char *coming;       /* squares of the next block that wait for more, to be fetched; NULL: none do */
     const nv_tile_done *done; /* what is stored meanwhile; NULL: nothing */
 } nv_tile_block;
 
