@@ -57,6 +57,9 @@ const attention_case attention_cases[] = {
          .density = 0.6, .input = INPUT_LARGE),
     EACH(.name = "logits of 1e8", .batch = 1, .heads = 2, .q_tokens = 150, .k_tokens = 256, .head_dim = 64,
          .density = 0.6, .scale = 1e7f, .lse_only = true),
+    /* what the softmax is measured by moves now and then, and probabilities are far above it between */
+    EACH(.name = "rising logits", .batch = 1, .heads = 2, .q_tokens = 150, .k_tokens = 700, .head_dim = 64,
+         .density = 0.7, .input = INPUT_RISING),
     EACH(.name = "ties", .batch = 1, .heads = 2, GRID(2, 16, 16), .head_dim = 64, .policy = "nabla-0.6",
          .input = INPUT_TIES),
     EACH(.name = "NaN in a block that one row keeps", .batch = 1, .heads = 2, .q_tokens = 300, .k_tokens = 333,

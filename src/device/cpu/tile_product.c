@@ -56,7 +56,7 @@ static layout lay_out(const nv_product *p, const nv_tile_kernels *kernels, int32
     layout l = {.p = p, .kernels = kernels, .own_is_b = p->m < p->n};
     l.own = l.own_is_b ? b : a;
     l.shared = l.own_is_b ? a : b;
-    l.streamed = p->m * p->n * (int64_t)nabla_dtype_size(p->out) >= kernels->streamed;
+    l.streamed = p->m * p->n * (int64_t)nabla_dtype_size(p->out) > kernels->streamed;
     l.strips = smaller(STRIPS, l.own.strips);
     while (l.strips > 1 && p->count * ceil_of(l.own.strips, l.strips) < (int64_t)TASKS * threads)
         l.strips--;
