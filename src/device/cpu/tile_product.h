@@ -45,13 +45,14 @@ typedef struct nv_tile_done {
 
 /* `own` strips of one operand, which lie in the second-level cache, by one strip of the other, over `steps` of k. */
 typedef struct nv_tile_block {
-    const char *own, *other; /* packed; behind other lies what is needed next */
+    const char *own, *other; /* packed */
+    const char *next;        /* what the block after this one has for `other`, to be fetched */
     int64_t own_bytes;       /* from a strip to the next */
     int64_t steps;
     int32_t strips, own_is_b;
     char *squares;            /* of each own strip one */
     int32_t fresh;            /* squares begin with 0, whatever is there */
-    const char *coming;       /* squares of the next block that wait for more, to be fetched; NULL: none do */
+    const char *coming;       /* its squares, where they wait for more; NULL: none do */
     const nv_tile_done *done; /* what is stored meanwhile; NULL: nothing */
 } nv_tile_block;
 
@@ -63,7 +64,7 @@ typedef struct nv_tile_kernels {
     void (*pack_b)(const nv_tile_source *from, char *strip);
     void (*multiply)(const nv_tile_block *x);
     void (*store)(const nv_tile_done *done);
-    int64_t own_bytes; /* of packed strips that a task holds, about half a second-level cache */
+    int64_t own_bytes; /* of packed strips that a task holds, more than half a second-level cache */
     int64_t streamed;  /* a C of more bytes is stored past the caches */
 } nv_tile_kernels;
 #ifdef NV_X86

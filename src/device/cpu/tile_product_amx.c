@@ -272,20 +272,19 @@ static void store(const nv_tile_done *done) {
         if (ending.rows) store_row(&ending, act);                         \
     } while (0)
 
-/* The accumulators of a square go as those of the next come, so that the matrix unit does not wait. The other operand's
-   next chunk is fetched from the last-level cache amid the products of all own strips, at an even pace: up to 15 %
-   faster than to wait for it; so are the squares of the next block, if they wait there. And so is the block before
-   stored, row by row, whose activation costs nothing then. */
+/* The accumulators of a square go as those of the next come, so that the matrix unit does not wait. What the next block
+   reads of the other operand is fetched from the last-level cache amid this one's products, at an even pace: up to 15 %
+   faster than to wait for it; so are its squares, if they wait there. And so is the block before stored, row by row,
+   whose activation costs nothing then. */
 INLINE void multiply(const nv_tile_block *x, const bool own_is_b, const action act) {
     storing ending = storing_of(x->done);
     const int32_t lines = (NV_STEP_BYTES / 64 + x->strips - 1) / x->strips; /* to fetch in a step */
     const int32_t square_lines = x->coming ? (int32_t)((NV_SQUARE_BYTES / 64 + x->steps - 1) / x->steps) : 0;
-    const char *coming = x->coming;
+    const char *next = x->next, *coming = x->coming;
     char *old = NULL;
     for (int64_t from = 0; from < x->steps; from += CHUNK) {
         const int64_t steps = x->steps - from < CHUNK ? x->steps - from : CHUNK;
         const bool fresh = x->fresh && from == 0;
-        const char *next = x->other + (from + steps) * NV_STEP_BYTES;
         for (int32_t i = 0; i < x->strips; i++) {
             const char *const own = x->own + i * x->own_bytes + from * NV_STEP_BYTES;
             const char *const other = x->other + from * NV_STEP_BYTES;
@@ -332,7 +331,7 @@ static void end(void) {
     tile_release();
 }
 
-/* Half or one and a half times the bytes of own strips were slower. A C of 25 MB takes two fifths less time past the
+/* Less of own strips was slower, more too where k is longer than 1536. A C of 25 MB takes two fifths less time past the
    caches, one of 4 MB a thirtieth; what reads it next finds it in memory, then, which costs less than that. */
 const nv_tile_kernels nv_tile_kernels_amx = {
-    begin, end, pack_a, pack_b, multiply_block, store, .own_bytes = 1 << 20, .streamed = 1 << 20};
+    begin, end, pack_a, pack_b, multiply_block, store, .own_bytes = 5 << 18, .streamed = 1 << 20};
