@@ -116,14 +116,16 @@ static void sum_alone(void *of) {
     const length *x = of;
     const inputs *in = x->in;
     const nabla_backward_task t = task_of(x->in, x->panels);
+    sum_tiles last = {.at = NULL};
     for (int32_t i = 0; i < x->panels; i += CHUNK) {
         token_sum v = {.panels = CHUNK, .c = {in->sum, PANEL / VL * TILE, TILE, 64}};
         for (int32_t n = 0; n < CHUNK; n++) {
             v.a[n] = query_form(&t, i + n, DO_COLS);
             v.b[n] = (const char *)(in->p_tokens + n * PANEL * PANEL);
         }
-        add_sum(&v, in->dim / VL, PANEL / VL);
+        add_sum(false, &v, in->dim / VL, PANEL / VL, &last);
     }
+    store_last_square(&last);
 }
 
 /* ---- inputs and results */

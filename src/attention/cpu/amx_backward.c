@@ -160,8 +160,8 @@ static void add_term(token_sum *x, const nabla_backward_task *t, const uint16_t 
     x->b[x->panels++] = key_form(t, keys, K_TOKENS);
 }
 
-static void add_to_dq(const nabla_backward_task *t, token_sum *x) {
-    if (x->panels) add_sum_by_rows(x, PANEL / VL, padded_dim(t->head_dim) / VL);
+static void add_to_dq(const nabla_backward_task *t, token_sum *x, sum_tiles *last) {
+    if (x->panels) add_sum(true, x, PANEL / VL, padded_dim(t->head_dim) / VL, last);
     x->panels = 0;
 }
 
@@ -229,6 +229,7 @@ static int32_t window_end(const walk *w) {
 /* Adds what waits to dQ: to each panel of queries its dS by all members, in their order. */
 static void add_waiting(const nabla_backward_task *t, walk *w) {
     bool added[TOGETHER * WINDOW] = {false};
+    sum_tiles last = {.at = NULL};
     for (int32_t i = 0; i < w->waiting_count; i++) {
         if (added[i]) continue;
         const panel queries = w->waiting[i].queries;
@@ -238,11 +239,13 @@ static void add_waiting(const nabla_backward_task *t, walk *w) {
             if (p->queries.piece != queries.piece) continue;
             added[j] = true;
             add_term(&x, t, p->ds, p->keys);
-            if (x.panels == WINDOW) add_to_dq(t, &x);
+            if (x.panels == WINDOW) add_to_dq(t, &x, &last);
         }
-        add_to_dq(t, &x);
+        add_to_dq(t, &x, &last);
+        if (lies_in_tiles(t, queries.n)) store_last_square(&last); /* the next panel's will lie there */
         give_dq(t, queries, x.c);
     }
+    store_last_square(&last);
     w->waiting_count = 0;
 }
 
@@ -258,8 +261,10 @@ static void add_for_keys(member *m, const chunk *c) {
         k.a[i] = query_form(t, c->queries[i], Q_COLS);
         k.b[i] = (const char *)c->pairs[i].ds_tokens;
     }
-    add_sum(&v, rows, PANEL / VL);
-    add_sum(&k, rows, PANEL / VL);
+    sum_tiles last = {.at = NULL};
+    add_sum(false, &v, rows, PANEL / VL, &last);
+    add_sum(false, &k, rows, PANEL / VL, &last);
+    store_last_square(&last);
     m->started = true;
 }
 
@@ -336,16 +341,20 @@ NABLA_DECL_BACKWARD(amx_backward_kv) {
 /* ---- queries: their dQ alone */
 
 /* Adds the dS of a chunk, made first where it is not kept, to dQ; both are then empty. */
-static void add_chunk(const nabla_backward_task *t, chunk *c, token_sum *sum) {
-    if (c->count) make_gradients(t, false, c);
+static void add_chunk(const nabla_backward_task *t, chunk *c, token_sum *sum, sum_tiles *last) {
+    if (c->count) {
+        store_last_square(last);
+        make_gradients(t, false, c);
+    }
     c->count = 0;
-    add_to_dq(t, sum);
+    add_to_dq(t, sum, last);
 }
 
 /* dQ of a panel of queries over the keys that it keeps. */
 static void walk_keys(const nabla_backward_task *t, panel queries) {
     scratch *x = t->scratch;
     token_sum sum = {.c = take_dq(t, queries)};
+    sum_tiles last = {.at = NULL};
     chunk c = {.count = 0};
     for (int32_t i = 0; i < t->block_count; i++) {
         panel keys;
@@ -353,10 +362,11 @@ static void walk_keys(const nabla_backward_task *t, panel queries) {
             uint16_t *ds = t->ds ? kept_ds(t, i) : x->ds_rows[c.count];
             if (!t->ds) add_pair(&c, t, queries, keys, ds);
             add_term(&sum, t, ds, keys.piece);
-            if (sum.panels == WINDOW) add_chunk(t, &c, &sum);
+            if (sum.panels == WINDOW) add_chunk(t, &c, &sum, &last);
         }
     }
-    add_chunk(t, &c, &sum);
+    add_chunk(t, &c, &sum, &last);
+    store_last_square(&last);
     give_dq(t, queries, sum.c);
 }
 

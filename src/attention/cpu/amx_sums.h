@@ -91,29 +91,25 @@ ALWAYS_INLINE sum_tiles add_square(const bool a_stays, const token_sum *x, int32
     return now;
 }
 
-static inline void store_last_square(sum_tiles old) {
+/* Of a square that no other follows; then there is none. */
+static inline void store_last_square(sum_tiles *last) {
+    const sum_tiles old = *last;
+    if (!old.at) return;
     tile_store(0, TILE_00(old), old.stride);
     tile_store(1, TILE_01(old), old.stride);
     tile_store(2, TILE_10(old), old.stride);
     tile_store(3, TILE_11(old), old.stride);
+    last->at = NULL;
 }
 
-/* rows, columns: even. B of two columns stays while A passes. */
-static inline void add_sum(const token_sum *x, int32_t rows, int32_t columns) {
-    sum_tiles old = {.at = NULL};
-    for (int32_t column = 0; column < columns; column += 2)
-        for (int32_t row = 0; row < rows; row += 2)
-            old = add_square(false, x, row, column, old);
-    store_last_square(old);
-}
-
-/* A of two rows stays while B passes. */
-static inline void add_sum_by_rows(const token_sum *x, int32_t rows, int32_t columns) {
-    sum_tiles old = {.at = NULL};
-    for (int32_t row = 0; row < rows; row += 2)
-        for (int32_t column = 0; column < columns; column += 2)
-            old = add_square(true, x, row, column, old);
-    store_last_square(old);
+/* rows, columns: even. a_stays: A of two rows stays while B passes, or B of two columns while A does. *last: the square
+   before, of another sum perhaps, which is stored amid the first products; it becomes this sum's last. */
+ALWAYS_INLINE void add_sum(const bool a_stays, const token_sum *x, int32_t rows, int32_t columns, sum_tiles *last) {
+    sum_tiles old = *last;
+    for (int32_t i = 0; i < (a_stays ? rows : columns); i += 2)
+        for (int32_t j = 0; j < (a_stays ? columns : rows); j += 2)
+            old = a_stays ? add_square(true, x, i, j, old) : add_square(false, x, j, i, old);
+    *last = old;
 }
 
 #endif
