@@ -63,15 +63,12 @@ static nabla_status learn(void *trainer, nv_error *err) {
     nv_dit *dit = t->model.dit;
     const nv_batch *batch = &t->batches.device[t->slot];
     nv_dit_inputs in = {.latent = t->latent, .time = batch->time, .context = t->context, .policy = &t->policy};
-    nv_profile_enter(t->machine, NABLA_PART_DATA);
     NV_TRY(make_inputs(t, batch, err));
     const float *target = batch->clean;
     if (t->options->teacher) {
-        nv_profile_enter(t->machine, NABLA_PART_TRANSFORMER);
         NV_TRY(nv_teacher_answer(&t->teacher, t->latent, batch->time, batch->ids, err));
         target = t->teacher.answer;
     }
-    nv_profile_enter(t->machine, NABLA_PART_OPTIMIZER);
     NV_TRY(nv_dit_forward(dit, t->run, &in, t->output, err));
     NV_TRY(take_loss(t, batch->weight, target, err));
     NV_TRY(nv_dit_backward(dit, t->run, &in, t->output, t->d_context, err));
@@ -113,6 +110,7 @@ nabla_status nv_trainer_round(nv_trainer *t, nv_step_result *result, nv_error *e
     result->data_s += nv_now() - begin;
     prepare(t);
     nv_repeat *repeat = &t->repeats[t->slot][is_last(t)];
+    /* What the device's clock does not tell of the round as the transformer's, a teacher's too, is the update's. */
     nv_profile_enter(t->machine, NABLA_PART_OPTIMIZER);
     NV_TRY(nv_repeat_queue(repeat, learn, t, err));
     nv_batches_ahead(t);
