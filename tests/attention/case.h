@@ -14,7 +14,7 @@ typedef enum input_kind {
     INPUT_TIES,     /* few distinct values: equal logits, and blocks of zeros */
     INPUT_NAN,      /* the last key block is kept by the first query block alone and holds NaN */
     INPUT_INFINITE, /* one key of each head scores -inf with every query */
-    INPUT_RISING    /* each key scores a little more than the one before, the last 2^100 times as likely as the first */
+    INPUT_RISING    /* each key is a little likelier than the one before, the last 2^100 times the first; V of 2^90 */
 } input_kind;
 
 typedef enum layout { LAYOUT_BSHD, LAYOUT_BHSD, LAYOUT_PADDED /* gaps after every row, guarded */ } layout;

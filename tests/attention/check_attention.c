@@ -224,7 +224,9 @@ static int run_grad(void) {
     for (int i = 0; i < attention_case_count; i++) {
         const attention_case *c = attention_cases + i;
         case_data d;
-        if (c->dtype != NABLA_FP32 || c->input == INPUT_NAN || c->input == INPUT_LARGE || c->beta != 0.0f) continue;
+        const bool steep =
+            c->input == INPUT_LARGE || c->input == INPUT_RISING; /* differences drown in so large losses */
+        if (c->dtype != NABLA_FP32 || c->input == INPUT_NAN || steep || c->beta != 0.0f) continue;
         if (!case_create(c, &d)) return 1;
         if (case_q_elements(&d) <= 30000) {
             const naive_problem p = case_problem(&d);

@@ -12,7 +12,7 @@
  * after each, and P is what a step waits for. P apart from the products made a pair a quarter longer.
  *
  * The softmax is that of forward.inc.h, but its reference m is the one from before this pair. In the rare case that
- * some score is above it by more than 28 (in log2 units), the row's m moves, its O and sums are scaled, and its
+ * some score is above it by more than 18 (in log2 units), the row's m moves, its O and sums are scaled, and its
  * probabilities are made again.
  */
 #include "amx_pair.h"

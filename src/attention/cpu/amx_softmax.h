@@ -23,9 +23,9 @@ enum {
 };
 
 /* A row's m must move if a sum of four of its probabilities is above this, which only happens where a score is more
-   than 28 above m (in log2 units). Near tokens attend to each other: where these moved m each time, at 6 above, a pair
-   took 5 to 9 % longer. */
-#define MOST_OF_FOUR 0x1p30f
+   than 18 above m (in log2 units). Near tokens attend to each other: where these moved m each time, at 6 above, a pair
+   took 5 to 9 % longer. Still further above, probabilities would lose more than a bit, and large V overflow. */
+#define MOST_OF_FOUR 0x1p20f
 
 /* A vector that stays in its register: left alone, a compiler makes constants anew for every row, on the ports that are
    short. */

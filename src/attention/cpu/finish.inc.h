@@ -8,10 +8,10 @@
 
 #include "lanes.inc.h"
 
-#define RESCALE_ABOVE 30.0f
+#define RESCALE_ABOVE 8.0f
 
-/* m moves up to `top` where that passes it by more than 30, and with it l and the queries' columns of O^T; returns m,
-   and l in *sum. */
+/* m moves up to `top` where that passes it by more than 8 (as FlashAttention-4 does), and with it l and the queries'
+   columns of O^T; returns m, and l in *sum. */
 static inline vf raise_reference(vf top, float *m, const float *l, float *o, int32_t dim, vf *sum) {
     const vf old = v_load(m);
     const uint32_t moves = v_above(top, v_add(old, v_set1(RESCALE_ABOVE)));

@@ -4,9 +4,8 @@
  * queries from the first product to the last, so that softmax's maxima and sums are vertical.
  *
  * The softmax is online (arXiv 1805.02867) and rescales lazily (as FlashAttention-4 does): a row's reference m moves
- * only when its maximum passes m by more than 30 in log2 units. P stays within 2^30, which costs no digits where
- * numbers have exponents, and O is rarely touched again; dividing by the sum at the end makes the result the same.
- * Within 2^8, as is usual for P in fp16, lists whose likely keys come late took up to a twelfth longer.
+ * only when its maximum passes m by more than 8 in log2 units, so that P stays within 2^8 and O is rarely touched
+ * again; dividing by the sum at the end makes the result the same.
  */
 #ifndef NABLA_FORWARD_INC_H
 #define NABLA_FORWARD_INC_H
