@@ -15,8 +15,8 @@ enum { GAP = 3, MOST_THREADS = 3, CASES = 160, SKIPPED = 77 };
 typedef struct drawn {
     nv_product p;
     const nv_activation *act;
-    int streamed;      /* C past the caches */
-    int64_t own_bytes; /* 0: as usual */
+    int streamed;         /* C past the caches */
+    int64_t strips_bytes; /* 0: as usual */
     nv_bf16 *a, *b;
     float *bias;
     void *c, *before, *again;
@@ -98,7 +98,7 @@ static drawn draw_case(int i) {
     if (!d.p.add && draw(2)) d.act = acts + draw(2);
     d.before = wide ? (void *)normals(d.c_count) : (void *)rounded(d.c_count);
     d.streamed = (int)draw(2);
-    d.own_bytes = draw(2) << (10 + draw(8)); /* k in parts, shared strips in groups */
+    d.strips_bytes = draw(2) << (10 + draw(8)); /* k in parts, shared strips in groups */
     d.c = take_whole(d.c_count * nabla_dtype_size(d.p.out));
     d.again = take_whole(d.c_count * nabla_dtype_size(d.p.out));
     return d;
@@ -115,7 +115,7 @@ static void run(const drawn *d, int32_t threads, void *c) {
     nv_tile_kernels kernels = nv_tile_kernels_amx;
     void *memory;
     kernels.streamed = d->streamed ? 0 : INT64_MAX;
-    if (d->own_bytes) kernels.own_bytes = d->own_bytes;
+    if (d->strips_bytes) kernels.strips_bytes = d->strips_bytes;
     const size_t bytes = nv_tile_product_bytes(&kernels, &p, threads);
     if (posix_memalign(&memory, 64, bytes + 1)) exit(1);
     memset(memory, 0xff, bytes + 1);

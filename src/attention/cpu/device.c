@@ -39,9 +39,10 @@ static size_t rounded(size_t bytes) {
    twenty-fifth of the time of forward pairs in tiles. */
 static void *take(size_t bytes) {
     const size_t huge_page = (size_t)2 << 20;
-    void *at = aligned_alloc(bytes < huge_page ? NABLA_ALIGN : huge_page, rounded(bytes));
+    void *at;
+    if (posix_memalign(&at, bytes < huge_page ? NABLA_ALIGN : huge_page, rounded(bytes))) return NULL;
 #ifdef MADV_HUGEPAGE
-    if (at && bytes >= huge_page) madvise(at, rounded(bytes), MADV_HUGEPAGE); /* advice: if refused, nothing is lost */
+    if (bytes >= huge_page) madvise(at, rounded(bytes), MADV_HUGEPAGE); /* advice: if refused, nothing is lost */
 #endif
     return at;
 }

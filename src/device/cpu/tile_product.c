@@ -62,10 +62,10 @@ static layout lay_out(const nv_product *p, const nv_tile_kernels *kernels, int32
         l.strips--;
     l.tasks = ceil_of(l.own.strips, l.strips);
     l.k_steps = p->k > 0 ? ceil_of(p->k, NV_STRIP) : 1; /* of zeros */
-    l.parts = ceil_of(l.k_steps, larger(kernels->own_bytes / NV_STEP_BYTES / l.strips, 1));
+    l.parts = ceil_of(l.k_steps, larger(kernels->strips_bytes / NV_STEP_BYTES / (l.strips + 2), 1));
     l.part = ceil_of(l.k_steps, l.parts);
     l.group = l.shared.strips;
-    if (l.parts > 1) l.group = smaller(l.group, larger(2 * kernels->own_bytes / NV_SQUARE_BYTES / l.strips, 1));
+    if (l.parts > 1) l.group = smaller(l.group, larger(2 * kernels->strips_bytes / NV_SQUARE_BYTES / l.strips, 1));
     l.strip_bytes = (size_t)l.k_steps * NV_STEP_BYTES;
     l.own_bytes = (size_t)(l.strips * l.part) * NV_STEP_BYTES;
     l.task_bytes = l.own_bytes + (size_t)(l.strips * (l.parts > 1 ? l.group : 2)) * NV_SQUARE_BYTES;

@@ -64,8 +64,9 @@ typedef struct nv_tile_kernels {
     void (*pack_b)(const nv_tile_source *from, char *strip);
     void (*multiply)(const nv_tile_block *x);
     void (*store)(const nv_tile_done *done);
-    int64_t own_bytes; /* of packed strips that a task holds, more than half a second-level cache */
-    int64_t streamed;  /* a C of more bytes is stored past the caches */
+    int64_t strips_bytes; /* of packed strips that are at hand at a time: a task's own, a shared one and the next; two
+                             thirds of a second-level cache */
+    int64_t streamed;     /* a C of more bytes is stored past the caches */
 } nv_tile_kernels;
 #ifdef NV_X86
 extern const nv_tile_kernels nv_tile_kernels_amx; /* for processors with AMX_BF16 whose tiles the process may use */
