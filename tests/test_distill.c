@@ -88,6 +88,28 @@ static int stop(void *user, const char *phase, int64_t done, int64_t total, cons
     return done == 5;
 }
 
+/* A teacher's forward pass adds 1 to a student's 3.5 of attention, in the profile too. */
+static void a_profile_counts_the_teacher(void **state) {
+    (void)state;
+    double flop[2];
+    for (int i = 0; i < 2; i++) {
+        nabla_train_options o = student(at(i ? "profiled" : "alone"));
+        nabla_video_profile profile = {.size = sizeof profile};
+        nabla_video_error err = {0};
+        nabla_train_result result = {.size = sizeof result};
+        nabla_video_machine machine = machine_of(NULL, NULL);
+        machine.profile = &profile;
+        if (!i) o.teacher = NULL;
+        o.policy = "dense";
+        o.steps = 3;
+        if (nabla_train(&o, &machine, &result, &err) != NABLA_OK) fail_msg("%s", err.text);
+        assert_true(profile.part[NABLA_PART_OPTIMIZER].seconds > 0);
+        flop[i] = profile.part[NABLA_PART_TRANSFORMER].attention_flop;
+    }
+    assert_true(flop[0] > 0);
+    if (fabs(flop[1] / flop[0] - 4.5 / 3.5) > 1e-6) fail_msg("%.6g, with a teacher %.6g", flop[0], flop[1]);
+}
+
 static void assert_same_state(const char *a, const char *b) {
     char path_a[600], path_b[600];
     snprintf(path_a, sizeof path_a, "%s/train/state.safetensors", a);
@@ -131,6 +153,7 @@ int main(void) {
         cmocka_unit_test(teach),
         cmocka_unit_test(equals_have_nothing_to_learn),
         cmocka_unit_test(students_come_nearer),
+        cmocka_unit_test(a_profile_counts_the_teacher),
         cmocka_unit_test(stopped_and_resumed),
         cmocka_unit_test(unsuited_teachers_are_refused),
     };

@@ -86,6 +86,11 @@ static nabla_status read_figures(nv_trainer *t, nv_step_result *result, nv_error
     nv_dit_stats stats;
     NV_TRY(device->ops->download(device, figures, t->figures, sizeof figures, err));
     NV_TRY(nv_dit_get_stats(t->run, &stats, err));
+    if (t->options->teacher) { /* its time and products are in the device's clock already */
+        nv_dit_stats teacher;
+        NV_TRY(nv_dit_get_stats(t->teacher.run, &teacher, err));
+        stats.attention_flop += teacher.attention_flop;
+    }
     result->loss += share * figures[0];
     result->density += share * stats.density;
     result->model_s += stats.plan_s + stats.attention_s + stats.products_s + stats.other_s + stats.update_s;
