@@ -331,7 +331,7 @@ static void end(void) {
     tile_release();
 }
 
-/* Less of own strips was slower, more too where k is longer than 1536. A C of 25 MB takes two fifths less time past the
-   caches, one of 4 MB a thirtieth; what reads it next finds it in memory, then, which costs less than that. */
+/* Less of own strips was slower, more too where k is longer than 1536. Past the caches a product whose C has 25 MB
+   takes two fifths less time, one of 4 MB a thirtieth: more than what reads C next loses by finding it in memory. */
 const nv_tile_kernels nv_tile_kernels_amx = {
     begin, end, pack_a, pack_b, multiply_block, store, .strips_bytes = 11 << 17, .streamed = 1 << 20};
