@@ -17,13 +17,19 @@ static nabla_train_options student(const char *output) {
     return o;
 }
 
-static nabla_train_result run(const nabla_train_options *o, nabla_dtype compute) {
+static nabla_train_result run_profiled(const nabla_train_options *o, nabla_dtype compute,
+                                       nabla_video_profile *profile) {
     nabla_video_error err = {0};
     nabla_train_result result = {.size = sizeof result};
     nabla_video_machine machine = machine_of(NULL, NULL);
     machine.compute = compute;
+    machine.profile = profile;
     if (nabla_train(o, &machine, &result, &err) != NABLA_OK) fail_msg("%s", err.text);
     return result;
+}
+
+static nabla_train_result run(const nabla_train_options *o, nabla_dtype compute) {
+    return run_profiled(o, compute, NULL);
 }
 
 static void teach(void **state) {
@@ -80,14 +86,6 @@ static void students_come_nearer(void **state) {
     if (!(result.loss < 0.5 * first)) fail_msg("loss %.3g after %.3g", result.loss, first);
 }
 
-static int stop(void *user, const char *phase, int64_t done, int64_t total, const char *note) {
-    (void)user;
-    (void)phase;
-    (void)total;
-    (void)note;
-    return done == 5;
-}
-
 /* A teacher's forward pass adds 1 to a student's 3.5 of attention, in the profile too. */
 static void a_profile_counts_the_teacher(void **state) {
     (void)state;
@@ -95,19 +93,23 @@ static void a_profile_counts_the_teacher(void **state) {
     for (int i = 0; i < 2; i++) {
         nabla_train_options o = student(at(i ? "profiled" : "alone"));
         nabla_video_profile profile = {.size = sizeof profile};
-        nabla_video_error err = {0};
-        nabla_train_result result = {.size = sizeof result};
-        nabla_video_machine machine = machine_of(NULL, NULL);
-        machine.profile = &profile;
         if (!i) o.teacher = NULL;
         o.policy = "dense";
         o.steps = 3;
-        if (nabla_train(&o, &machine, &result, &err) != NABLA_OK) fail_msg("%s", err.text);
+        run_profiled(&o, NABLA_BF16, &profile);
         assert_true(profile.part[NABLA_PART_OPTIMIZER].seconds > 0);
         flop[i] = profile.part[NABLA_PART_TRANSFORMER].attention_flop;
     }
     assert_true(flop[0] > 0);
     if (fabs(flop[1] / flop[0] - 4.5 / 3.5) > 1e-6) fail_msg("%.6g, with a teacher %.6g", flop[0], flop[1]);
+}
+
+static int stop(void *user, const char *phase, int64_t done, int64_t total, const char *note) {
+    (void)user;
+    (void)phase;
+    (void)total;
+    (void)note;
+    return done == 5;
 }
 
 static void assert_same_state(const char *a, const char *b) {

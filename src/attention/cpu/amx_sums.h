@@ -108,7 +108,7 @@ ALWAYS_INLINE void add_sum(const bool a_stays, const token_sum *x, int32_t rows,
     sum_tiles old = *last;
     for (int32_t i = 0; i < (a_stays ? rows : columns); i += 2)
         for (int32_t j = 0; j < (a_stays ? columns : rows); j += 2)
-            old = a_stays ? add_square(true, x, i, j, old) : add_square(false, x, j, i, old);
+            old = add_square(a_stays, x, a_stays ? i : j, a_stays ? j : i, old);
     *last = old;
 }
 

@@ -83,18 +83,20 @@ INLINE void pack(const nv_tile_source *x, char *out, const bool of_b) {
    all rows. */
 static void copy_rows(const nv_tile_source *x, char *out) {
     enum { LINES_AT_A_TIME = 8 };
-    for (int64_t k = 0; k < x->k; k += 32 * LINES_AT_A_TIME, out += LINES_AT_A_TIME * NV_STEP_BYTES)
+    const int64_t lines = x->k > 0 ? (x->k + 31) / 32 : 1; /* of no numbers a step of zeros */
+    for (int64_t line = 0; line < lines; line += LINES_AT_A_TIME)
         for (int32_t row = 0; row < NV_STRIP; row++) {
-            const uint16_t *from = (const uint16_t *)x->data + row * x->across + k;
+            const uint16_t *from = (const uint16_t *)x->data + row * x->across;
+            const int64_t end = line + LINES_AT_A_TIME < lines ? line + LINES_AT_A_TIME : lines;
             char *to = out + row / LINES * TILE + row % LINES * 64;
-            for (int64_t left = row < x->count ? x->k - k : 0, i = 0; i < LINES_AT_A_TIME && k + 32 * i < x->k; i++)
+            for (int64_t i = line; i < end; i++)
                 _mm512_store_si512(to + i * NV_STEP_BYTES,
-                                   _mm512_maskz_loadu_epi16(first(left - 32 * i), from + 32 * i));
+                                   _mm512_maskz_loadu_epi16(first(row < x->count ? x->k - 32 * i : 0), from + 32 * i));
         }
 }
 
 static void pack_a(const nv_tile_source *from, char *strip) {
-    if (from->along == 1 && from->k > 0)
+    if (from->along == 1)
         copy_rows(from, strip);
     else
         pack(from, strip, false);
