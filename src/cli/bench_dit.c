@@ -286,7 +286,6 @@ static int report_profile(bench *b, const char *what, const result *r, json_t *f
                                         .attention_flop = s->attention_flop,
                                         .compute = b->dtype};
     b->profile.count = 0;
-    b->profile.peak[b->dtype == NABLA_BF16] = b->peak;
     cli_profile_add_part(&b->profile, nabla_video_part_name(NABLA_PART_TRANSFORMER), &pass);
     cli_profile_add_part(&b->profile, nabla_video_part_name(NABLA_PART_WAIT), &wait);
     if (b->common->profile && !figures) cli_note("%s, %s", what, r->pass);
