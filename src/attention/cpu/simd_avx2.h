@@ -9,7 +9,8 @@
 
 typedef __m256 vf;
 
-#define TILE_WIDE 0 /* tiles of up to 2 vectors: 6 x 2 accumulators, 2 of B and a broadcast in 16 registers */
+#define FETCH_AHEAD 1 /* Zen 3's own prefetchers leave a quarter of the time to waiting */
+#define TILE_WIDE 0   /* tiles of up to 2 vectors: 6 x 2 accumulators, 2 of B and a broadcast in 16 registers */
 enum {
     VL = 8, /* lanes of a vector */
     SCORE_MR = 4

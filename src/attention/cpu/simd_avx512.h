@@ -9,6 +9,7 @@
 
 typedef __m512 vf;
 
+#define FETCH_AHEAD 0
 #define TILE_WIDE 1 /* tiles of up to 4 vectors: 6 x 4 accumulators, 4 of B and a broadcast fill the 32 registers */
 enum {
     VL = 16, /* lanes of a vector */
