@@ -159,7 +159,7 @@ static void product_fetching(int order, int32_t m, int32_t n, int32_t depth, con
 }
 #else
 #define product_fetching(order, m, n, depth, a, lda, b, c, factor, next) \
-    ((void)(next), product(order, m, n, depth, a, lda, b, c, factor))
+    ((void)sizeof(next), product(order, m, n, depth, a, lda, b, c, factor))
 #endif
 
 #endif
