@@ -13,7 +13,7 @@ typedef __m256 vf;
 #define TILE_WIDE 0   /* tiles of up to 2 vectors: 6 x 2 accumulators, 2 of B and a broadcast in 16 registers */
 enum {
     VL = 8, /* lanes of a vector */
-    SCORE_MR = 4
+    SCORE_MR = 6
 };
 
 static inline vf v_load(const float *p) {
