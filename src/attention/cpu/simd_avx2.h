@@ -7,10 +7,13 @@
 #include <immintrin.h>
 #include <stdint.h>
 
+#include "inline.h"
+
 typedef __m256 vf;
 
-#define FETCH_AHEAD 1 /* Zen 3's own prefetchers leave a quarter of the time to waiting */
-#define TILE_WIDE 0   /* tiles of up to 2 vectors: 6 x 2 accumulators, 2 of B and a broadcast in 16 registers */
+#define FETCH_AHEAD 1                /* Zen 3's own prefetchers leave a quarter of the time to waiting */
+#define UNROLLED_STEPS UNROLLED_BY_4 /* of 12 multiply-adds: what counts them costs a tenth beside another thread */
+#define TILE_WIDE 0 /* tiles of up to 2 vectors: 6 x 2 accumulators, 2 of B and a broadcast in 16 registers */
 enum {
     VL = 8, /* lanes of a vector */
     SCORE_MR = 6

@@ -10,7 +10,8 @@
 typedef __m512 vf;
 
 #define FETCH_AHEAD 0
-#define TILE_WIDE 1 /* tiles of up to 4 vectors: 6 x 4 accumulators, 4 of B and a broadcast fill the 32 registers */
+#define UNROLLED_STEPS /* no: of up to 24 multiply-adds */
+#define TILE_WIDE 1    /* tiles of up to 4 vectors: 6 x 4 accumulators, 4 of B and a broadcast fill the 32 registers */
 enum {
     VL = 16, /* lanes of a vector */
     SCORE_MR = 8

@@ -48,6 +48,7 @@ ALWAYS_INLINE void tile(const int order, const int mr, const int nv, int64_t dep
         for (int j = 0; j < nv; j++)
             sum[i][j] = v_zero();
     }
+    UNROLLED_STEPS
     for (const float *end = b + depth * TILE_N; b < end; b += TILE_N, a += order == COLS ? lda : 1) {
         vf y[TILE_NV];
         UNROLLED
