@@ -192,7 +192,8 @@ static own_queries take_queries(const nabla_backward_task *t, nabla_dtype type, 
     return own;
 }
 
-static void q_panel(const nabla_backward_task *t, nabla_dtype type, const own_queries *own, int32_t first, int32_t n) {
+static void q_panel(const nabla_backward_task *t, nabla_dtype type, const own_queries *own, int32_t first, int32_t n,
+                    const panel_walk *next) {
     backward_scratch *x = t->scratch;
     const int32_t dim = t->head_dim;
     const float one = 1.0f;
@@ -201,11 +202,13 @@ static void q_panel(const nabla_backward_task *t, nabla_dtype type, const own_qu
     fill_rows(t->k, type, first, n, dim, own->k_rows);
     fill_rows(t->v, type, first, n, dim, own->v_rows);
     product(ROWS, n, own->n, words(dim), own->k_rows, row_ld(dim), own->q, s, NULL);
-    product(ROWS, n, own->n, words(dim), own->v_rows, row_ld(dim), own->d_o, dp, NULL);
+    product_fetching(ROWS, n, own->n, words(dim), own->v_rows, row_ld(dim), own->d_o, dp, NULL,
+                     next_rows(*next, t->k, type, dim));
     for (int32_t i = 0; i < own->n; i += VL)
         gradients(0, t, n, x->minus_lse + i, x->delta + i, lane_at(s, i), lane_at(dp, i), NULL, lane_at(ds_terms, i));
     const float *k_cols = cols_of_rows(own->k_rows, n, dim, own->k_cols);
-    product(COLS, dim, own->n, depth(n), k_cols, col_ld(dim), ds_terms, own->dq, &one);
+    product_fetching(COLS, dim, own->n, depth(n), k_cols, col_ld(dim), ds_terms, own->dq, &one,
+                     next_rows(*next, t->v, type, dim));
 }
 
 /* What is left to do where dS is kept. */
@@ -233,7 +236,7 @@ static void backward_q(const nabla_backward_task *t, nabla_dtype type) {
         const own_queries own = take_queries(t, type, first, count);
         panel_walk keys = {.offsets = t->k_offsets, .blocks = t->blocks, .count = t->block_count};
         for (int32_t k, n; (n = next_panel(&keys, &k)) > 0;)
-            q_panel(t, type, &own, k, n);
+            q_panel(t, type, &own, k, n, &keys);
         write_gradient(own.dq, own.n, t->head_dim, own.k_rows, t->dq + (int64_t)first * t->head_dim, t->head_dim);
     }
 }
