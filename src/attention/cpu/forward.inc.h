@@ -92,8 +92,9 @@ static void forward(const nabla_forward_task *t, nabla_dtype type) {
     lanes_of_rows(rows, row_ld(dim), t->q_count, words(dim), q);
     for (int32_t i = 0; i < t->block_count; i++) {
         const int32_t block = t->blocks[i], last = t->k_offsets[block + 1];
-        const int32_t next =
-            t->k_pieces[t->blocks[i + 1 < t->block_count ? i + 1 : 0]]; /* the first: for other queries */
+        const int32_t then =
+            t->blocks[i + 1 < t->block_count ? i + 1 : 0]; /* other queries begin with the first, too */
+        const int32_t next = t->k_pieces[then];
         for (int32_t at = t->k_offsets[block], piece = t->k_pieces[block]; at < last; at += PANEL, piece++)
             forward_panel(t, piece, last - at < PANEL ? last - at : PANEL, last - at > PANEL ? piece + 1 : next, q, o);
     }
