@@ -64,6 +64,7 @@ static NABLA_DECL_BACKWARD(backward_q_bf16_avx2) {
 
 void nabla_kernels_avx2(nabla_kernels *table) {
     table->score.products = score_rows_avx2;
+    table->score.rows = NABLA_SCORE_ROWS / SCORE_MR * SCORE_MR; /* whole tiles */
     table->score.softmax = score_softmax_avx2;
     table->select_row = select_row_avx2;
     table->delta = delta_avx2;

@@ -131,9 +131,9 @@ static void add_dq(const nabla_backward_task *t, const float *ds, int32_t first,
     add_strips(dq, n, t->head_dim, t->dq + (int64_t)first * t->head_dim);
 }
 
-/* ds: where dS is kept; NULL: nowhere. */
+/* next: what comes after; ds: where dS is kept; NULL: nowhere. */
 static void kv_panel(const nabla_backward_task *t, nabla_dtype type, const own_keys *own, int32_t first, int32_t n,
-                     float *ds) {
+                     const panel_walk *next, float *ds) {
     backward_scratch *x = t->scratch;
     const int32_t dim = t->head_dim;
     const lanes s = {x->s, PANEL * TILE_N}, dp = {x->dp, PANEL * TILE_N};
@@ -142,15 +142,18 @@ static void kv_panel(const nabla_backward_task *t, nabla_dtype type, const own_k
     load_statistics(t, first, n, x);
     fill_rows(t->q, type, first, n, dim, own->q_rows);
     fill_rows(t->d_o, t->d_o_dtype, first, n, dim, own->do_rows);
-    product(ROWS, n, own->n, words(dim), own->q_rows, row_ld(dim), own->k, s, NULL);
+    product_fetching(ROWS, n, own->n, words(dim), own->q_rows, row_ld(dim), own->k, s, NULL,
+                     rows_of((nabla_rows){t->dq, dim}, NABLA_FP32, first, n, dim));
     product(ROWS, n, own->n, words(dim), own->do_rows, row_ld(dim), own->v, dp, NULL);
     for (int32_t i = 0; i < own->n; i += VL)
         gradients(1, t, n, x->minus_lse, x->delta, lane_at(s, i), lane_at(dp, i), lane_at(p_terms, i),
                   lane_at(ds_terms, i));
     const float *do_cols = cols_of_rows(own->do_rows, n, dim, own->do_cols);
     const float *q_cols = cols_of_rows(own->q_rows, n, dim, own->q_cols);
-    product(COLS, dim, own->n, depth(n), do_cols, col_ld(dim), p_terms, own->dv, &t->alpha);
-    product(COLS, dim, own->n, depth(n), q_cols, col_ld(dim), ds_terms, own->dk, &t->scale);
+    product_fetching(COLS, dim, own->n, depth(n), do_cols, col_ld(dim), p_terms, own->dv, &t->alpha,
+                     next_rows(*next, t->q, type, dim));
+    product_fetching(COLS, dim, own->n, depth(n), q_cols, col_ld(dim), ds_terms, own->dk, &t->scale,
+                     next_rows(*next, t->d_o, t->d_o_dtype, dim));
     if (ds || t->dq) rows_of_terms(dp, n, own->n, ds ? ds : x->ds_rows);
     if (t->dq) add_dq(t, x->ds_rows, first, n, own->n, own->k_cols, own->dq);
 }
@@ -161,7 +164,7 @@ static void backward_kv(const nabla_backward_task *t, nabla_dtype type) {
         const own_keys own = take_keys(t, type, first, count);
         panel_walk queries = {.offsets = t->q_offsets, .blocks = t->blocks, .count = t->block_count};
         for (int32_t q, n, i = 0; (n = next_panel(&queries, &q)) > 0; i++)
-            kv_panel(t, type, &own, q, n, t->ds ? kept_ds(t, i) : NULL);
+            kv_panel(t, type, &own, q, n, &queries, t->ds ? kept_ds(t, i) : NULL);
         const int64_t row = first - t->k_offsets[t->block];
         write_gradient(own.dk, own.n, t->head_dim, own.q_rows, t->dk + row * t->dk_stride, t->dk_stride);
         write_gradient(own.dv, own.n, t->head_dim, own.q_rows, t->dv + row * t->dv_stride, t->dv_stride);
@@ -189,7 +192,8 @@ static own_queries take_queries(const nabla_backward_task *t, nabla_dtype type, 
     return own;
 }
 
-static void q_panel(const nabla_backward_task *t, nabla_dtype type, const own_queries *own, int32_t first, int32_t n) {
+static void q_panel(const nabla_backward_task *t, nabla_dtype type, const own_queries *own, int32_t first, int32_t n,
+                    const panel_walk *next) {
     backward_scratch *x = t->scratch;
     const int32_t dim = t->head_dim;
     const float one = 1.0f;
@@ -198,11 +202,13 @@ static void q_panel(const nabla_backward_task *t, nabla_dtype type, const own_qu
     fill_rows(t->k, type, first, n, dim, own->k_rows);
     fill_rows(t->v, type, first, n, dim, own->v_rows);
     product(ROWS, n, own->n, words(dim), own->k_rows, row_ld(dim), own->q, s, NULL);
-    product(ROWS, n, own->n, words(dim), own->v_rows, row_ld(dim), own->d_o, dp, NULL);
+    product_fetching(ROWS, n, own->n, words(dim), own->v_rows, row_ld(dim), own->d_o, dp, NULL,
+                     next_rows(*next, t->k, type, dim));
     for (int32_t i = 0; i < own->n; i += VL)
         gradients(0, t, n, x->minus_lse + i, x->delta + i, lane_at(s, i), lane_at(dp, i), NULL, lane_at(ds_terms, i));
     const float *k_cols = cols_of_rows(own->k_rows, n, dim, own->k_cols);
-    product(COLS, dim, own->n, depth(n), k_cols, col_ld(dim), ds_terms, own->dq, &one);
+    product_fetching(COLS, dim, own->n, depth(n), k_cols, col_ld(dim), ds_terms, own->dq, &one,
+                     next_rows(*next, t->v, type, dim));
 }
 
 /* What is left to do where dS is kept. */
@@ -230,7 +236,7 @@ static void backward_q(const nabla_backward_task *t, nabla_dtype type) {
         const own_queries own = take_queries(t, type, first, count);
         panel_walk keys = {.offsets = t->k_offsets, .blocks = t->blocks, .count = t->block_count};
         for (int32_t k, n; (n = next_panel(&keys, &k)) > 0;)
-            q_panel(t, type, &own, k, n);
+            q_panel(t, type, &own, k, n, &keys);
         write_gradient(own.dq, own.n, t->head_dim, own.k_rows, t->dq + (int64_t)first * t->head_dim, t->head_dim);
     }
 }

@@ -63,16 +63,21 @@ static float *piece_at(const void *packed, int32_t piece, int32_t dim) {
     return (float *)(uintptr_t)packed + (size_t)piece * piece_floats(dim);
 }
 
-/* A panel of n keys: from scores to O^T. */
-static void forward_panel(const nabla_forward_task *t, int32_t piece, int32_t n, lanes q, lanes o) {
+static inline rows_ahead piece_ahead(const void *packed, int32_t piece, int32_t dim) {
+    const int32_t row = (int32_t)(row_ld(dim) * (int64_t)sizeof(float));
+    return (rows_ahead){(const char *)piece_at(packed, piece, dim), row, row, PANEL};
+}
+
+/* A panel of n keys: from scores to O^T. next: the piece after this one. */
+static void forward_panel(const nabla_forward_task *t, int32_t piece, int32_t n, int32_t next, lanes q, lanes o) {
     const int32_t dim = t->head_dim;
     const float *k = piece_at(t->packed_k, piece, dim), *v = piece_at(t->packed_v, piece, dim), one = 1.0f;
     forward_scratch *x = t->scratch;
     const lanes s = {x->s, PANEL * TILE_N}, p = {PAIRED ? x->p : x->s, PANEL * TILE_N};
-    product(ROWS, n, t->q_count, words(dim), k, row_ld(dim), q, s, NULL);
+    product_fetching(ROWS, n, t->q_count, words(dim), k, row_ld(dim), q, s, NULL, piece_ahead(t->packed_v, piece, dim));
     for (int32_t i = 0; i < t->q_count; i += VL)
         softmax(lane_at(s, i), n, t->scale * LOG2_E, lane_at(p, i), x->m + i, x->l + i, lane_at(o, i), dim);
-    product(COLS, dim, t->q_count, depth(n), v, col_ld(dim), p, o, &one);
+    product_fetching(COLS, dim, t->q_count, depth(n), v, col_ld(dim), p, o, &one, piece_ahead(t->packed_k, next, dim));
 }
 
 static void forward(const nabla_forward_task *t, nabla_dtype type) {
@@ -87,8 +92,11 @@ static void forward(const nabla_forward_task *t, nabla_dtype type) {
     lanes_of_rows(rows, row_ld(dim), t->q_count, words(dim), q);
     for (int32_t i = 0; i < t->block_count; i++) {
         const int32_t block = t->blocks[i], last = t->k_offsets[block + 1];
+        const int32_t then =
+            t->blocks[i + 1 < t->block_count ? i + 1 : 0]; /* other queries begin with the first, too */
+        const int32_t next = t->k_pieces[then];
         for (int32_t at = t->k_offsets[block], piece = t->k_pieces[block]; at < last; at += PANEL, piece++)
-            forward_panel(t, piece, last - at < PANEL ? last - at : PANEL, q, o);
+            forward_panel(t, piece, last - at < PANEL ? last - at : PANEL, last - at > PANEL ? piece + 1 : next, q, o);
     }
     finish(t, x->m, x->l, o, rows);
 }

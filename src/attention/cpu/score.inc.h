@@ -52,6 +52,7 @@ static void score_tile(const float *q, int32_t rows, const float *const k[2], in
         low[i] = high[i] = v_zero();
         row[i] = q + (int64_t)(i < rows ? i : rows - 1) * dim;
     }
+    UNROLLED_STEPS
     for (int32_t d = 0; d < dim; d++) {
         const vf a = v_load(k[0] + d * NABLA_SCORE_PANEL), b = v_load(k[1] + d * NABLA_SCORE_PANEL);
         UNROLLED

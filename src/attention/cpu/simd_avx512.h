@@ -9,7 +9,9 @@
 
 typedef __m512 vf;
 
-#define TILE_WIDE 1 /* tiles of up to 4 vectors: 6 x 4 accumulators, 4 of B and a broadcast fill the 32 registers */
+#define FETCH_AHEAD 0  /* 1: products fetch what comes next (tile.inc.h) */
+#define UNROLLED_STEPS /* how the loop over a product's steps is unrolled; not here: up to 24 multiply-adds a step */
+#define TILE_WIDE 1    /* tiles of up to 4 vectors: 6 x 4 accumulators, 4 of B and a broadcast fill the 32 registers */
 enum {
     VL = 16, /* lanes of a vector */
     SCORE_MR = 8

@@ -48,6 +48,7 @@ ALWAYS_INLINE void tile(const int order, const int mr, const int nv, int64_t dep
         for (int j = 0; j < nv; j++)
             sum[i][j] = v_zero();
     }
+    UNROLLED_STEPS
     for (const float *end = b + depth * TILE_N; b < end; b += TILE_N, a += order == COLS ? lda : 1) {
         vf y[TILE_NV];
         UNROLLED
@@ -116,18 +117,50 @@ static inline float *lane_at(lanes x, int32_t n) {
     return x.data + n / TILE_N * x.strip + n % TILE_N;
 }
 
-/* C is m rows by n lanes, rounded up to whole vectors: C = AB where factor is NULL, else C += factor * AB. */
-static void product(int order, int32_t m, int32_t n, int32_t depth, const float *a, int64_t lda, lanes b, lanes c,
-                    const tile_factor *factor) {
+/* Rows of memory that a later product reads, on their way to the second-level cache. */
+typedef struct rows_ahead {
+    const char *row;
+    int64_t stride; /* bytes, as is size */
+    int32_t size, rows;
+} rows_ahead;
+
+static inline void fetch_rows(rows_ahead *x, int32_t rows) {
+    enum { LINE = 64 };
+    for (; rows > 0 && x->rows > 0; rows--, x->rows--, x->row += x->stride)
+        for (int32_t i = 0; i < x->size; i += LINE)
+            _mm_prefetch(x->row + i, _MM_HINT_T1);
+}
+
+ALWAYS_INLINE void product_by_tiles(int order, int32_t m, int32_t n, int32_t depth, const float *a, int64_t lda,
+                                    lanes b, lanes c, const tile_factor *factor, rows_ahead next) {
+    const int32_t rows_a_tile = 1 + next.rows * (TILE_MR * TILE_N) / (m * n);
     for (int32_t j = 0; j < n; j += TILE_N) {
         const int32_t left = n - j < TILE_N ? n - j : TILE_N;
         tile_fn *const *of = tiles[order][(left - 1) / VL];
         for (int32_t i = 0, mr; i < m; i += mr) {
             mr = m - i >= 6 ? 6 : m - i >= 4 ? 4 : m - i >= 2 ? 2 : 1;
+            fetch_rows(&next, rows_a_tile);
             of[mr](depth, a + (order == COLS ? i : i * lda), lda, lane_at(b, j), lane_at(c, j) + i * TILE_N, factor, i,
                    j);
         }
     }
 }
+
+/* C is m rows by n lanes, rounded up to whole vectors: C = AB where factor is NULL, else C += factor * AB. */
+static void product(int order, int32_t m, int32_t n, int32_t depth, const float *a, int64_t lda, lanes b, lanes c,
+                    const tile_factor *factor) {
+    product_by_tiles(order, m, n, depth, a, lda, b, c, factor, (rows_ahead){.rows = 0});
+}
+
+/* And, where the level gains by it, what is next is fetched, evenly spread over the tiles. */
+#if FETCH_AHEAD
+static void product_fetching(int order, int32_t m, int32_t n, int32_t depth, const float *a, int64_t lda, lanes b,
+                             lanes c, const tile_factor *factor, rows_ahead next) {
+    product_by_tiles(order, m, n, depth, a, lda, b, c, factor, next);
+}
+#else
+#define product_fetching(order, m, n, depth, a, lda, b, c, factor, next) \
+    ((void)sizeof(next), product(order, m, n, depth, a, lda, b, c, factor))
+#endif
 
 #endif

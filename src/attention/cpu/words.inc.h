@@ -147,4 +147,16 @@ static int32_t next_panel(panel_walk *w, int32_t *first) {
     return w->at - *first;
 }
 
+/* x's rows [first, first + n), to be fetched; none where there is no x. */
+static inline rows_ahead rows_of(nabla_rows x, nabla_dtype type, int32_t first, int32_t n, int32_t dim) {
+    const int32_t size = type == NABLA_BF16 ? 2 : 4;
+    return x.data ? (rows_ahead){row_at(x, type, first), x.stride * size, dim * size, n} : (rows_ahead){.rows = 0};
+}
+/* Those of the panel that comes next. */
+static inline rows_ahead next_rows(panel_walk w, nabla_rows x, nabla_dtype type, int32_t dim) {
+    int32_t first = 0;
+    const int32_t n = next_panel(&w, &first);
+    return rows_of(x, type, first, n, dim);
+}
+
 #endif
