@@ -2,6 +2,7 @@
 /* The row kernels' one source. The including file sets NV_ROWS to the name of its table and is compiled with its
    level's flags. */
 #include "device/cpu/activation.h"
+#include "device/cpu/panels_body.h"
 #include "device/cpu/rows.h"
 #include <math.h>
 
@@ -456,19 +457,8 @@ static void adamw(const nv_adamw *a, float scale, const nv_piece *piece) {
         ema[i] += mix * (value[i] - ema[i]);
 }
 
-/* Six rows times two vectors of sums stay in registers on AVX-512. */
-static void product_tile(const float *a, const float *b, int64_t k, float *tile) {
-    vf sum[NV_TILE_ROWS][2] = {{{0}, {0}}};
-    for (int64_t i = 0; i < k; i++, a += NV_TILE_ROWS, b += NV_TILE_COLS) {
-        const vf b0 = vload_f32(b, NV_LANES), b1 = vload_f32(b + NV_LANES, NV_LANES);
-        for (int r = 0; r < NV_TILE_ROWS; r++) {
-            sum[r][0] += a[r] * b0;
-            sum[r][1] += a[r] * b1;
-        }
-    }
-    memcpy(tile, sum, sizeof sum);
-}
+static const nv_panel_kernels panels = {TILE_ROWS, TILE_COLS, panel_pack_a, panel_pack_b, panel_multiply, panel_store};
 
-const nv_row_kernels NV_ROWS = {
-    seam,        seam_backward, qk_norm, qk_norm_backward, activate, activate_backward, gate, softmax, cast,
-    column_sums, channel_norm,  add,     sum_squares,      adamw,    product_tile};
+const nv_row_kernels NV_ROWS = {seam,        seam_backward, qk_norm, qk_norm_backward, activate,     activate_backward,
+                                gate,        softmax,       cast,    column_sums,      channel_norm, add,
+                                sum_squares, adamw,         &panels};

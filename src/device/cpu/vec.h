@@ -16,11 +16,23 @@
 
 enum { NV_LANES = 16 };
 
+/* Floats in one register. */
+#ifdef __AVX512F__
+#define NV_REGISTER 16
+#elif defined(__AVX__)
+#define NV_REGISTER 8
+#else
+#define NV_REGISTER 4
+#endif
+
 typedef float vf __attribute__((vector_size(64)));
 typedef int32_t vi __attribute__((vector_size(64)));
 typedef uint32_t vu __attribute__((vector_size(64)));
 typedef uint16_t vh __attribute__((vector_size(32)));
 typedef float vf8 __attribute__((vector_size(32)));
+typedef uint32_t vu8 __attribute__((vector_size(32)));
+typedef uint16_t vh8 __attribute__((vector_size(16)));
+typedef uint64_t vl2 __attribute__((vector_size(16)));
 typedef float vf4 __attribute__((vector_size(16)));
 
 #define NV_INLINE static inline __attribute__((always_inline))
