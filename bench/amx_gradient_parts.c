@@ -286,7 +286,7 @@ int main(void) {
     static length lengths[2][LENGTHS];
     static part parts[32];
     size_t count = 0;
-    if (!ask_for_tiles("amx_gradient_parts")) return 2;
+    if (!ask_for_tiles("amx_gradient_parts")) return SKIPPED;
     tile_configure(&config);
     for (int i = 1; i >= 0; i--) {
         make_inputs(64 << i, panels[LENGTHS - 1], in + i);

@@ -226,7 +226,7 @@ int main(void) {
     enum { LENGTHS = sizeof panels / sizeof *panels };
     static job jobs[2][LENGTHS];
     static part parts[64];
-    if (!ask_for_tiles("amx_parts")) return 2;
+    if (!ask_for_tiles("amx_parts")) return SKIPPED;
     tile_configure(&config);
     size_t count = add_lines(128, panels, LENGTHS, jobs[1], parts, 0);
     count = add_lines(64, panels, LENGTHS, jobs[0], parts, count);

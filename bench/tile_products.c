@@ -129,7 +129,7 @@ static double median(double *x, int n) {
 int main(int argc, char **argv) {
     const double span = 1e9 * (argc > 1 ? atof(argv[1]) : 60);
     size_t most[4] = {0};
-    if (!ask_for_tiles("tile_products")) return 2;
+    if (!ask_for_tiles("tile_products")) return SKIPPED;
     for (int i = 0; i < SHAPES; i++) {
         const nv_product p = product_of(shapes + i);
         const size_t need[] = {(size_t)(p.m * p.k), (size_t)(p.n * p.k), (size_t)(p.m * p.n),

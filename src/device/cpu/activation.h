@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Activations of sixteen floats. */
+/* Activations of a vector. */
 #ifndef NV_CPU_ACTIVATION_H
 #define NV_CPU_ACTIVATION_H
 

@@ -144,6 +144,13 @@ nabla_status nv_cpu_linear_backward_weight(nv_device *dev, nv_matrix d_y, nv_mat
     return d_bias ? nv_cpu_column_sums(dev, d_y, d_bias, err) : NABLA_OK;
 }
 
+/* oneDNN's is its own. */
+static size_t memory_of(const nv_cpu *cpu, const nv_product *p, nabla_dtype in) {
+    if (p->m == 0 || p->n == 0) return 0;
+    if (on_tiles(cpu, in)) return nv_tile_product_bytes(cpu->tiles, p, cpu->base.threads);
+    return cpu->onednn_has[in == NABLA_BF16] ? 0 : nv_own_product_bytes(cpu, p);
+}
+
 size_t nv_cpu_linear_memory(const nv_device *dev, nabla_dtype dtype, int64_t rows, int64_t in, int64_t out,
                             int backward) {
     const nv_cpu *cpu = (const nv_cpu *)(const void *)dev;
@@ -153,8 +160,8 @@ size_t nv_cpu_linear_memory(const nv_device *dev, nabla_dtype dtype, int64_t row
                                    {.m = out, .n = in, .k = rows / count, .out = NABLA_FP32, .count = count},
                                    {.m = out, .n = in, .k = rows % count, .out = NABLA_FP32, .count = 1}};
     size_t most = 0;
-    for (int i = 0; i < (backward ? 4 : 1) && on_tiles(cpu, dtype); i++) {
-        const size_t bytes = nv_tile_product_bytes(cpu->tiles, products + i, dev->threads);
+    for (int i = 0; i < (backward ? 4 : 1); i++) {
+        const size_t bytes = memory_of(cpu, products + i, dtype);
         if (bytes > most) most = bytes;
     }
     return most + (backward && parts > 1 ? (size_t)(parts * out * in) * sizeof(float) : 0);

@@ -27,7 +27,8 @@ int nv_onednn_supports(nv_onednn *d, nabla_dtype dtype, char *name, size_t size)
 nabla_status nv_onednn_run(nv_onednn *d, const nv_product *p, nv_error *err);
 
 struct nv_cpu;
-/* Our own: panels packed as fp32, micro-tiles of 6 x 32. */
+/* Our own, of panels packed as fp32, and the bytes of scratch memory that it needs. */
+size_t nv_own_product_bytes(const struct nv_cpu *cpu, const nv_product *p);
 nabla_status nv_own_product(struct nv_cpu *cpu, const nv_product *p, nv_error *err);
 
 #endif

@@ -7,10 +7,8 @@
 #ifndef NV_ROWS_H
 #define NV_ROWS_H
 
+#include "device/cpu/panels.h"
 #include "device/device.h"
-
-/* A micro-tile of the own matrix product, the same on every level: 6 rows by 32 columns. */
-enum { NV_TILE_ROWS = 6, NV_TILE_COLS = 32 };
 
 typedef struct nv_row_kernels {
     void (*seam)(const nv_seam *a, int64_t first, int64_t last);
@@ -32,8 +30,7 @@ typedef struct nv_row_kernels {
     void (*add)(float *sum, const float *x, int64_t n); /* sum += x */
     double (*sum_squares)(const float *x, int64_t n);
     void (*adamw)(const nv_adamw *a, float grad_scale, const nv_piece *piece); /* the gradient stays */
-    /* tile[6, 32] = sum over k of a[k, 6] b[k, 32], packed k by k. */
-    void (*product_tile)(const float *a, const float *b, int64_t k, float *tile);
+    const nv_panel_kernels *panels;                                            /* of products */
 } nv_row_kernels;
 
 extern const nv_row_kernels nv_rows_generic;

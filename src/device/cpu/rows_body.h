@@ -2,6 +2,7 @@
 /* The row kernels' one source. The including file sets NV_ROWS to the name of its table and is compiled with its
    level's flags. */
 #include "device/cpu/activation.h"
+#include "device/cpu/panels_body.h"
 #include "device/cpu/rows.h"
 #include <math.h>
 
@@ -154,10 +155,9 @@ static void seam_backward(const nv_seam *a, const nv_seam_grad *g, int64_t first
 
 /* Turns the pairs in v by the angles whose (cos, sin) pairs are in cs; sign -1 turns back. */
 NV_INLINE vf turn(vf v, vf cs, float sign) {
-    vf c = __builtin_shufflevector(cs, cs, 0, 0, 2, 2, 4, 4, 6, 6, 8, 8, 10, 10, 12, 12, 14, 14);
-    vf s = __builtin_shufflevector(cs, cs, 1, 1, 3, 3, 5, 5, 7, 7, 9, 9, 11, 11, 13, 13, 15, 15);
-    vf w = __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
-    const vf signs = {-1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1};
+    const vf c = vfirsts(cs), s = vseconds(cs), w = vswapped(v);
+    const vi lane = NV_LANE_NUMBERS;
+    const vf signs = vselect((lane & 1) == 0, vset(-1.0f), vset(1.0f));
     return v * c + w * (s * (signs * sign));
 }
 
@@ -360,7 +360,7 @@ NV_INLINE float vlargest(vf v) {
 
 /* Three walks: scores with their bias and the largest, exponentials and their sum, probabilities. */
 NV_INLINE void softmax_row(nv_matrix s, float scale, const float *bias, nv_matrix p, int64_t row, int bf16) {
-    const vi lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const vi lane = NV_LANE_NUMBERS;
     float *score = row_at(s, row);
     void *to = row_at(p, row);
     vf largest = vset(-INFINITY), sum = {0};
@@ -456,19 +456,8 @@ static void adamw(const nv_adamw *a, float scale, const nv_piece *piece) {
         ema[i] += mix * (value[i] - ema[i]);
 }
 
-/* Six rows times two vectors of sums stay in registers on AVX-512. */
-static void product_tile(const float *a, const float *b, int64_t k, float *tile) {
-    vf sum[NV_TILE_ROWS][2] = {{{0}, {0}}};
-    for (int64_t i = 0; i < k; i++, a += NV_TILE_ROWS, b += NV_TILE_COLS) {
-        const vf b0 = vload_f32(b, NV_LANES), b1 = vload_f32(b + NV_LANES, NV_LANES);
-        for (int r = 0; r < NV_TILE_ROWS; r++) {
-            sum[r][0] += a[r] * b0;
-            sum[r][1] += a[r] * b1;
-        }
-    }
-    memcpy(tile, sum, sizeof sum);
-}
+static const nv_panel_kernels panels = {TILE_ROWS, TILE_COLS, panel_pack_a, panel_pack_b, panel_multiply, panel_store};
 
-const nv_row_kernels NV_ROWS = {
-    seam,        seam_backward, qk_norm, qk_norm_backward, activate, activate_backward, gate, softmax, cast,
-    column_sums, channel_norm,  add,     sum_squares,      adamw,    product_tile};
+const nv_row_kernels NV_ROWS = {seam,        seam_backward, qk_norm, qk_norm_backward, activate,     activate_backward,
+                                gate,        softmax,       cast,    column_sums,      channel_norm, add,
+                                sum_squares, adamw,         &panels};

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sixteen floats at a time in the compilers' vector extension (GCC, Clang): the same source becomes SSE2, AVX2 or
- * AVX-512 by the flags of the file that includes it; intrinsics only where GCC makes no use of an instruction. Pieces
- * shorter than 16 are loaded with zeros behind.
+ * Eight or sixteen floats at a time in the compilers' vector extension (GCC, Clang): the same source becomes SSE2, AVX2
+ * or AVX-512 by the flags of the file that includes it; intrinsics only where GCC makes no use of an instruction.
+ * Pieces shorter than that are loaded with zeros behind.
  */
 #ifndef NV_VEC_H
 #define NV_VEC_H
@@ -14,13 +14,34 @@
 #include <immintrin.h>
 #endif
 
-enum { NV_LANES = 16 };
+/* Floats in one register. */
+#ifdef __AVX512F__
+#define NV_REGISTER 16
+#elif defined(__AVX__)
+#define NV_REGISTER 8
+#else
+#define NV_REGISTER 4
+#endif
 
-typedef float vf __attribute__((vector_size(64)));
-typedef int32_t vi __attribute__((vector_size(64)));
-typedef uint32_t vu __attribute__((vector_size(64)));
-typedef uint16_t vh __attribute__((vector_size(32)));
+/* Of AVX2 one register, too: vectors of two go through memory number by number, wherever lanes move or are chosen. */
+#if NV_REGISTER == 16
+#define NV_LANES 16
+#define NV_LANE_NUMBERS \
+    { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 }
+#else
+#define NV_LANES 8
+#define NV_LANE_NUMBERS \
+    { 0, 1, 2, 3, 4, 5, 6, 7 }
+#endif
+
+typedef float vf __attribute__((vector_size(4 * NV_LANES)));
+typedef int32_t vi __attribute__((vector_size(4 * NV_LANES)));
+typedef uint32_t vu __attribute__((vector_size(4 * NV_LANES)));
+typedef uint16_t vh __attribute__((vector_size(2 * NV_LANES)));
 typedef float vf8 __attribute__((vector_size(32)));
+typedef uint32_t vu8 __attribute__((vector_size(32)));
+typedef uint16_t vh8 __attribute__((vector_size(16)));
+typedef uint64_t vl2 __attribute__((vector_size(16)));
 typedef float vf4 __attribute__((vector_size(16)));
 
 #define NV_INLINE static inline __attribute__((always_inline))
@@ -59,18 +80,47 @@ NV_INLINE vf vreciprocal(vf x) {
 #endif
 }
 
-/* Sum of the lanes, as a tree: (0 + 8) + (4 + 12) ... */
+/* Sum of the lanes, as a tree: of sixteen (0 + 8) + (4 + 12) ... */
 NV_INLINE float vsum(vf v) {
+#if NV_LANES == 16
     vf8 a = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
             __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+#else
+    vf8 a = v;
+#endif
     vf4 b = __builtin_shufflevector(a, a, 0, 1, 2, 3) + __builtin_shufflevector(a, a, 4, 5, 6, 7);
     return (b[0] + b[2]) + (b[1] + b[3]);
 }
 
 /* The first n lanes of v, zeros behind. */
 NV_INLINE vf vfirst(vf v, int n) {
-    const vi lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const vi lane = NV_LANE_NUMBERS;
     return n == NV_LANES ? v : vselect(lane < n, v, vset(0.0f));
+}
+
+/* Of pairs of lanes: the first of each twice, the second twice, both the other way round. */
+NV_INLINE vf vfirsts(vf v) {
+#if NV_LANES == 16
+    return __builtin_shufflevector(v, v, 0, 0, 2, 2, 4, 4, 6, 6, 8, 8, 10, 10, 12, 12, 14, 14);
+#else
+    return __builtin_shufflevector(v, v, 0, 0, 2, 2, 4, 4, 6, 6);
+#endif
+}
+
+NV_INLINE vf vseconds(vf v) {
+#if NV_LANES == 16
+    return __builtin_shufflevector(v, v, 1, 1, 3, 3, 5, 5, 7, 7, 9, 9, 11, 11, 13, 13, 15, 15);
+#else
+    return __builtin_shufflevector(v, v, 1, 1, 3, 3, 5, 5, 7, 7);
+#endif
+}
+
+NV_INLINE vf vswapped(vf v) {
+#if NV_LANES == 16
+    return __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
+#else
+    return __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6);
+#endif
 }
 
 /* How many of a row's `cols` are left for the piece at c. */
