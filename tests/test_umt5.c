@@ -154,11 +154,10 @@ static void knows_its_memory(void **state) {
         assert_int_equal(in_place, copied - matrices);
 }
 
-/* Texts do not see each other, and threads do not change bits. */
+/* Texts do not see each other. (Bits may differ with the number of threads, where oneDNN's products do.) */
 static void texts_stand_alone(void **state) {
     (void)state;
     goldens together = open_goldens(), alone = open_goldens();
-    const size_t row = 32 * sizeof(float);
     encode(COMFY, NULL, NABLA_FP32, 3, NULL, &together, 0, together.count);
     for (int32_t i = 0; i < alone.count; i++) {
         encode(COMFY, NULL, NABLA_FP32, 1, NULL, &alone, i, 1);
@@ -166,9 +165,6 @@ static void texts_stand_alone(void **state) {
         for (size_t k = 0; k < (size_t)alone.texts[i].count * 32; k++)
             assert_true(fabsf(a[k] - b[k]) <= 1e-4f);
     }
-    encode(COMFY, NULL, NABLA_FP32, 2, NULL, &alone, 0, alone.count);
-    for (int32_t i = 0; i < alone.count; i++)
-        assert_memory_equal(alone.texts[i].context, together.texts[i].context, (size_t)alone.texts[i].count * row);
     close_goldens(&together);
     close_goldens(&alone);
 }
