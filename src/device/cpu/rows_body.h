@@ -155,7 +155,7 @@ static void seam_backward(const nv_seam *a, const nv_seam_grad *g, int64_t first
 
 /* Turns the pairs in v by the angles whose (cos, sin) pairs are in cs; sign -1 turns back. */
 NV_INLINE vf turn(vf v, vf cs, float sign) {
-    const vf c = vfirsts(cs), s = vseconds(cs), w = vswapped(v);
+    const vf c = vpairs(cs, 0, 0), s = vpairs(cs, 1, 1), w = vpairs(v, 1, 0);
     const vi lane = NV_LANE_NUMBERS;
     const vf signs = vselect((lane & 1) == 0, vset(-1.0f), vset(1.0f));
     return v * c + w * (s * (signs * sign));

@@ -28,11 +28,17 @@
 #define NV_LANES 16
 #define NV_LANE_NUMBERS \
     { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 }
+#define NV_PAIRS(i, j) \
+    i, j, 2 + i, 2 + j, 4 + i, 4 + j, 6 + i, 6 + j, 8 + i, 8 + j, 10 + i, 10 + j, 12 + i, 12 + j, 14 + i, 14 + j
 #else
 #define NV_LANES 8
 #define NV_LANE_NUMBERS \
     { 0, 1, 2, 3, 4, 5, 6, 7 }
+#define NV_PAIRS(i, j) i, j, 2 + i, 2 + j, 4 + i, 4 + j, 6 + i, 6 + j
 #endif
+
+/* Each pair of lanes (0, 1) becomes (i, j). */
+#define vpairs(v, i, j) __builtin_shufflevector(v, v, NV_PAIRS(i, j))
 
 typedef float vf __attribute__((vector_size(4 * NV_LANES)));
 typedef int32_t vi __attribute__((vector_size(4 * NV_LANES)));
@@ -96,31 +102,6 @@ NV_INLINE float vsum(vf v) {
 NV_INLINE vf vfirst(vf v, int n) {
     const vi lane = NV_LANE_NUMBERS;
     return n == NV_LANES ? v : vselect(lane < n, v, vset(0.0f));
-}
-
-/* Of pairs of lanes: the first of each twice, the second twice, both the other way round. */
-NV_INLINE vf vfirsts(vf v) {
-#if NV_LANES == 16
-    return __builtin_shufflevector(v, v, 0, 0, 2, 2, 4, 4, 6, 6, 8, 8, 10, 10, 12, 12, 14, 14);
-#else
-    return __builtin_shufflevector(v, v, 0, 0, 2, 2, 4, 4, 6, 6);
-#endif
-}
-
-NV_INLINE vf vseconds(vf v) {
-#if NV_LANES == 16
-    return __builtin_shufflevector(v, v, 1, 1, 3, 3, 5, 5, 7, 7, 9, 9, 11, 11, 13, 13, 15, 15);
-#else
-    return __builtin_shufflevector(v, v, 1, 1, 3, 3, 5, 5, 7, 7);
-#endif
-}
-
-NV_INLINE vf vswapped(vf v) {
-#if NV_LANES == 16
-    return __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
-#else
-    return __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6);
-#endif
 }
 
 /* How many of a row's `cols` are left for the piece at c. */
