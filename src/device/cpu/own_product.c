@@ -8,6 +8,7 @@
  * on how C is cut into tasks.
  */
 #include "device/cpu/cpu.h"
+#include "device/cpu/sizes.h"
 #include <omp.h>
 
 enum {
@@ -25,40 +26,28 @@ typedef struct layout {
     int64_t a, b, sums;               /* numbers of a task's memory */
 } layout;
 
-static int64_t smaller(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-
-static int64_t ceil_of(int64_t a, int64_t b) {
-    return (a + b - 1) / b;
-}
-
-static int64_t round_up(int64_t x, int64_t to) {
-    return ceil_of(x, to) * to;
-}
-
 /* Equal parts of `size` numbers, each at most `most`, in whole units. */
 static int64_t part_of(int64_t size, int64_t most, int64_t unit) {
-    return size ? round_up(ceil_of(size, ceil_of(size, most)), unit) : 0;
+    return size ? nv_round_up(nv_ceil_of(size, nv_ceil_of(size, most)), unit) : 0;
 }
 
 static layout lay_out(const struct nv_cpu *cpu, const nv_product *p) {
     const nv_panel_kernels *kernels = cpu->rows->panels;
     const int64_t eight = 8; /* of k are turned at a time */
-    layout l = {.rows = smaller(MOST, p->m), .cols = smaller(MOST, p->n)};
-    while (p->count * ceil_of(p->m, l.rows) * ceil_of(p->n, l.cols) < (int64_t)TASKS * cpu->base.threads) {
+    layout l = {.rows = nv_smaller(MOST, p->m), .cols = nv_smaller(MOST, p->n)};
+    while (p->count * nv_ceil_of(p->m, l.rows) * nv_ceil_of(p->n, l.cols) < (int64_t)TASKS * cpu->base.threads) {
         int64_t *larger = l.rows > l.cols ? &l.rows : &l.cols;
         if (*larger <= LEAST) break;
-        *larger = ceil_of(*larger, 2);
+        *larger = nv_ceil_of(*larger, 2);
     }
     l.rows = part_of(p->m, l.rows, kernels->rows);
     l.cols = part_of(p->n, l.cols, kernels->cols);
-    l.down = ceil_of(p->m, l.rows);
-    l.across = ceil_of(p->n, l.cols);
+    l.down = nv_ceil_of(p->m, l.rows);
+    l.across = nv_ceil_of(p->n, l.cols);
     l.piece = part_of(p->k, BLOCK_K, eight);
-    l.a = round_up(smaller(l.rows, BLOCK_M) * l.piece, LINE);
-    l.b = round_up(l.cols * l.piece, LINE);
-    l.sums = round_up(l.rows * l.cols, LINE);
+    l.a = nv_round_up(nv_smaller(l.rows, BLOCK_M) * l.piece, LINE);
+    l.b = nv_round_up(l.cols * l.piece, LINE);
+    l.sums = nv_round_up(l.rows * l.cols, LINE);
     return l;
 }
 
@@ -78,7 +67,8 @@ typedef struct block {
 
 static block block_of(const nv_product *p, const layout *l, int64_t task) {
     const int64_t row = task / l->across % l->down * l->rows, col = task % l->across * l->cols;
-    return (block){task / l->across / l->down, row, col, smaller(l->rows, p->m - row), smaller(l->cols, p->n - col)};
+    return (block){task / l->across / l->down, row, col, nv_smaller(l->rows, p->m - row),
+                   nv_smaller(l->cols, p->n - col)};
 }
 
 static const void *number_at(const nv_product *p, const void *data, int64_t i) {
@@ -91,7 +81,7 @@ static nv_panel_source rows_of_a(const nv_product *p, const block *x, int64_t fi
                              .bf16 = p->in == NABLA_BF16,
                              .across = p->a_row,
                              .along = p->a_col,
-                             .count = smaller(BLOCK_M, x->rows - first),
+                             .count = nv_smaller(BLOCK_M, x->rows - first),
                              .k = k};
 }
 
@@ -108,7 +98,7 @@ static nv_panel_source columns_of_b(const nv_product *p, const block *x, int64_t
 /* Packed rows of A by packed columns of B; tiles: those of the first row. */
 static void multiply(const nv_panel_kernels *kernels, const float *a, int64_t rows, const float *b, int64_t cols,
                      int64_t k, int32_t fresh, float *tiles) {
-    const int64_t across = ceil_of(cols, kernels->cols), down = ceil_of(rows, kernels->rows);
+    const int64_t across = nv_ceil_of(cols, kernels->cols), down = nv_ceil_of(rows, kernels->rows);
     for (int64_t j = 0; j < across; j++)
         for (int64_t i = 0; i < down; i++)
             kernels->multiply(a + i * kernels->rows * k, b + j * kernels->cols * k, k, fresh,
@@ -118,11 +108,11 @@ static void multiply(const nv_panel_kernels *kernels, const float *a, int64_t ro
 static void run_task(const nv_panel_kernels *kernels, const nv_product *p, const layout *l, int64_t task,
                      float *memory) {
     const block x = block_of(p, l, task);
-    const int64_t across = ceil_of(x.cols, kernels->cols);
+    const int64_t across = nv_ceil_of(x.cols, kernels->cols);
     float *a = memory, *b = a + l->a, *tiles = b + l->b;
     int64_t k0 = 0;
     do { /* once where there is no k, for zeros */
-        const int64_t k = smaller(l->piece, p->k - k0);
+        const int64_t k = nv_smaller(l->piece, p->k - k0);
         const nv_panel_source columns = columns_of_b(p, &x, k0, k);
         kernels->pack_b(&columns, b);
         for (int64_t first = 0; first < x.rows; first += BLOCK_M) {

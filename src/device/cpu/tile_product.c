@@ -8,6 +8,7 @@
  * Each number of C is summed over k in ascending order, whatever the threads and the tasks are.
  */
 #include "device/cpu/tile_product.h"
+#include "device/cpu/sizes.h"
 
 #include <omp.h>
 #include <stdbool.h>
@@ -38,34 +39,26 @@ typedef struct layout {
     char *packed, *scratch;       /* shared strips; of each thread a task's memory */
 } layout;
 
-static int64_t smaller(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-
 static int64_t larger(int64_t a, int64_t b) {
     return a > b ? a : b;
 }
 
-static int64_t ceil_of(int64_t a, int64_t b) {
-    return (a + b - 1) / b;
-}
-
 static layout lay_out(const nv_product *p, const nv_tile_kernels *kernels, int32_t threads) {
-    const operand a = {p->a, p->m, p->a_row, p->a_col, p->a_step, ceil_of(p->m, NV_STRIP), kernels->pack_a};
-    const operand b = {p->b, p->n, p->b_col, p->b_row, p->b_step, ceil_of(p->n, NV_STRIP), kernels->pack_b};
+    const operand a = {p->a, p->m, p->a_row, p->a_col, p->a_step, nv_ceil_of(p->m, NV_STRIP), kernels->pack_a};
+    const operand b = {p->b, p->n, p->b_col, p->b_row, p->b_step, nv_ceil_of(p->n, NV_STRIP), kernels->pack_b};
     layout l = {.p = p, .kernels = kernels, .own_is_b = p->m < p->n};
     l.own = l.own_is_b ? b : a;
     l.shared = l.own_is_b ? a : b;
     l.streamed = p->m * p->n * (int64_t)nabla_dtype_size(p->out) > kernels->streamed;
-    l.strips = smaller(STRIPS, l.own.strips);
-    while (l.strips > 1 && p->count * ceil_of(l.own.strips, l.strips) < (int64_t)TASKS * threads)
+    l.strips = nv_smaller(STRIPS, l.own.strips);
+    while (l.strips > 1 && p->count * nv_ceil_of(l.own.strips, l.strips) < (int64_t)TASKS * threads)
         l.strips--;
-    l.tasks = ceil_of(l.own.strips, l.strips);
-    l.k_steps = p->k > 0 ? ceil_of(p->k, NV_STRIP) : 1; /* of zeros */
-    l.parts = ceil_of(l.k_steps, larger(kernels->strips_bytes / NV_STEP_BYTES / (l.strips + 2), 1));
-    l.part = ceil_of(l.k_steps, l.parts);
+    l.tasks = nv_ceil_of(l.own.strips, l.strips);
+    l.k_steps = p->k > 0 ? nv_ceil_of(p->k, NV_STRIP) : 1; /* of zeros */
+    l.parts = nv_ceil_of(l.k_steps, larger(kernels->strips_bytes / NV_STEP_BYTES / (l.strips + 2), 1));
+    l.part = nv_ceil_of(l.k_steps, l.parts);
     l.group = l.shared.strips;
-    if (l.parts > 1) l.group = smaller(l.group, larger(2 * kernels->strips_bytes / NV_SQUARE_BYTES / l.strips, 1));
+    if (l.parts > 1) l.group = nv_smaller(l.group, larger(2 * kernels->strips_bytes / NV_SQUARE_BYTES / l.strips, 1));
     l.strip_bytes = (size_t)l.k_steps * NV_STEP_BYTES;
     l.own_bytes = (size_t)(l.strips * l.part) * NV_STEP_BYTES;
     l.task_bytes = l.own_bytes + (size_t)(l.strips * (l.parts > 1 ? l.group : 2)) * NV_SQUARE_BYTES;
@@ -84,8 +77,8 @@ static void pack(const layout *l, const operand *x, int64_t one, int64_t strip, 
     const nv_tile_source from = {.data = x->data + at * (int64_t)sizeof(uint16_t),
                                  .across = x->across,
                                  .along = x->along,
-                                 .count = (int32_t)smaller(NV_STRIP, x->count - row),
-                                 .k = smaller(steps * NV_STRIP, l->p->k - k)};
+                                 .count = (int32_t)nv_smaller(NV_STRIP, x->count - row),
+                                 .k = nv_smaller(steps * NV_STRIP, l->p->k - k)};
     x->pack(&from, out);
 }
 
@@ -103,8 +96,8 @@ static nv_tile_done done_of(const layout *l, const own_strips *own, int64_t othe
     const int64_t at = own->one * p->c_step + row * p->c_row + col;
     return (nv_tile_done){.squares = squares,
                           .own_is_b = l->own_is_b,
-                          .rows = (int32_t)smaller((l->own_is_b ? 1 : own->count) * NV_STRIP, p->m - row),
-                          .cols = (int32_t)smaller((l->own_is_b ? own->count : 1) * NV_STRIP, p->n - col),
+                          .rows = (int32_t)nv_smaller((l->own_is_b ? 1 : own->count) * NV_STRIP, p->m - row),
+                          .cols = (int32_t)nv_smaller((l->own_is_b ? own->count : 1) * NV_STRIP, p->n - col),
                           .c = (char *)p->c + at * (int64_t)nabla_dtype_size(p->out),
                           .dtype = p->out,
                           .row = p->c_row,
@@ -132,7 +125,8 @@ static const char *shared_after(const layout *l, const own_strips *own, int64_t 
    stored while the next are made. */
 static void multiply_part(const layout *l, const own_strips *own, int64_t part, int64_t from, int64_t to,
                           char *memory) {
-    const int64_t at = part * l->part, steps = smaller(l->part, l->k_steps - at), size = own->count * NV_SQUARE_BYTES;
+    const int64_t at = part * l->part, steps = nv_smaller(l->part, l->k_steps - at),
+                  size = own->count * NV_SQUARE_BYTES;
     const char *shared = l->packed + (size_t)(own->one * l->shared.strips) * l->strip_bytes + at * NV_STEP_BYTES;
     nv_tile_done done = {0};
     for (int64_t other = from; other < to; other++) {
@@ -156,13 +150,13 @@ static void multiply_part(const layout *l, const own_strips *own, int64_t part, 
 
 static void run_task(const layout *l, int64_t task, char *memory) {
     const int64_t first = task % l->tasks * l->strips;
-    const own_strips own = {task / l->tasks, first, smaller(l->strips, l->own.strips - first)};
+    const own_strips own = {task / l->tasks, first, nv_smaller(l->strips, l->own.strips - first)};
     for (int64_t from = 0; from < l->shared.strips; from += l->group)
         for (int64_t part = 0; part < l->parts; part++) {
-            const int64_t at = part * l->part, steps = smaller(l->part, l->k_steps - at);
+            const int64_t at = part * l->part, steps = nv_smaller(l->part, l->k_steps - at);
             for (int64_t i = 0; i < own.count; i++)
                 pack(l, &l->own, own.one, first + i, at, steps, memory + i * l->part * NV_STEP_BYTES);
-            multiply_part(l, &own, part, from, smaller(from + l->group, l->shared.strips), memory);
+            multiply_part(l, &own, part, from, nv_smaller(from + l->group, l->shared.strips), memory);
         }
 }
 

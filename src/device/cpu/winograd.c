@@ -2,6 +2,7 @@
 /* Winograd's convolutions: where they are used, the weights' sums, and tiles shared out among the threads. */
 #include "device/cpu/winograd.h"
 #include "device/cpu/cpu.h"
+#include "device/cpu/sizes.h"
 #include "tensor/bf16.h"
 #include <omp.h>
 #include <string.h>
@@ -73,15 +74,11 @@ void nv_winograd_weights(const nv_conv_shape *s, nabla_dtype dtype, const float 
 
 /* ------------------------------------------------------------------------------------------ running */
 
-static int64_t round_up(int64_t x, int64_t to) {
-    return (x + to - 1) / to * to;
-}
-
 /* Tiles of a task: of few tiles each thread gets some. */
 static int64_t task_of(const nv_winograd_job *j, int64_t all, int32_t threads, size_t size) {
     const int64_t tile = NV_WINOGRAD_SPOTS * j->frames * (int64_t)j->in * (int64_t)size, fit = TASK / tile,
                   share = (all + threads - 1) / threads, most = fit > LEAST ? fit : LEAST;
-    return round_up(most < share ? most : share, NV_WINOGRAD_ROWS);
+    return nv_round_up(most < share ? most : share, NV_WINOGRAD_ROWS);
 }
 
 nabla_status nv_winograd_run(struct nv_cpu *cpu, nv_winograd_kernel kernel, nabla_dtype dtype, nv_winograd_job *j,

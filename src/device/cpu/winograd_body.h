@@ -1,14 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Winograd's tiles by AVX-512; the including file is compiled with its level's flags. `bf16` is a constant wherever it
    is a parameter. */
+#include "device/cpu/sizes.h"
 #include "device/cpu/vec.h"
 #include "device/cpu/winograd.h"
 
 enum { SPOTS = NV_WINOGRAD_SPOTS, ROWS = NV_WINOGRAD_ROWS, PANEL = NV_WINOGRAD_PANEL };
-
-static int64_t smaller(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
 
 static int64_t tiles_across(const nv_winograd_job *j) {
     return (j->width + 1) / 2;
@@ -200,7 +197,7 @@ NV_INLINE void tiles(const nv_winograd_job *j, int64_t first, int64_t last, unsi
     unsigned char *m = scratch + SPOTS * nv_winograd_inputs(j, bf16 ? 2 : 4);
     take(j, first, last, scratch, m, bf16);
     for (int64_t channel = 0; channel < j->out; channel += PANEL) {
-        const int vectors = (int)(smaller(j->out - channel, PANEL) / NV_LANES);
+        const int vectors = (int)(nv_smaller(j->out - channel, PANEL) / NV_LANES);
         if (vectors == 3)
             multiply(j, scratch, last - first, channel, m, 3, bf16);
         else if (vectors == 2)
